@@ -1,0 +1,3 @@
+//! From an exception syndrome to the reason of a guest exit.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The virtual GICv3.
+#![no_std]
+#![forbid(unsafe_code)]

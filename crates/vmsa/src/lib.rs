@@ -1,0 +1,3 @@
+//! Translation tables: descriptors, the stage-2 builder, walkers.
+#![no_std]
+#![forbid(unsafe_code)]
