@@ -1,0 +1,1 @@
+//! The device tree that a VM boots with.

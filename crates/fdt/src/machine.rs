@@ -1,0 +1,291 @@
+//! What the hypervisor needs to know of its machine.
+
+use crate::bus;
+use crate::interrupt::{Controller, named};
+use crate::tree::{self, Error, Place, search};
+use crate::uart::{self, Uart};
+use addr::{Pa, PaRange};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use dtoolkit::fdt::Fdt;
+
+/// Most entries of one `reg` of memory or reserved memory.
+const MAX_REG: usize = 1024;
+
+/// The machine as its device tree describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// RAM, sorted, neighbours merged. It includes what [`reserved`](Self::reserved) lists.
+    pub memory: Vec<PaRange>,
+    /// Memory that is not for use, sorted, neighbours merged: `/reserved-memory` children with an
+    /// address, and the reservation block. Boot loaders list the tree and the initrd here too.
+    pub reserved: Vec<PaRange>,
+    /// CPUs in the order of the tree.
+    pub cpus: Vec<Cpu>,
+    /// How to call PSCI 0.2 or later, if there is one.
+    pub psci: Option<Conduit>,
+    /// The interrupt controller.
+    pub gic: Gic,
+    /// The architectural timer.
+    pub timer: Timer,
+    /// The console UART.
+    pub uart: Option<Uart>,
+    /// The initial RAM disk, which holds the bundle.
+    pub initrd: Option<PaRange>,
+    /// The command line, for [`Options::parse`](crate::Options::parse).
+    pub bootargs: String,
+    /// Length of the tree itself, in bytes.
+    pub dtb_size: usize,
+}
+
+/// A CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu {
+    /// Its affinity fields as in MPIDR_EL1, all other bits zero.
+    pub mpidr: u64,
+    /// Whether its `status` lets it be used.
+    pub enabled: bool,
+}
+
+/// The instruction that calls PSCI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduit {
+    /// SMC.
+    Smc,
+    /// HVC.
+    Hvc,
+}
+
+/// The interrupt controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gic {
+    /// Its architecture.
+    pub version: GicVersion,
+    /// The distributor.
+    pub gicd: PaRange,
+    /// The redistributor regions; empty for version 2.
+    pub gicr: Vec<PaRange>,
+    /// Distance of redistributors if the tree overrides what GICR_TYPER implies.
+    pub stride: Option<u64>,
+    /// INTID of the maintenance interrupt.
+    pub maintenance_intid: Option<u32>,
+}
+
+/// Architecture of an interrupt controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GicVersion {
+    /// GICv2, which the hypervisor refuses.
+    V2,
+    /// GICv3 or GICv4.
+    V3,
+}
+
+/// INTIDs of the architectural timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// Non-secure EL2 physical timer.
+    pub hyp_physical_intid: u32,
+    /// EL1 virtual timer.
+    pub virtual_intid: u32,
+    /// Non-secure EL1 physical timer.
+    pub physical_intid: u32,
+    /// Non-secure EL2 virtual timer, if there is one.
+    pub hyp_virtual_intid: Option<u32>,
+}
+
+/// Reads the machine from the device tree at the start of `dtb`.
+///
+/// # Errors
+/// The tree is malformed, or does not describe memory, CPUs, a GIC and the architectural timer.
+pub fn read(dtb: &[u8]) -> Result<Machine, Error> {
+    let tree = tree::open(dtb)?;
+    let root = Place::root(tree);
+    let chosen = root.find("/chosen")?;
+    let gic_place = find_gic(tree)?;
+    let controller = Controller::new(&gic_place)?;
+    Ok(Machine {
+        memory: memory(&root)?,
+        reserved: reserved(tree, &root)?,
+        cpus: cpus(&root)?,
+        psci: psci(tree)?,
+        gic: gic(tree, &gic_place, &controller)?,
+        timer: timer(tree, &controller)?,
+        uart: uart::find(tree, Some(&controller))?,
+        initrd: chosen.as_ref().map(initrd).transpose()?.flatten(),
+        bootargs: bootargs(chosen.as_ref())?,
+        dtb_size: tree.data().len(),
+    })
+}
+
+/// `/memory` nodes (Devicetree Specification 0.4, section 3.4).
+fn memory(root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
+    let mut ranges = Vec::new();
+    for place in root.children() {
+        let place = place?;
+        if place.is_device_type(c"memory") && place.available() {
+            collect(&place, &mut ranges)?;
+        }
+    }
+    if ranges.is_empty() {
+        return Err(Error::Lacks("memory"));
+    }
+    Ok(merged(ranges))
+}
+
+/// `/reserved-memory` (section 3.5) and the reservation block (section 5.3). Children without `reg`
+/// ask an operating system to choose a place; nothing lies there yet.
+fn reserved(tree: Fdt<'_>, root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
+    let mut ranges = Vec::new();
+    for entry in tree.memory_reservations() {
+        let range = PaRange::new(Pa::new(entry.address()), entry.size());
+        ranges.push(range.ok_or_else(|| root.flaw("(memory reservation block)", "has an entry that wraps"))?);
+    }
+    if let Some(parent) = root.find("/reserved-memory")? {
+        for place in parent.children() {
+            let place = place?;
+            if place.available() {
+                collect(&place, &mut ranges)?;
+            }
+        }
+    }
+    Ok(merged(ranges))
+}
+
+fn collect(place: &Place<'_>, ranges: &mut Vec<PaRange>) -> Result<(), Error> {
+    for index in 0..MAX_REG {
+        let Some(range) = bus::reg(place, index)? else { return Ok(()) };
+        ranges.push(range);
+    }
+    Err(place.flaw("reg", "has 1024 entries or more"))
+}
+
+/// The same memory as sorted ranges that neither touch nor are empty.
+fn merged(mut ranges: Vec<PaRange>) -> Vec<PaRange> {
+    ranges.retain(|range| range.size() > 0);
+    ranges.sort_unstable_by_key(PaRange::start);
+    let mut result: Vec<PaRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let joined = result.last().filter(|last| range.start() <= last.end()).and_then(|last| {
+            let size = last.end().max(range.end()).offset_from(last.start())?;
+            PaRange::new(last.start(), size)
+        });
+        match (joined, result.last_mut()) {
+            (Some(joined), Some(last)) => *last = joined,
+            (Some(_) | None, _) => result.push(range),
+        }
+    }
+    result
+}
+
+/// `/cpus` (section 3.8).
+fn cpus(root: &Place<'_>) -> Result<Vec<Cpu>, Error> {
+    let mut cpus = Vec::new();
+    let Some(parent) = root.find("/cpus")? else { return Err(Error::Lacks("/cpus node")) };
+    for place in parent.children() {
+        let place = place?;
+        if !place.is_device_type(c"cpu") {
+            continue;
+        }
+        let mpidr = bus::unit(&place)?;
+        // Aff3 and Aff2 to Aff0 (Linux binding `arm,cpus`; Arm ARM, MPIDR_EL1).
+        if mpidr & !0xff_00ff_ffff != 0 {
+            return Err(place.flaw("reg", "has bits outside the affinity fields"));
+        }
+        cpus.push(Cpu { mpidr, enabled: place.available() });
+    }
+    let mut ids: Vec<u64> = cpus.iter().map(|cpu| cpu.mpidr).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        return Err(Error::Lacks("CPU"));
+    }
+    if ids.len() != cpus.len() {
+        return Err(parent.flaw("reg", "of two CPUs is the same"));
+    }
+    Ok(cpus)
+}
+
+/// The PSCI node (Linux binding `psci`); version 0.1 had function ids of its own and is ignored.
+fn psci(tree: Fdt<'_>) -> Result<Option<Conduit>, Error> {
+    let wanted = |place: &Place<'_>| place.compatible(&["arm,psci-1.0", "arm,psci-0.2"]) && place.available();
+    let Some(place) = search(tree, wanted)? else { return Ok(None) };
+    match place.text("method")? {
+        Some("smc") => Ok(Some(Conduit::Smc)),
+        Some("hvc") => Ok(Some(Conduit::Hvc)),
+        Some(_) => Err(place.flaw("method", "is neither `smc` nor `hvc`")),
+        None => Err(place.flaw("method", "is missing")),
+    }
+}
+
+const GIC_V3: &[&str] = &["arm,gic-v3"];
+const GIC_V2: &[&str] = &["arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a9-gic", "arm,cortex-a7-gic"];
+
+fn find_gic(tree: Fdt<'_>) -> Result<Place<'_>, Error> {
+    let wanted =
+        |place: &Place<'_>| (place.compatible(GIC_V3) || place.compatible(GIC_V2)) && place.available();
+    search(tree, wanted)?.ok_or(Error::Lacks("interrupt controller that is a GIC"))
+}
+
+/// Linux binding `arm,gic-v3`: distributor, then the redistributor regions.
+fn gic(tree: Fdt<'_>, place: &Place<'_>, controller: &Controller) -> Result<Gic, Error> {
+    let version = if place.compatible(GIC_V3) { GicVersion::V3 } else { GicVersion::V2 };
+    let regions = match version {
+        GicVersion::V2 => 0,
+        GicVersion::V3 => place.u32("#redistributor-regions")?.unwrap_or(1),
+    };
+    let last = usize::try_from(regions).unwrap_or(usize::MAX);
+    if last > MAX_REG {
+        return Err(place.flaw("#redistributor-regions", "is more than 1024"));
+    }
+    Ok(Gic {
+        version,
+        gicd: bus::device_reg(place, 0)?,
+        gicr: (1..=last).map(|index| bus::device_reg(place, index)).collect::<Result<_, _>>()?,
+        stride: place.number("redistributor-stride")?.filter(|&stride| stride != 0),
+        maintenance_intid: controller.intid(tree, place, 0)?,
+    })
+}
+
+/// Linux binding `arm,arch_timer`: interrupts by name, else in this order.
+fn timer(tree: Fdt<'_>, gic: &Controller) -> Result<Timer, Error> {
+    const ORDER: [&str; 5] = ["sec-phys", "phys", "virt", "hyp-phys", "hyp-virt"];
+    let wanted =
+        |place: &Place<'_>| place.compatible(&["arm,armv8-timer", "arm,armv7-timer"]) && place.available();
+    let place = search(tree, wanted)?.ok_or(Error::Lacks("architectural timer"))?;
+    let has_names = place.value("interrupt-names").is_some();
+    let intid = |name: &str| {
+        let index = if has_names { named(&place, name) } else { ORDER.iter().position(|n| *n == name) };
+        index.map(|index| gic.intid(tree, &place, index)).transpose().map(Option::flatten)
+    };
+    let required = |name, flaw| intid(name).and_then(|id| id.ok_or_else(|| place.flaw("interrupts", flaw)));
+    Ok(Timer {
+        hyp_physical_intid: required("hyp-phys", "has no EL2 physical timer at the GIC")?,
+        virtual_intid: required("virt", "has no virtual timer at the GIC")?,
+        physical_intid: required("phys", "has no EL1 physical timer at the GIC")?,
+        hyp_virtual_intid: intid("hyp-virt")?,
+    })
+}
+
+/// `linux,initrd-start` and `linux,initrd-end` (Linux binding `chosen`).
+fn initrd(chosen: &Place<'_>) -> Result<Option<PaRange>, Error> {
+    let (start, end) = (chosen.number("linux,initrd-start")?, chosen.number("linux,initrd-end")?);
+    match (start, end) {
+        (Some(start), Some(end)) => {
+            let size = end
+                .checked_sub(start)
+                .ok_or_else(|| chosen.flaw("linux,initrd-end", "is below `linux,initrd-start`"))?;
+            Ok(PaRange::new(Pa::new(start), size).filter(|range| range.size() > 0))
+        }
+        (Some(_), None) => Err(chosen.flaw("linux,initrd-end", "is missing")),
+        (None, Some(_)) => Err(chosen.flaw("linux,initrd-start", "is missing")),
+        (None, None) => Ok(None),
+    }
+}
+
+fn bootargs(chosen: Option<&Place<'_>>) -> Result<String, Error> {
+    let text = chosen.map(|chosen| chosen.text("bootargs")).transpose()?.flatten();
+    Ok(text.unwrap_or("").to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,412 @@
+use super::*;
+use crate::{UartKind, early};
+use dtoolkit::ToPropertyValue;
+use dtoolkit::memreserve::MemoryReservation;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use proptest::prelude::*;
+use std::{format, vec};
+
+/// QEMU 11.1.3, `-machine virt,virtualization=on,gic-version=3,mte=on,dtb-randomness=off -smp 4
+/// -m 1G`, dumped by `dumpdtb=` and packed.
+const QEMU: &[u8] = include_bytes!("../../tests/data/qemu-virt-11.1.dtb");
+
+fn range(start: u64, size: u64) -> PaRange {
+    PaRange::new(Pa::new(start), size).unwrap()
+}
+
+fn qemu() -> DeviceTree {
+    DeviceTree::from_fdt(&Fdt::new(QEMU).unwrap())
+}
+
+fn set(tree: &mut DeviceTree, path: &str, name: &str, value: impl ToPropertyValue) {
+    let property = DeviceTreeProperty::new(name, value).unwrap();
+    tree.find_node_mut(path).unwrap().add_property(property);
+}
+
+fn unset(tree: &mut DeviceTree, path: &str, name: &str) {
+    tree.find_node_mut(path).unwrap().remove_property(name).unwrap();
+}
+
+fn add(tree: &mut DeviceTree, path: &str, name: &str) {
+    tree.find_node_mut(path).unwrap().add_child(DeviceTreeNode::new(name).unwrap());
+}
+
+fn edited(edit: impl FnOnce(&mut DeviceTree)) -> Result<Machine, Error> {
+    let mut tree = qemu();
+    edit(&mut tree);
+    read(&tree.to_dtb())
+}
+
+fn sentence(edit: impl FnOnce(&mut DeviceTree)) -> String {
+    edited(edit).unwrap_err().to_string()
+}
+
+#[test]
+fn the_tree_of_qemu_is_read() {
+    let machine = read(QEMU).unwrap();
+    let cpu = |mpidr| Cpu { mpidr, enabled: true };
+    let uart = Uart {
+        kind: UartKind::Pl011,
+        base: range(0x900_0000, 0x1000),
+        intid: Some(33),
+        clock: Some(24_000_000),
+    };
+    let want = Machine {
+        memory: vec![range(0x4000_0000, 0x4000_0000)],
+        reserved: vec![],
+        cpus: vec![cpu(0), cpu(1), cpu(2), cpu(3)],
+        psci: Some(Conduit::Smc),
+        gic: Gic {
+            version: GicVersion::V3,
+            gicd: range(0x800_0000, 0x1_0000),
+            gicr: vec![range(0x80a_0000, 0xf6_0000)],
+            stride: None,
+            maintenance_intid: Some(25),
+        },
+        timer: Timer {
+            hyp_physical_intid: 26,
+            virtual_intid: 27,
+            physical_intid: 30,
+            hyp_virtual_intid: Some(28),
+        },
+        uart: Some(uart),
+        initrd: None,
+        bootargs: String::new(),
+        dtb_size: QEMU.len(),
+    };
+    assert_eq!(machine, want);
+    assert_eq!(early::uart(QEMU), Some(Uart { intid: None, ..uart }));
+    assert_eq!(tree::total_size(&QEMU[..8]), Some(QEMU.len()));
+    assert_eq!(tree::total_size(&QEMU[1..]), None);
+    let mut padded = QEMU.to_vec();
+    padded.extend([0xff; 100]);
+    assert_eq!(read(&padded), Ok(want));
+}
+
+#[test]
+fn chosen_is_read() {
+    let machine = edited(|t| {
+        set(t, "/chosen", "bootargs", "log=debug fwb=off");
+        set(t, "/chosen", "linux,initrd-start", 0x4400_0000u32);
+        set(t, "/chosen", "linux,initrd-end", 0x4400_1234u64);
+    })
+    .unwrap();
+    assert_eq!(machine.bootargs, "log=debug fwb=off");
+    assert_eq!(machine.initrd, Some(range(0x4400_0000, 0x1234)));
+    let text = sentence(|t| set(t, "/chosen", "linux,initrd-end", 1u32));
+    assert_eq!(text, "device tree: /chosen: property `linux,initrd-start` is missing");
+    let text = sentence(|t| {
+        set(t, "/chosen", "linux,initrd-start", 2u32);
+        set(t, "/chosen", "linux,initrd-end", 1u32);
+    });
+    assert_eq!(text, "device tree: /chosen: property `linux,initrd-end` is below `linux,initrd-start`");
+    let text = sentence(|t| set(t, "/chosen", "bootargs", *b"\xff\0"));
+    assert!(text.contains("/chosen: property `bootargs`"), "{text}");
+}
+
+#[test]
+fn memory_is_sorted_and_merged() {
+    let machine = edited(|t| {
+        set(t, "/memory@40000000", "reg", [0u32, 0x6000_0000, 0, 0x1000_0000, 0, 0, 0, 0]);
+        for (name, reg) in
+            [("memory@0", [1u32, 0, 0, 0x1000]), ("memory@5", [0, 0x5000_0000, 0, 0x1000_0000])]
+        {
+            add(t, "/", name);
+            set(t, &format!("/{name}"), "device_type", "memory");
+            set(t, &format!("/{name}"), "reg", reg);
+        }
+        add(t, "/", "memory@6");
+        set(t, "/memory@6", "device_type", "memory");
+        set(t, "/memory@6", "status", "disabled");
+        set(t, "/memory@6", "reg", [2u32, 0, 0, 0x1000]);
+    });
+    assert_eq!(machine.unwrap().memory, [range(0x5000_0000, 0x2000_0000), range(1 << 32, 0x1000)]);
+    let text = sentence(|t| set(t, "/memory@40000000", "reg", [u32::MAX, u32::MAX, 0, 2]));
+    assert!(text.starts_with("device tree: /memory@40000000: property `reg` wraps"), "{text}");
+    let text = sentence(|t| set(t, "/memory@40000000", "reg", [0u32, 0, 0]));
+    assert!(text.contains("`reg` does not fit the cell counts"), "{text}");
+    assert_eq!(sentence(|t| unset(t, "/memory@40000000", "reg")), "device tree: there is no memory");
+}
+
+#[test]
+fn reserved_memory_comes_from_both_places() {
+    let machine = edited(|t| {
+        t.memory_reservations.push(MemoryReservation::new(0x4800_0000, 0x1000));
+        add(t, "/", "reserved-memory");
+        set(t, "/reserved-memory", "#address-cells", 1u32);
+        set(t, "/reserved-memory", "#size-cells", 1u32);
+        set(t, "/reserved-memory", "ranges", [0u8; 0]);
+        add(t, "/reserved-memory", "secure@50000000");
+        set(t, "/reserved-memory/secure@50000000", "reg", [0x5000_0000u32, 0x1000, 0x4000_0000, 0x2000]);
+        add(t, "/reserved-memory", "anywhere");
+        set(t, "/reserved-memory/anywhere", "size", 0x1000u32);
+    });
+    let want = [range(0x4000_0000, 0x2000), range(0x4800_0000, 0x1000), range(0x5000_0000, 0x1000)];
+    assert_eq!(machine.unwrap().reserved, want);
+    let text = sentence(|t| t.memory_reservations.push(MemoryReservation::new(u64::MAX, 2)));
+    assert!(text.contains("reservation block"), "{text}");
+}
+
+#[test]
+fn cpus_are_checked() {
+    let machine = edited(|t| {
+        set(t, "/cpus", "#address-cells", 2u32);
+        for i in 0..4u32 {
+            set(t, &format!("/cpus/cpu@{i}"), "reg", [1u32, i << 8]);
+        }
+        set(t, "/cpus/cpu@3", "status", "disabled");
+    })
+    .unwrap();
+    assert_eq!(machine.cpus[3], Cpu { mpidr: 1 << 32 | 3 << 8, enabled: false });
+    let text = sentence(|t| set(t, "/cpus/cpu@2", "reg", 1u32));
+    assert_eq!(text, "device tree: /cpus: property `reg` of two CPUs is the same");
+    let text = sentence(|t| set(t, "/cpus/cpu@2", "reg", 0x8000_0002u32));
+    assert!(text.contains("/cpus/cpu@2: property `reg` has bits outside"), "{text}");
+    let text = sentence(|t| unset(t, "/cpus/cpu@1", "reg"));
+    assert_eq!(text, "device tree: /cpus/cpu@1: property `reg` is missing");
+}
+
+#[test]
+fn psci_may_be_absent_or_hvc() {
+    assert_eq!(edited(|t| set(t, "/psci", "method", "hvc")).unwrap().psci, Some(Conduit::Hvc));
+    assert_eq!(edited(|t| set(t, "/psci", "compatible", "arm,psci")).unwrap().psci, None);
+    let text = sentence(|t| set(t, "/psci", "method", "svc"));
+    assert_eq!(text, "device tree: /psci: property `method` is neither `smc` nor `hvc`");
+}
+
+#[test]
+fn the_gic_may_differ() {
+    let gic = "/intc@8000000";
+    let machine = edited(|t| {
+        set(t, gic, "#redistributor-regions", 2u32);
+        set(t, gic, "redistributor-stride", 0x4_0000u64);
+        set(t, gic, "reg", [0u32, 1 << 16, 0, 1 << 16, 0, 2 << 16, 0, 1 << 16, 0, 4 << 16, 0, 1 << 16]);
+    });
+    let found = machine.unwrap().gic;
+    assert_eq!(found.gicr, [range(2 << 16, 1 << 16), range(4 << 16, 1 << 16)]);
+    assert_eq!(found.stride, Some(0x4_0000));
+    let text = sentence(|t| set(t, gic, "#redistributor-regions", 3u32));
+    assert!(text.contains("/intc@8000000: property `reg` has too few entries"), "{text}");
+    for name in ["arm,gic-400", "arm,cortex-a15-gic"] {
+        let found = edited(|t| set(t, gic, "compatible", name)).unwrap().gic;
+        assert_eq!((found.version, found.gicr.len()), (GicVersion::V2, 0));
+    }
+    let text = sentence(|t| set(t, gic, "compatible", "acme,pic"));
+    assert_eq!(text, "device tree: there is no interrupt controller that is a GIC");
+}
+
+#[test]
+fn interrupts_find_the_gic() {
+    let timer = |t: &Timer| (t.hyp_physical_intid, t.virtual_intid, t.physical_intid, t.hyp_virtual_intid);
+    let named = edited(|t| {
+        set(t, "/timer", "interrupt-names", &["virt", "hyp-phys", "phys"][..]);
+        set(t, "/timer", "interrupts", [1u32, 2, 4, 1, 3, 4, 1, 4, 4]);
+    });
+    assert_eq!(timer(&named.unwrap().timer), (19, 18, 20, None));
+    let gic = 0x8005u32;
+    let extended = edited(|t| {
+        add(t, "/", "other");
+        set(t, "/other", "phandle", 7u32);
+        set(t, "/other", "#interrupt-cells", 1u32);
+        unset(t, "/pl011@9000000", "interrupts");
+        set(t, "/pl011@9000000", "interrupts-extended", [7u32, 1]);
+        let list = [7u32, 1, gic, 1, 14, 4, gic, 1, 11, 4, gic, 3, 0, 4];
+        set(t, "/timer", "interrupts-extended", list);
+    })
+    .unwrap();
+    assert_eq!(timer(&extended.timer), (1056, 27, 30, None));
+    assert_eq!(extended.uart.unwrap().intid, None);
+    let elsewhere = edited(|t| set(t, "/pl011@9000000", "interrupt-parent", 0x8006u32));
+    assert_eq!(elsewhere.unwrap().uart.unwrap().intid, None);
+    let text = sentence(|t| set(t, "/timer", "interrupt-parent", 0x8006u32));
+    assert_eq!(text, "device tree: /timer: property `interrupts` has no EL2 physical timer at the GIC");
+    let text = sentence(|t| set(t, "/pl011@9000000", "interrupts", [0u32, 988, 4]));
+    assert!(text.contains("`interrupts` names no interrupt of a GIC"), "{text}");
+    let text = sentence(|t| set(t, "/timer", "interrupts-extended", [9u32, 1]));
+    assert!(text.contains("`interrupts-extended` names a node that does not exist"), "{text}");
+}
+
+/// Moves the console to a 16550 behind two buses.
+fn behind_buses(t: &mut DeviceTree) {
+    add(t, "/", "soc");
+    set(t, "/soc", "#address-cells", 1u32);
+    set(t, "/soc", "#size-cells", 1u32);
+    set(t, "/soc", "ranges", [0x7e00_0000u32, 1, 0xfe00_0000, 0x180_0000, 0, 0, 0x1000_0000, 0x100]);
+    add(t, "/soc", "bus@7e000000");
+    set(t, "/soc/bus@7e000000", "#address-cells", 1u32);
+    set(t, "/soc/bus@7e000000", "#size-cells", 1u32);
+    set(t, "/soc/bus@7e000000", "ranges", [0u8; 0]);
+    add(t, "/soc/bus@7e000000", "serial@7e201000");
+    let uart = "/soc/bus@7e000000/serial@7e201000";
+    set(t, uart, "compatible", &["acme,uart", "snps,dw-apb-uart"][..]);
+    set(t, uart, "reg", [0x7e20_1000u32, 0x100]);
+    set(t, uart, "interrupts", [0u32, 5, 4]);
+    set(t, uart, "reg-shift", 2u32);
+    set(t, uart, "reg-io-width", 4u32);
+    set(t, uart, "clock-frequency", 1_843_200u32);
+    set(t, "/aliases", "serial1", uart);
+    set(t, "/aliases", "bus", "/soc");
+    set(t, "/chosen", "stdout-path", "serial1:115200n8");
+}
+
+#[test]
+fn a_16550_behind_buses_is_found() {
+    let want = Uart {
+        kind: UartKind::Ns16550 { reg_shift: 2, reg_io_width: 4 },
+        base: range(0x1_fe20_1000, 0x100),
+        intid: Some(37),
+        clock: Some(1_843_200),
+    };
+    assert_eq!(edited(behind_buses).unwrap().uart, Some(want));
+    for path in ["/soc/bus@7e000000/serial:9600", "bus/bus/serial@7e201000", "serial1"] {
+        let found = edited(|t| {
+            behind_buses(t);
+            set(t, "/chosen", "stdout-path", path);
+        });
+        assert_eq!(found.unwrap().uart, Some(want), "{path}");
+    }
+    let sentence = |edit: fn(&mut DeviceTree)| {
+        sentence(|t| {
+            behind_buses(t);
+            edit(t);
+        })
+    };
+    let text = sentence(|t| unset(t, "/soc/bus@7e000000", "ranges"));
+    assert!(text.contains("/soc/bus@7e000000: property `ranges` is missing"), "{text}");
+    let text = sentence(|t| set(t, "/soc", "ranges", [0u32, 1, 0xfe00_0000, 0x180_0000]));
+    assert_eq!(text, "device tree: /soc: property `ranges` does not cover a device below");
+    let text = sentence(|t| set(t, "/soc", "ranges", [0u32; 3]));
+    assert_eq!(text, "device tree: /soc: property `ranges` does not fit the cell counts");
+    let text = sentence(|t| set(t, "/soc", "#address-cells", 3u32));
+    assert_eq!(text, "device tree: /soc: property `#address-cells` is more than 2");
+}
+
+#[test]
+fn the_console_may_be_absent() {
+    assert_eq!(edited(|t| unset(t, "/chosen", "stdout-path")).unwrap().uart, None);
+    assert_eq!(edited(|t| set(t, "/pl011@9000000", "compatible", "acme,uart")).unwrap().uart, None);
+    let text = sentence(|t| set(t, "/chosen", "stdout-path", "serial9"));
+    assert_eq!(text, "device tree: /chosen: property `stdout-path` names a node that does not exist");
+}
+
+#[test]
+fn depth_and_length_are_limited() {
+    let nested = |levels: usize| {
+        edited(|t| {
+            let mut node = DeviceTreeNode::new("n").unwrap();
+            for _ in 1..levels {
+                let mut outer = DeviceTreeNode::new("n").unwrap();
+                outer.add_child(node);
+                node = outer;
+            }
+            // Before the GIC, so that the search passes it.
+            let mut root = DeviceTree::new().root;
+            root.add_child(node);
+            t.root.children_mut().for_each(|child| root.add_child(child.clone()));
+            t.root = root;
+        })
+    };
+    let property_cells = |result: Result<Machine, Error>| result.unwrap_err().to_string();
+    assert!(property_cells(nested(33)).contains("is nested deeper than 32 nodes"));
+    assert!(!property_cells(nested(32)).contains("nested"));
+    let long = sentence(|t| set(t, "/chosen", "rng-seed", vec![0u8; 2 << 20]));
+    assert_eq!(long, "device tree: it is longer than 2 MiB");
+}
+
+/// A structure block of `depth` nodes inside each other, as bytes: the model would recurse.
+#[test]
+fn a_bottomless_tree_needs_little_stack() {
+    let depth = 80_000u32;
+    let mut structure = vec![0u8, 0, 0, 1, 0, 0, 0, 0];
+    (0..depth).for_each(|_| structure.extend([0, 0, 0, 1, b'n', 0, 0, 0]));
+    (0..=depth).for_each(|_| structure.extend([0, 0, 0, 2]));
+    structure.extend([0, 0, 0, 9]);
+    let length = u32::try_from(structure.len()).unwrap();
+    let header = [0xd00d_feed, 56 + length, 56, 56 + length, 40, 17, 16, 0, 0, length, 0, 0, 0, 0];
+    let mut dtb: Vec<u8> = header.iter().flat_map(|word: &u32| word.to_be_bytes()).collect();
+    dtb.extend(structure);
+    let small = std::thread::Builder::new().stack_size(128 << 10);
+    let result = small.spawn(move || (early::uart(&dtb), read(&dtb))).unwrap().join().unwrap();
+    assert_eq!(result.0, None);
+    assert!(result.1.unwrap_err().to_string().contains("nested deeper"));
+}
+
+proptest! {
+    #[test]
+    fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = (read(&bytes), early::uart(&bytes));
+    }
+
+    #[test]
+    fn mutated_trees_never_panic(
+        rich in any::<bool>(),
+        patches in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        cells in prop::collection::vec((any::<prop::sample::Index>(), 0u32..12), 0..12),
+        length in prop::option::weighted(0.1, any::<prop::sample::Index>()),
+    ) {
+        let mut tree = qemu();
+        if rich {
+            behind_buses(&mut tree);
+        }
+        let mut dtb = tree.to_dtb();
+        for (at, value) in cells {
+            let at = at.index(dtb.len() / 4) * 4;
+            dtb[at..at + 4].copy_from_slice(&value.to_be_bytes());
+        }
+        for (at, value) in patches {
+            let at = at.index(dtb.len());
+            dtb[at] = value;
+        }
+        if let Some(length) = length {
+            dtb.truncate(length.index(dtb.len()));
+        }
+        if let Err(error) = read(&dtb) {
+            prop_assert!(error.to_string().starts_with("device tree: "));
+        }
+        let _ = early::uart(&dtb);
+    }
+
+    /// Like the above, but each tree is well-formed, so that the mutation reaches the meaning.
+    #[test]
+    fn mutated_values_never_panic(
+        edits in prop::collection::vec((0usize..PATHS.len(), any::<prop::sample::Index>(), value()), 1..6),
+    ) {
+        let mut tree = qemu();
+        behind_buses(&mut tree);
+        for (path, property, value) in edits {
+            let node = tree.find_node_mut(PATHS[path]).unwrap();
+            let count = node.properties_mut().count();
+            if let Some(property) = node.properties_mut().nth(property.index(count)) {
+                property.set_value(value);
+            }
+        }
+        let dtb = tree.to_dtb();
+        if let Err(error) = read(&dtb) {
+            prop_assert!(error.to_string().starts_with("device tree: "));
+        }
+        let _ = early::uart(&dtb);
+    }
+}
+
+const PATHS: [&str; 12] = [
+    "/",
+    "/chosen",
+    "/aliases",
+    "/soc",
+    "/soc/bus@7e000000",
+    "/soc/bus@7e000000/serial@7e201000",
+    "/intc@8000000",
+    "/timer",
+    "/cpus",
+    "/cpus/cpu@1",
+    "/memory@40000000",
+    "/psci",
+];
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..40),
+        prop::collection::vec(prop_oneof![0u32..6, Just(u32::MAX), Just(0x8005)], 0..16)
+            .prop_map(|cells| cells.iter().flat_map(|cell| cell.to_be_bytes()).collect()),
+    ]
+}

@@ -1,0 +1,316 @@
+//! Walking a device tree without recursion or allocation.
+//!
+//! A [`Place`] is a node together with the nodes above it, which addresses and interrupts need;
+//! [`Walk`] visits all places. Depth is limited, so stack use and time are: a walk takes at most
+//! `MAX_DEPTH` times the length of the tree.
+
+use core::ffi::CStr;
+use core::fmt::{self, Write};
+use core::iter::Fuse;
+use dtoolkit::error::FdtParseError;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{Node, Property};
+
+/// Deepest nesting of nodes that is read; real boards stay below 12.
+pub(crate) const MAX_DEPTH: usize = 32;
+
+/// Longest tree that is read, in bytes: the limit of the arm64 Linux boot protocol.
+const MAX_SIZE: usize = 2 << 20;
+
+/// Why a device tree cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It is no well-formed flattened device tree.
+    Blob(FdtParseError),
+    /// It is longer than 2 MiB.
+    TooLong,
+    /// Its nodes are nested too deeply.
+    TooDeep(NodePath),
+    /// It lacks something that each machine must describe.
+    Lacks(&'static str),
+    /// A property is missing or makes no sense.
+    Property {
+        /// Path of the node.
+        node: NodePath,
+        /// Name of the property.
+        property: &'static str,
+        /// What is wrong with it; completes a sentence that starts with the property.
+        flaw: &'static str,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blob(e) => write!(f, "device tree: {e}"),
+            Self::TooLong => f.write_str("device tree: it is longer than 2 MiB"),
+            Self::TooDeep(node) => write!(f, "device tree: {node} is nested deeper than {MAX_DEPTH} nodes"),
+            Self::Lacks(what) => write!(f, "device tree: there is no {what}"),
+            Self::Property { node, property, flaw } => {
+                write!(f, "device tree: {node}: property `{property}` {flaw}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// A node's path, cut off where it exceeds the space: errors must not need the heap.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodePath {
+    text: [u8; Self::MAX],
+    len: usize,
+    cut: bool,
+}
+
+impl NodePath {
+    const MAX: usize = 72;
+
+    const fn new() -> Self {
+        Self { text: [0; Self::MAX], len: 0, cut: false }
+    }
+}
+
+impl Write for NodePath {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for byte in s.bytes() {
+            match self.text.get_mut(self.len) {
+                // Node names are checked to be ASCII; the rest stays so.
+                Some(slot) if byte.is_ascii() => (*slot, self.len) = (byte, self.len.saturating_add(1)),
+                Some(_) | None => {
+                    self.cut = true;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for NodePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.text.get(..self.len).and_then(|t| core::str::from_utf8(t).ok()).unwrap_or("");
+        write!(f, "{text}{}", if self.cut { "..." } else { "" })
+    }
+}
+
+impl fmt::Debug for NodePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodePath({self})")
+    }
+}
+
+/// The length of the whole tree whose first bytes these are (8 suffice), or `None` if they do not
+/// start a flattened device tree. Devicetree Specification 0.4, section 5.2.
+#[must_use]
+pub fn total_size(header: &[u8]) -> Option<usize> {
+    let (magic, rest) = header.split_first_chunk()?;
+    let size = u32::from_be_bytes(*rest.first_chunk()?);
+    (u32::from_be_bytes(*magic) == 0xd00d_feed).then(|| usize::try_from(size).ok()).flatten()
+}
+
+/// Checks the tree at the start of `dtb`; what follows the tree is ignored.
+pub(crate) fn open(dtb: &[u8]) -> Result<Fdt<'_>, Error> {
+    let tree = total_size(dtb).and_then(|size| dtb.get(..size)).unwrap_or(dtb);
+    if tree.len() > MAX_SIZE {
+        return Err(Error::TooLong);
+    }
+    Fdt::new(tree).map_err(Error::Blob)
+}
+
+/// A node and the nodes above it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    node: FdtNode<'a>,
+    above: [Option<FdtNode<'a>>; MAX_DEPTH],
+    depth: usize,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn root(tree: Fdt<'a>) -> Self {
+        Self { node: tree.root(), above: [None; MAX_DEPTH], depth: 0 }
+    }
+
+    /// The place of the node above, or `None` at the root.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        let mut parent = *self;
+        parent.ascend().then_some(parent)
+    }
+
+    /// The place of a child of this node.
+    pub(crate) fn child(&self, node: FdtNode<'a>) -> Result<Self, Error> {
+        let mut child = *self;
+        child.descend(node)?;
+        Ok(child)
+    }
+
+    /// The places of all children.
+    pub(crate) fn children(&self) -> impl Iterator<Item = Result<Self, Error>> + use<'_, 'a> {
+        self.node.children().map(|node| self.child(node))
+    }
+
+    /// The place that `path` leads to from here; a component without a unit address matches any.
+    pub(crate) fn find(&self, path: &str) -> Result<Option<Self>, Error> {
+        let mut place = *self;
+        for component in path.split('/').filter(|c| !c.is_empty()) {
+            let Some(node) = place.node.child(component) else { return Ok(None) };
+            place.descend(node)?;
+        }
+        Ok(Some(place))
+    }
+
+    fn descend(&mut self, node: FdtNode<'a>) -> Result<(), Error> {
+        let Some(slot) = self.above.get_mut(self.depth) else { return Err(Error::TooDeep(self.path())) };
+        *slot = Some(self.node);
+        self.node = node;
+        self.depth = self.depth.saturating_add(1);
+        Ok(())
+    }
+
+    fn ascend(&mut self) -> bool {
+        let Some(depth) = self.depth.checked_sub(1) else { return false };
+        let Some(Some(node)) = self.above.get(depth) else { return false };
+        self.node = *node;
+        self.depth = depth;
+        true
+    }
+
+    /// The node's path, for a message.
+    pub(crate) fn path(&self) -> NodePath {
+        let mut path = NodePath::new();
+        let above = self.above.iter().take(self.depth).flatten();
+        for node in above.chain([&self.node]).skip(1) {
+            // Writing to a path cannot fail: it cuts.
+            let _ = write!(path, "/{}", node.name());
+        }
+        if self.depth == 0 {
+            let _ = path.write_str("/");
+        }
+        path
+    }
+
+    /// The error of a flaw in a property of this node.
+    pub(crate) fn flaw(&self, property: &'static str, flaw: &'static str) -> Error {
+        Error::Property { node: self.path(), property, flaw }
+    }
+
+    /// The bytes of a property.
+    pub(crate) fn value(&self, property: &str) -> Option<&'a [u8]> {
+        self.node.property(property)?.value_as::<&'a [u8]>().ok()
+    }
+
+    /// A property of one cell.
+    pub(crate) fn u32(&self, property: &'static str) -> Result<Option<u32>, Error> {
+        let Some(value) = self.value(property) else { return Ok(None) };
+        match value.try_into() {
+            Ok(cell) => Ok(Some(u32::from_be_bytes(cell))),
+            Err(_) => Err(self.flaw(property, "is not one cell")),
+        }
+    }
+
+    /// A property of one or two cells.
+    pub(crate) fn number(&self, property: &'static str) -> Result<Option<u64>, Error> {
+        let Some(mut value) = self.value(property) else { return Ok(None) };
+        let count = value.len() / 4;
+        match cells(&mut value, count) {
+            Some(number) if value.is_empty() => Ok(Some(number)),
+            Some(_) | None => Err(self.flaw(property, "is not one or two cells")),
+        }
+    }
+
+    /// A property that is text.
+    pub(crate) fn text(&self, property: &'static str) -> Result<Option<&'a str>, Error> {
+        let Some(value) = self.value(property) else { return Ok(None) };
+        let text = CStr::from_bytes_until_nul(value).ok().and_then(|t| t.to_str().ok());
+        text.map(Some).ok_or_else(|| self.flaw(property, "is not text that ends with NUL"))
+    }
+
+    /// Whether the node's `compatible` list holds one of `names`.
+    pub(crate) fn compatible(&self, names: &[&str]) -> bool {
+        let list = self.value("compatible").unwrap_or(&[]);
+        list.split(|&byte| byte == 0).any(|entry| names.iter().any(|name| name.as_bytes() == entry))
+    }
+
+    /// Whether the node's `status` says that it can be used (section 2.3.4; `ok` is the old form).
+    pub(crate) fn available(&self) -> bool {
+        self.value("status").is_none_or(|status| matches!(status, b"okay\0" | b"ok\0"))
+    }
+
+    /// Whether the node's `device_type` is this.
+    pub(crate) fn is_device_type(&self, name: &CStr) -> bool {
+        self.value("device_type") == Some(name.to_bytes_with_nul())
+    }
+
+    /// What other nodes call this one.
+    pub(crate) fn phandle(&self) -> Result<Option<u32>, Error> {
+        self.u32("phandle")
+    }
+}
+
+/// Takes the number in the next `count` cells, at most two, off the front of `value`.
+pub(crate) fn cells(value: &mut &[u8], count: usize) -> Option<u64> {
+    let mut number = 0;
+    if count > 2 {
+        return None;
+    }
+    for _ in 0..count {
+        let (cell, rest) = value.split_first_chunk()?;
+        number = number << 32 | u64::from(u32::from_be_bytes(*cell));
+        *value = rest;
+    }
+    Some(number)
+}
+
+type Children<'a> = <FdtNode<'a> as Node>::Children<'a>;
+
+/// Visits all nodes below the root, parents first.
+pub(crate) struct Walk<'a> {
+    place: Place<'a>,
+    // Fused because the iterators of the parser may not be asked again after their end.
+    open: [Option<Fuse<Children<'a>>>; MAX_DEPTH + 1],
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(tree: Fdt<'a>) -> Self {
+        let place = Place::root(tree);
+        let mut open = [const { None }; MAX_DEPTH + 1];
+        open[0] = Some(place.node.children().fuse());
+        Self { place, open }
+    }
+
+    /// The next place; not an iterator because places are large and stay where they are.
+    pub(crate) fn next(&mut self) -> Result<Option<&Place<'a>>, Error> {
+        while let Some(Some(children)) = self.open.get_mut(self.place.depth) {
+            if let Some(node) = children.next() {
+                self.place.descend(node)?;
+                if let Some(slot) = self.open.get_mut(self.place.depth) {
+                    *slot = Some(node.children().fuse());
+                }
+                return Ok(Some(&self.place));
+            }
+            if !self.place.ascend() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The first place below the root that `wanted` accepts.
+pub(crate) fn search<'a>(
+    tree: Fdt<'a>,
+    wanted: impl Fn(&Place<'a>) -> bool,
+) -> Result<Option<Place<'a>>, Error> {
+    let mut walk = Walk::new(tree);
+    while let Some(place) = walk.next()? {
+        if wanted(place) {
+            return Ok(Some(*place));
+        }
+    }
+    Ok(None)
+}
+
+/// The node that others call `phandle`.
+pub(crate) fn by_phandle(tree: Fdt<'_>, phandle: u32) -> Result<Option<Place<'_>>, Error> {
+    search(tree, |place| place.value("phandle") == Some(&phandle.to_be_bytes()))
+}

@@ -1,0 +1,109 @@
+//! The UART that `/chosen/stdout-path` names. Devicetree Specification 0.4, sections 3.3, 3.6 and
+//! 4.2; Linux bindings `arm,pl011` and `8250`.
+
+use crate::bus;
+use crate::interrupt::Controller;
+use crate::tree::{Error, Place, by_phandle};
+use addr::PaRange;
+use dtoolkit::fdt::Fdt;
+
+/// The machine's console UART.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uart {
+    /// Its register layout.
+    pub kind: UartKind,
+    /// Its registers.
+    pub base: PaRange,
+    /// Its interrupt, if that goes to the GIC.
+    pub intid: Option<u32>,
+    /// Its input clock in Hz, if the tree says so.
+    pub clock: Option<u32>,
+}
+
+/// Register layout of a UART.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UartKind {
+    /// Arm PrimeCell UART (PL011) or the subset that Arm's SBSA defines.
+    Pl011,
+    /// National Semiconductor 16550 and its descendants.
+    Ns16550 {
+        /// Registers lie `1 << reg_shift` bytes apart.
+        reg_shift: u8,
+        /// Size of an access in bytes: 1, 2 or 4.
+        reg_io_width: u8,
+    },
+}
+
+/// The console UART; `None` if the tree names none or one of another layout. Without `gic`, its
+/// interrupt stays unknown.
+pub(crate) fn find(tree: Fdt<'_>, gic: Option<&Controller>) -> Result<Option<Uart>, Error> {
+    let Some(place) = stdout(tree)? else { return Ok(None) };
+    let Some(kind) = kind(&place)? else { return Ok(None) };
+    let intid = match gic {
+        Some(gic) => gic.intid(tree, &place, 0)?,
+        None => None,
+    };
+    Ok(Some(Uart { kind, base: bus::device_reg(&place, 0)?, intid, clock: clock(tree, &place)? }))
+}
+
+fn stdout(tree: Fdt<'_>) -> Result<Option<Place<'_>>, Error> {
+    let root = Place::root(tree);
+    let Some(chosen) = root.find("/chosen")? else { return Ok(None) };
+    let Some(text) = chosen.text("stdout-path")? else { return Ok(None) };
+    // What follows the colon configures the line (`115200n8`).
+    let path = text.split_once(':').map_or(text, |(path, _)| path);
+    let place = if path.starts_with('/') { root.find(path)? } else { by_alias(&root, path)? };
+    place.map(Some).ok_or_else(|| chosen.flaw("stdout-path", "names a node that does not exist"))
+}
+
+/// The place that a path leads to whose first component is an alias.
+fn by_alias<'a>(root: &Place<'a>, path: &str) -> Result<Option<Place<'a>>, Error> {
+    let (alias, rest) = path.split_once('/').unwrap_or((path, ""));
+    let Some(aliases) = root.find("/aliases")? else { return Ok(None) };
+    let Some(value) = aliases.value(alias) else { return Ok(None) };
+    let target = value.strip_suffix(b"\0").and_then(|t| core::str::from_utf8(t).ok());
+    let Some(target) = target.filter(|t| t.starts_with('/')) else {
+        return Err(aliases.flaw("(the alias of stdout-path)", "is not a path"));
+    };
+    match root.find(target)? {
+        Some(place) => place.find(rest),
+        None => Ok(None),
+    }
+}
+
+fn kind(place: &Place<'_>) -> Result<Option<UartKind>, Error> {
+    if place.compatible(&["arm,pl011", "arm,sbsa-uart"]) {
+        return Ok(Some(UartKind::Pl011));
+    }
+    if !place.compatible(&["ns16550a", "ns16550", "snps,dw-apb-uart"]) {
+        return Ok(None);
+    }
+    let reg_shift = match place.u32("reg-shift")?.unwrap_or(0) {
+        0 => 0,
+        1 => 1,
+        2 => 2,
+        3 => 3,
+        _ => return Err(place.flaw("reg-shift", "is more than 3")),
+    };
+    let reg_io_width = match place.u32("reg-io-width")?.unwrap_or(1) {
+        1 => 1,
+        2 => 2,
+        4 => 4,
+        _ => return Err(place.flaw("reg-io-width", "is not 1, 2 or 4")),
+    };
+    Ok(Some(UartKind::Ns16550 { reg_shift, reg_io_width }))
+}
+
+/// The UART's own `clock-frequency`, or that of its first clock if it is a fixed one.
+fn clock(tree: Fdt<'_>, place: &Place<'_>) -> Result<Option<u32>, Error> {
+    if let Some(frequency) = place.u32("clock-frequency")? {
+        return Ok(Some(frequency));
+    }
+    let Some(phandle) = place.value("clocks").and_then(|clocks| clocks.first_chunk()) else {
+        return Ok(None);
+    };
+    match by_phandle(tree, u32::from_be_bytes(*phandle))? {
+        Some(clock) if clock.compatible(&["fixed-clock"]) => clock.u32("clock-frequency"),
+        Some(_) | None => Ok(None),
+    }
+}
