@@ -70,7 +70,7 @@ fn reserved_offsets_are_raz_wi() {
     let named = [DR, RSR_ECR, FR, ILPR, IBRD, FBRD, LCR_H, CR, IFLS, IMSC, RIS, MIS, ICR];
     let mut u = Pl011::new();
     for offset in (0..0x1100).filter(|o| !named.contains(o)) {
-        if offset < IDS || offset >= 0x1000 || offset % 4 != 0 {
+        if !(IDS..0x1000).contains(&offset) || offset % 4 != 0 {
             assert_eq!(u.write(offset, u32::MAX), QUIET, "{offset:#x}");
             assert_eq!(u.read(offset), (0, QUIET), "{offset:#x}");
         }
