@@ -90,7 +90,6 @@ impl Line {
             _ => {
                 if self.ret == Return::Last {
                     self.ret = Return::Bare;
-                    self.begun = false;
                 }
                 self.append(byte);
                 if self.len >= CAPACITY {

@@ -295,6 +295,10 @@ fn changing_fen_flushes() {
     put(&mut u, LCR_H, 0x60);
     assert_eq!(get(&mut u, FR) & (FR_RXFE | FR_TXFE | FR_BUSY), FR_RXFE | FR_TXFE);
     assert_eq!(get(&mut u, RIS) & (INT_RX | INT_RT), 0);
+    feed(&mut u, [3, 4]);
+    put(&mut u, LCR_H, 0x70);
+    feed(&mut u, [5]);
+    assert_eq!(get(&mut u, DR), 5, "the overrun before the flush is forgotten");
 }
 
 #[test]
