@@ -2,7 +2,7 @@
 //!
 //! [`Console`] turns characters of VMs and lines of the hypervisor into bytes for the UART, and
 //! bytes from the UART into characters for the VM in focus or [`Action`]s. It does no I/O: bytes
-//! leave through a closure. [`line`] holds the rules for one VM's line, [`keys`] the escape keys,
+//! leave through a closure. [`mod@line`] holds the rules for one VM's line, [`keys`] the escape keys,
 //! [`own`] the hypervisor's lines, which also work without a [`Console`], in a panic.
 //!
 //! What the output looks like, split at every CR and LF into pieces:

@@ -6,7 +6,7 @@
 //!   in the transmit FIFO, and FR and the transmit interrupt show that.
 //! - Characters leave even if CR does not enable the transmitter: firmware has enabled the UART of
 //!   a real machine, and early consoles (Linux `earlycon`) count on that. CR does gate reception.
-//! - The 32 bit times of the receive timeout (3.4.3) have passed as soon as a character is there.
+//! - The 32 bit times of the receive timeout (UARTRTINTR) have passed as soon as a character is there.
 //! - The other end is always ready (CTS, DSR and DCD asserted), sends neither breaks nor framing or
 //!   parity errors, and has no DMA: DMACR and the test registers are RAZ/WI.
 
@@ -73,7 +73,7 @@ const INT_BITS: u32 = 0x7FF;
 const DR_OE: u16 = 1 << 11;
 const RSR_OE: u32 = 1 << 3;
 
-/// Depth of each FIFO since r1p5 (DDI 0183G 2.4.3).
+/// Depth of each FIFO since r1p5.
 const DEPTH: u8 = 32;
 
 /// What an access or a received character does outside the device.
@@ -120,7 +120,7 @@ impl Fifo {
 pub struct Pl011 {
     rx: Fifo,
     tx: Fifo,
-    /// A character was lost and the next one that is kept shall say so in its DR.OE (2.4.3).
+    /// A character was lost and the next one that is kept shall say so in its DR.OE.
     overrun: bool,
     /// The console takes characters.
     ready: bool,
@@ -142,7 +142,7 @@ impl Default for Pl011 {
 }
 
 impl Pl011 {
-    /// A UART after reset (DDI 0183 table 3-1), in front of a console that takes characters.
+    /// A UART after reset (DDI 0183, summary of registers), in front of a console that takes characters.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -265,7 +265,7 @@ impl Pl011 {
     }
 
     fn flags(&self) -> u32 {
-        // Loopback connects DTR, RTS, Out1 and Out2 to DSR, CTS, DCD and RI (3.3.8, LBE).
+        // Loopback connects DTR, RTS, Out1 and Out2 to DSR, CTS, DCD and RI (UARTCR.LBE).
         let modem = if self.cr & CR_LBE == 0 {
             FR_PEER
         } else {
@@ -289,7 +289,7 @@ impl Pl011 {
         if self.rx.len == 0 {
             self.ris &= !INT_RT;
         }
-        // Only an overrun outlives the character it came with in RSR (3.3.2).
+        // Only an overrun outlives the character it came with in RSR (UARTRSR.OE).
         self.rsr = (self.rsr & RSR_OE) | u32::from(entry >> 8);
         u32::from(entry)
     }
@@ -312,7 +312,7 @@ impl Pl011 {
     }
 
     /// Moves one character out of the transmit FIFO. The interrupt rises whenever that leaves the
-    /// FIFO at or below its level; hardware wants it to have been above before (3.4.2), which a
+    /// FIFO at or below its level; hardware wants it to have been above before (UARTTXINTR), which a
     /// FIFO that empties at once never is, and a driver that waits for the interrupt would hang.
     fn transmit(&mut self) -> Option<u8> {
         if !self.ready {
@@ -325,7 +325,7 @@ impl Pl011 {
         Some(byte)
     }
 
-    /// Puts a character into the receive FIFO (2.4.3, 3.4.1, 3.4.3).
+    /// Puts a character into the receive FIFO (UARTRXINTR, UARTRTINTR, UARTDR.OE).
     fn accept(&mut self, byte: u8) {
         if self.rx.len >= self.depth() {
             self.overrun = true;
@@ -343,7 +343,7 @@ impl Pl011 {
         }
     }
 
-    /// Changing FEN empties both FIFOs (3.3.8 names that as the way to flush them).
+    /// Changing FEN empties both FIFOs (UARTCR names that as the way to flush them).
     fn write_lcr(&mut self, value: u32) {
         if (self.lcr_h ^ value) & LCR_FEN != 0 {
             self.rx = Fifo::EMPTY;
@@ -355,7 +355,7 @@ impl Pl011 {
     }
 }
 
-/// FIFO level of a 3-bit field of IFLS (3.3.9): an eighth, a quarter, half, three quarters, seven
+/// FIFO level of a 3-bit field of UARTIFLS: an eighth, a quarter, half, three quarters, seven
 /// eighths; reserved values act as the last.
 const fn trigger(field: u32) -> u8 {
     match field & 0b111 {

@@ -9,7 +9,7 @@ use abi::psci;
 /// Most vCPUs of one VM: as many as Aff0 can name to ICC_SGI1R_EL1 without range selection.
 pub const MAX_VCPUS: usize = 16;
 
-/// Bits of a target_cpu argument that must be zero (DEN0022 5.4.2): 63:40 and 31:24.
+/// Bits of CPU_ON's target_cpu argument that must be zero: 63:40 and 31:24.
 const MPIDR_RES0: u64 = !0xFF_00FF_FFFF;
 
 /// What a vCPU is doing, in PSCI's terms.
@@ -85,7 +85,7 @@ impl PowerTable {
         self.vcpus().get(vcpu).copied().unwrap_or(Power::Off)
     }
 
-    /// CPU_ON (5.6): on success, the vCPU to wake. `is_ram` tells whether an IPA is RAM of the VM.
+    /// CPU_ON: on success, the vCPU to wake. `is_ram` tells whether an IPA is RAM of the VM.
     /// A CPU that is on wins over a wrong address, which the specification leaves open.
     pub fn cpu_on(
         &mut self,
@@ -117,14 +117,14 @@ impl PowerTable {
         }
     }
 
-    /// CPU_OFF (5.5), called by `vcpu`: how many vCPUs are not off now. 0 means that nothing can
+    /// CPU_OFF, called by `vcpu`: how many vCPUs are not off now. 0 means that nothing can
     /// ever turn one on again.
     pub fn cpu_off(&mut self, vcpu: usize) -> usize {
         self.set(vcpu, Power::Off);
         self.vcpus().iter().filter(|&&state| state != Power::Off).count()
     }
 
-    /// CPU_SUSPEND (5.4) begins; no effect unless the vCPU is on.
+    /// CPU_SUSPEND begins; no effect unless the vCPU is on.
     pub fn suspend(&mut self, vcpu: usize) {
         if self.state(vcpu) == Power::On {
             self.set(vcpu, Power::Suspended);
@@ -138,7 +138,7 @@ impl PowerTable {
         }
     }
 
-    /// AFFINITY_INFO (5.7). Levels 1 to 3 ask about all vCPUs whose higher affinity fields match.
+    /// AFFINITY_INFO. Levels 1 to 3 ask about all vCPUs whose higher affinity fields match.
     pub fn affinity_info(&self, target_mpidr: u64, lowest_level: u64) -> Result<u64, Refusal> {
         if target_mpidr & MPIDR_RES0 != 0 {
             return Err(Refusal::InvalidParameters);

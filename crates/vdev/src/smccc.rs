@@ -43,7 +43,7 @@ pub enum Call {
     Unknown,
 }
 
-/// The function id of a call: w0. Bits 63:32 of x0 are not part of it (DEN0028 2.5).
+/// The function id of a call: w0. Bits 63:32 of x0 are not part of it (DEN0028, function identifiers).
 #[must_use]
 pub const fn function_id(x0: u64) -> u32 {
     (x0 & 0xFFFF_FFFF) as u32
@@ -134,7 +134,7 @@ pub enum Convention {
 }
 
 impl Convention {
-    /// The convention of the call that x0 asks for: bit 30 of the function id (DEN0028 2.5).
+    /// The convention of the call that x0 asks for: bit 30 of the function id (DEN0028, function identifiers).
     #[must_use]
     pub const fn of(x0: u64) -> Self {
         if x0 & smccc::SMC64 as u64 == 0 { Self::Bits32 } else { Self::Bits64 }
@@ -163,7 +163,7 @@ pub const fn signed(result: i64) -> u64 {
     result.cast_unsigned()
 }
 
-/// PSCI_FEATURES (DEN0022 5.15): 0 if the function is there. CPU_SUSPEND's flags are 0 too:
+/// PSCI_FEATURES (DEN0022): 0 if the function is there. CPU_SUSPEND's flags are 0 too:
 /// original power-state format, no OS-initiated mode. SMCCC_VERSION is what tells a guest that
 /// SMCCC is at least 1.1.
 #[must_use]
@@ -202,7 +202,7 @@ pub const fn psci_features(function: u32) -> i64 {
     }
 }
 
-/// What ARCH_FEATURES says of a workaround call (DEN0028 7.4 to 7.6).
+/// What ARCH_FEATURES says of a workaround call (DEN0028, SMCCC_ARCH_WORKAROUND_1 to 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i64)]
 pub enum Mitigation {
@@ -227,7 +227,7 @@ pub struct Mitigations {
     pub workaround_3: Mitigation,
 }
 
-/// SMCCC_ARCH_FEATURES (DEN0028 7.3): 0 or above if the function is there. It speaks only of the
+/// SMCCC_ARCH_FEATURES (DEN0028): 0 or above if the function is there. It speaks only of the
 /// Arm architecture calls; the SoC id is not told.
 #[must_use]
 pub const fn arch_features(function: u32, mitigations: &Mitigations) -> i64 {
@@ -253,7 +253,7 @@ pub const fn hyp_features() -> [u64; 2] {
     [0, (1 << (last + 1)) - 1]
 }
 
-/// TRNG_VERSION's answer (Arm DEN0098 2.1) where there is an entropy source: 1.0.
+/// TRNG_VERSION's answer (Arm DEN0098) where there is an entropy source: 1.0.
 pub const TRNG_VERSION_1_0: u64 = 0x1_0000;
 /// The entropy source's UUID, as the four words of TRNG_GET_UUID: w0 to w3.
 pub const TRNG_UUID_WORDS: [u32; 4] = [0x6174_0d6d, 0x7349_7667, 0x652d_728f, 0x676e_7274];
@@ -264,7 +264,7 @@ pub const fn trng_version(present: bool) -> u64 {
     if present { TRNG_VERSION_1_0 } else { signed(smccc::NOT_SUPPORTED) }
 }
 
-/// TRNG_FEATURES (DEN0098 2.2): 0 if there is an entropy source and the function is one of TRNG's.
+/// TRNG_FEATURES (DEN0098): 0 if there is an entropy source and the function is one of TRNG's.
 #[must_use]
 pub const fn trng_features(function: u32, present: bool) -> i64 {
     match function {
@@ -281,13 +281,13 @@ pub const fn trng_features(function: u32, present: bool) -> i64 {
     }
 }
 
-/// x0 to x3 of TRNG_GET_UUID (DEN0098 2.3).
+/// x0 to x3 of TRNG_GET_UUID (DEN0098).
 #[must_use]
 pub const fn trng_uuid(present: bool) -> [u64; 4] {
     if present { words(TRNG_UUID_WORDS) } else { [signed(smccc::NOT_SUPPORTED), 0, 0, 0] }
 }
 
-/// x0 to x3 of TRNG_RND (DEN0098 2.4): `bits` (x1) random bits, at most three registers of the
+/// x0 to x3 of TRNG_RND (DEN0098): `bits` (x1) random bits, at most three registers of the
 /// convention's width. x3 holds the lowest, x1 the highest; bits beyond those asked for are 0.
 /// `entropy` gives 64 fresh bits or fails; nothing is handed out unless all of it could be drawn.
 pub fn trng_rnd(convention: Convention, bits: u64, mut entropy: impl FnMut() -> Option<u64>) -> [u64; 4] {

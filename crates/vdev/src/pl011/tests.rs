@@ -116,7 +116,7 @@ fn transmits_at_once_even_when_disabled() {
 fn transmit_interrupt_follows_mask_and_clear() {
     let mut u = on();
     put(&mut u, IMSC, INT_TX);
-    assert!(!u.irq(), "nothing was written yet (3.4.2)");
+    assert!(!u.irq(), "nothing was written yet");
     assert!(u.write(DR, 0x41).irq);
     assert!(!u.write(ICR, INT_TX).irq);
     assert!(u.write(DR, 0x42).irq);
