@@ -1,6 +1,6 @@
 //! The escape keys: Ctrl-A and what may follow it.
 //!
-//! [`Keys`] is the state between two bytes; [`Key`] is what was pressed, before anyone asked
+//! `Keys` is the state between two bytes; `Key` is what was pressed, before anyone asked
 //! whether there is such a VM; [`Action`] is what the console's caller has to do.
 
 /// Ctrl-A: the next key is a command.

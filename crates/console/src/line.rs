@@ -1,6 +1,6 @@
 //! One VM's line: what of it is known, and what of that is on the screen.
 //!
-//! [`Line`] buffers the characters since the line began; [`Screen`] knows whose unfinished line the
+//! `Line` buffers the characters since the line began; `Screen` knows whose unfinished line the
 //! cursor stands in. A line that finds itself interrupted starts anew with its prefix and all that
 //! the buffer holds.
 
