@@ -1,0 +1,2 @@
+//! Compiles a manifest in TOML into the bundle that the hypervisor boots.
+#![forbid(unsafe_code)]
