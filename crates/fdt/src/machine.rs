@@ -93,7 +93,7 @@ pub struct Timer {
     pub hyp_virtual_intid: Option<u32>,
 }
 
-/// Reads the machine from the device tree at the start of `dtb`.
+/// Reads the machine from the device tree at the start of `dtb`. Needs about 16 KiB of stack.
 ///
 /// # Errors
 /// The tree is malformed, or does not describe memory, CPUs, a GIC and the architectural timer.

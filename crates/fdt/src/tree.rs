@@ -11,8 +11,8 @@ use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
-/// Deepest nesting of nodes that is read; real boards stay below 12.
-pub(crate) const MAX_DEPTH: usize = 32;
+/// Deepest nesting of nodes that is read; real boards stay below 12, and each level costs stack.
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// Longest tree that is read, in bytes: the limit of the arm64 Linux boot protocol.
 const MAX_SIZE: usize = 2 << 20;

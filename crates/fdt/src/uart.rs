@@ -46,6 +46,8 @@ pub(crate) fn find(tree: Fdt<'_>, gic: Option<&Controller>) -> Result<Option<Uar
     Ok(Some(Uart { kind, base: bus::device_reg(&place, 0)?, intid, clock: clock(tree, &place)? }))
 }
 
+/// Kept out of line so that its places are off the stack when the rest needs it.
+#[inline(never)]
 fn stdout(tree: Fdt<'_>) -> Result<Option<Place<'_>>, Error> {
     let root = Place::root(tree);
     let Some(chosen) = root.find("/chosen")? else { return Ok(None) };

@@ -306,9 +306,9 @@ fn depth_and_length_are_limited() {
             t.root = root;
         })
     };
-    let property_cells = |result: Result<Machine, Error>| result.unwrap_err().to_string();
-    assert!(property_cells(nested(33)).contains("is nested deeper than 32 nodes"));
-    assert!(!property_cells(nested(32)).contains("nested"));
+    let text = |result: Result<Machine, Error>| result.unwrap_err().to_string();
+    assert!(text(nested(17)).contains("is nested deeper than 16 nodes"));
+    assert!(!text(nested(16)).contains("nested"));
     let long = sentence(|t| set(t, "/chosen", "rng-seed", vec![0u8; 2 << 20]));
     assert_eq!(long, "device tree: it is longer than 2 MiB");
 }
