@@ -1,0 +1,211 @@
+//! The CPUs: what each keeps for itself, and work given to secondary CPUs.
+
+use super::{entry, exception, gic, mem, smccc, timer};
+use core::arch::asm;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use spin::Mutex;
+
+/// Most CPUs.
+pub(crate) const MAX: usize = 16;
+/// In the context of CPU_ON, above the CPU's index.
+pub(crate) const CONTEXT: u64 = 0x7a67_0000_0000_0000;
+/// Interrupts that the log of a CPU keeps.
+pub(crate) const LOG: usize = 64;
+
+/// A job for another CPU.
+type Job = (fn(u64) -> u64, u64);
+
+/// What a CPU keeps for itself.
+pub(crate) struct Cpu {
+    /// Synchronous exceptions are expected.
+    pub(crate) expecting: AtomicBool,
+    /// A fatal exception is being reported.
+    pub(crate) dying: AtomicBool,
+    /// Expected exceptions so far, and the first of them.
+    pub(crate) faults: AtomicU32,
+    /// ESR_EL1 of the first.
+    pub(crate) fault_esr: AtomicU64,
+    /// FAR_EL1 of the first.
+    pub(crate) fault_far: AtomicU64,
+    /// ELR_EL1 of the first.
+    pub(crate) fault_elr: AtomicU64,
+    /// SPSR_EL1 of the first.
+    pub(crate) fault_spsr: AtomicU64,
+    /// Interrupts taken since the log was cleared.
+    pub(crate) irqs: AtomicU32,
+    /// Their INTIDs.
+    pub(crate) irq_log: [AtomicU32; LOG],
+    /// Whether it runs `serve`.
+    pub(crate) online: AtomicBool,
+    job: Mutex<Option<Job>>,
+    result: AtomicU64,
+    done: AtomicBool,
+    leave: AtomicBool,
+}
+
+static CPUS: [Cpu; MAX] = [const {
+    Cpu {
+        expecting: AtomicBool::new(false),
+        dying: AtomicBool::new(false),
+        faults: AtomicU32::new(0),
+        fault_esr: AtomicU64::new(0),
+        fault_far: AtomicU64::new(0),
+        fault_elr: AtomicU64::new(0),
+        fault_spsr: AtomicU64::new(0),
+        irqs: AtomicU32::new(0),
+        irq_log: [const { AtomicU32::new(0) }; LOG],
+        online: AtomicBool::new(false),
+        job: Mutex::new(None),
+        result: AtomicU64::new(0),
+        done: AtomicBool::new(false),
+        leave: AtomicBool::new(false),
+    }
+}; MAX];
+
+/// Number of the running CPU.
+pub(crate) fn index() -> usize {
+    mrs!("tpidr_el1") as usize
+}
+
+/// The running CPU.
+pub(crate) fn this() -> &'static Cpu {
+    &CPUS[index()]
+}
+
+/// CPU `index`.
+pub(crate) fn get(index: usize) -> &'static Cpu {
+    &CPUS[index]
+}
+
+/// MPIDR_EL1's affinity fields.
+pub(crate) fn affinity() -> u64 {
+    mrs!("mpidr_el1") & 0xff_00ff_ffff
+}
+
+/// First thing on each CPU.
+pub(crate) fn init(index: usize) {
+    msr!("tpidr_el1", index as u64);
+    // Events at least every 2^16 ticks: no wait for an event lasts for ever.
+    msr!("cntkctl_el1", (15 << 4) | (1 << 2) | 3);
+}
+
+/// Lets others run in a spin loop: also ends the turn of a CPU that QEMU emulates in turns.
+pub(crate) fn relax() {
+    // SAFETY: a hint.
+    unsafe { asm!("yield", options(nostack)) };
+}
+
+/// Sends an event to all CPUs.
+pub(crate) fn send_event() {
+    // SAFETY: a barrier and a hint.
+    unsafe { asm!("dsb ish", "sev", options(nostack)) };
+}
+
+/// Waits for an event.
+pub(crate) fn wait_event() {
+    // SAFETY: a hint.
+    unsafe { asm!("wfe", options(nostack)) };
+}
+
+/// Waits for an interrupt, masked ones too.
+pub(crate) fn wait_interrupt() {
+    // SAFETY: a hint.
+    unsafe { asm!("dsb sy", "wfi", options(nostack)) };
+}
+
+/// Unmasks IRQs.
+pub(crate) fn irq_on() {
+    // SAFETY: the handler is in place.
+    unsafe { asm!("msr DAIFClr, #2", "isb", options(nostack)) };
+}
+
+/// Masks IRQs.
+pub(crate) fn irq_off() {
+    // SAFETY: masking is always allowed.
+    unsafe { asm!("msr DAIFSet, #2", "isb", options(nostack)) };
+}
+
+/// A secondary CPU's life: jobs until it is told to leave.
+pub(crate) fn serve(index: usize) -> ! {
+    let cpu = this();
+    cpu.expecting.store(false, Relaxed);
+    gic::init_cpu(index);
+    cpu.online.store(true, Release);
+    send_event();
+    loop {
+        let job = cpu.job.lock().take();
+        if let Some((f, arg)) = job {
+            cpu.result.store(f(arg), Relaxed);
+            cpu.done.store(true, Release);
+            send_event();
+        } else if cpu.leave.load(Acquire) {
+            cpu.leave.store(false, Relaxed);
+            cpu.online.store(false, Release);
+            smccc::call(abi::psci::CPU_OFF, 0, 0, 0);
+            panic!("CPU_OFF returned");
+        } else {
+            wait_event();
+            relax();
+        }
+    }
+}
+
+/// Turns CPU `index` on by PSCI and waits until it serves. The error is PSCI's, or a time-out.
+pub(crate) fn start(index: usize, mpidr: u64) -> Result<(), i64> {
+    let cpu = get(index);
+    if cpu.online.load(Acquire) {
+        return Ok(());
+    }
+    cpu.leave.store(false, Relaxed);
+    mem::barrier();
+    let r = smccc::call(abi::psci::CPU_ON64, mpidr, entry::secondary_address(), CONTEXT | index as u64);
+    match r[0] as i64 {
+        0 if timer::wait(timer::SECOND * 5, || cpu.online.load(Acquire)) => Ok(()),
+        0 => Err(i64::MIN),
+        error => Err(error),
+    }
+}
+
+/// Turns CPU `index` off and waits until PSCI says so.
+pub(crate) fn stop(index: usize, mpidr: u64) -> bool {
+    let cpu = get(index);
+    if cpu.online.load(Acquire) {
+        cpu.leave.store(true, Release);
+        send_event();
+    }
+    timer::wait(timer::SECOND * 5, || {
+        smccc::call(abi::psci::AFFINITY_INFO64, mpidr, 0, 0)[0] == abi::psci::AFFINITY_OFF
+    })
+}
+
+/// Gives `f(arg)` to CPU `index`, which serves.
+pub(crate) fn submit(index: usize, f: fn(u64) -> u64, arg: u64) {
+    let cpu = get(index);
+    cpu.done.store(false, Relaxed);
+    *cpu.job.lock() = Some((f, arg));
+    send_event();
+}
+
+/// Waits for the result of what was submitted.
+pub(crate) fn collect(index: usize) -> Option<u64> {
+    let cpu = get(index);
+    timer::wait(timer::SECOND * 10, || cpu.done.load(Acquire)).then(|| cpu.result.load(Relaxed))
+}
+
+/// Runs `f(arg)` on CPU `index` and waits for the result.
+pub(crate) fn run_on(index: usize, f: fn(u64) -> u64, arg: u64) -> Option<u64> {
+    submit(index, f, arg);
+    collect(index)
+}
+
+/// The exception that CPU `index` recorded last.
+pub(crate) fn last_fault(index: usize) -> exception::Fault {
+    let cpu = get(index);
+    exception::Fault {
+        esr: cpu.fault_esr.load(Relaxed),
+        far: cpu.fault_far.load(Relaxed),
+        elr: cpu.fault_elr.load(Relaxed),
+        spsr: cpu.fault_spsr.load(Relaxed),
+    }
+}

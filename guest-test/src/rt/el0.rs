@@ -1,0 +1,109 @@
+//! Code at EL0: a stub runs there until its first exception, which is handed back.
+
+use super::exception::Frame;
+use super::mmu;
+use core::arch::global_asm;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// How a stub ended.
+pub(crate) struct Left {
+    /// ESR_EL1 of the exception.
+    pub(crate) esr: u64,
+    /// FAR_EL1 of the exception.
+    pub(crate) far: u64,
+    /// SPSR_EL1 of the exception.
+    pub(crate) spsr: u64,
+    /// x0 to x7 at the exception.
+    pub(crate) x: [u64; 8],
+}
+
+impl Left {
+    /// Exception class.
+    pub(crate) const fn ec(&self) -> u64 {
+        (self.esr >> 26) & 0x3f
+    }
+}
+
+/// What goes to EL0 and comes back: x0 to x7, ESR, FAR, SPSR.
+struct Exchange(UnsafeCell<[u64; 11]>);
+// SAFETY: only one CPU is at EL0 at a time (`BUSY`).
+unsafe impl Sync for Exchange {}
+static EXCHANGE: Exchange = Exchange(UnsafeCell::new([0; 11]));
+static BUSY: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "C" {
+    fn el0_enter(exchange: *mut u64, entry: u64, stack: u64);
+    fn el0_resume();
+}
+
+/// Runs the stub at `stub` (in `.user`) at EL0 with interrupts on, x0 to x7 = `args`; it ends by SVC
+/// or by a fault. One CPU at a time.
+pub(crate) fn run(stub: unsafe extern "C" fn(), args: [u64; 8]) -> Left {
+    assert!(!BUSY.swap(true, Relaxed), "two CPUs at EL0");
+    let mut words = [0; 11];
+    words[..8].copy_from_slice(&args);
+    let exchange = EXCHANGE.0.get();
+    // SAFETY: see `Exchange`.
+    unsafe { *exchange = words };
+    let stack = mmu::user(super::mem::scratch(super::mem::SCRATCH_PAGES - 1)) + 4096;
+    // SAFETY: the stub is code of the payload; EL0 can write only the user window, of which tests
+    // pass scratch addresses.
+    unsafe { el0_enter(exchange.cast(), mmu::user_code(stub as *const () as u64), stack) };
+    // SAFETY: as above.
+    let w = unsafe { *exchange };
+    BUSY.store(false, Relaxed);
+    Left { esr: w[8], far: w[9], spsr: w[10], x: [w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]] }
+}
+
+/// A synchronous exception from EL0: return from `el0_enter`.
+pub(crate) fn leave(frame: &mut Frame) {
+    let exchange = EXCHANGE.0.get();
+    let mut words = [0; 11];
+    words[..8].copy_from_slice(&frame.x[..8]);
+    words[8] = frame.esr;
+    words[9] = frame.far;
+    words[10] = frame.spsr;
+    // SAFETY: see `Exchange`: the CPU at EL0 is this one.
+    unsafe { *exchange = words };
+    frame.elr = el0_resume as *const () as u64;
+    // EL1h, everything masked, with the flags of EL0 dropped.
+    frame.spsr = 0x3c5;
+}
+
+global_asm!(
+    r#"
+    .text
+    // x0 = x0 to x7 for EL0, x1 = entry, x2 = stack
+el0_enter:
+    stp     x29, x30, [sp, #-112]!
+    stp     x19, x20, [sp, #16]
+    stp     x21, x22, [sp, #32]
+    stp     x23, x24, [sp, #48]
+    stp     x25, x26, [sp, #64]
+    stp     x27, x28, [sp, #80]
+    mrs     x3, DAIF
+    str     x3, [sp, #96]
+    msr     DAIFSet, #0xf
+    msr     ELR_EL1, x1
+    msr     SP_EL0, x2
+    msr     SPSR_EL1, xzr
+    mov     x8, x0
+    ldp     x0, x1, [x8]
+    ldp     x2, x3, [x8, #16]
+    ldp     x4, x5, [x8, #32]
+    ldp     x6, x7, [x8, #48]
+    eret
+    // The handler popped its frame: SP is what it was at the ERET.
+el0_resume:
+    ldr     x3, [sp, #96]
+    msr     DAIF, x3
+    ldp     x19, x20, [sp, #16]
+    ldp     x21, x22, [sp, #32]
+    ldp     x23, x24, [sp, #48]
+    ldp     x25, x26, [sp, #64]
+    ldp     x27, x28, [sp, #80]
+    ldp     x29, x30, [sp], #112
+    ret
+"#
+);

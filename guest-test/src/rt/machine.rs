@@ -1,0 +1,183 @@
+//! What the device tree says of the machine.
+
+use super::cpu;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::standard::NodeStandard;
+use dtoolkit::{Node, Property};
+
+/// Most regions and memory ranges kept.
+const MAX_REGIONS: usize = 32;
+
+/// A region of memory outside the `memory` nodes (`compatible = "tagvisor,region"`).
+#[derive(Clone, Copy)]
+pub(crate) struct Region {
+    /// Its node's name up to the `@`.
+    pub(crate) name: &'static str,
+    /// First IPA.
+    pub(crate) start: u64,
+    /// Size in bytes.
+    pub(crate) size: u64,
+    /// The VM may not write it.
+    pub(crate) read_only: bool,
+    /// Device memory.
+    pub(crate) device: bool,
+    /// `backed`, `none` or `lazy`; empty if the tree does not say.
+    pub(crate) tags: &'static str,
+}
+
+/// The machine.
+pub(crate) struct Machine {
+    /// Where the tree is.
+    pub(crate) tree: u64,
+    /// Kernel command line.
+    pub(crate) bootargs: &'static str,
+    /// MPIDR of each CPU; index 0 is the one that booted.
+    pub(crate) cpus: [u64; cpu::MAX],
+    /// How many.
+    pub(crate) cpu_count: usize,
+    /// PSCI is called by SMC.
+    pub(crate) psci_smc: bool,
+    /// Memory ranges, start and size.
+    pub(crate) memory: [(u64, u64); MAX_REGIONS],
+    /// How many.
+    pub(crate) memory_count: usize,
+    /// Regions.
+    pub(crate) regions: [Option<Region>; MAX_REGIONS],
+    /// INTID of the event interrupt, for a control VM.
+    pub(crate) control: Option<u32>,
+    /// Distributor and redistributors, start and size.
+    pub(crate) gic: [(u64, u64); 2],
+}
+
+fn string(node: &FdtNode<'static>, name: &str) -> Option<&'static str> {
+    node.property(name)?.value_as::<&'static str>().ok()
+}
+
+fn ranges(node: FdtNode<'static>) -> impl Iterator<Item = (u64, u64)> {
+    let reg = node.reg().ok().flatten();
+    reg.into_iter().flatten().filter_map(|r| Some((r.address::<u64>().ok()?, r.size::<u64>().ok()?)))
+}
+
+impl Machine {
+    /// Reads the tree at `tree`.
+    pub(crate) fn new(tree: u64) -> Self {
+        assert!(tree != 0 && tree % 8 == 0, "no device tree in x0: {tree:#x}");
+        // SAFETY: the boot protocol puts a device tree there and nothing writes it; a wrong magic
+        // ends the parse.
+        let parsed = unsafe { Fdt::from_raw(tree as *const u8) };
+        let fdt: Fdt<'static> = match parsed {
+            Ok(fdt) => fdt,
+            Err(e) => panic!("device tree: {e}"),
+        };
+        let mut machine = Self {
+            tree,
+            bootargs: "",
+            cpus: [0; cpu::MAX],
+            cpu_count: 0,
+            psci_smc: false,
+            memory: [(0, 0); MAX_REGIONS],
+            memory_count: 0,
+            regions: [None; MAX_REGIONS],
+            control: None,
+            gic: [(0, 0); 2],
+        };
+        for node in fdt.root().children() {
+            machine.top(node);
+        }
+        machine
+    }
+
+    fn top(&mut self, node: FdtNode<'static>) {
+        if node.name_without_address() == "chosen" {
+            self.bootargs = string(&node, "bootargs").unwrap_or("");
+        } else if node.name_without_address() == "memory" {
+            for range in ranges(node) {
+                self.memory[self.memory_count] = range;
+                self.memory_count += 1;
+            }
+        } else if node.name_without_address() == "cpus" {
+            for cpu in node.children().filter(|c| c.name_without_address() == "cpu") {
+                if let Some(id) = ranges_of_cpu(cpu) {
+                    self.cpus[self.cpu_count] = id;
+                    self.cpu_count += 1;
+                }
+            }
+        } else if node.is_compatible("arm,psci-1.0") {
+            self.psci_smc = string(&node, "method") == Some("smc");
+        } else if node.is_compatible("arm,gic-v3") {
+            for (slot, range) in self.gic.iter_mut().zip(ranges(node)) {
+                *slot = range;
+            }
+        } else if node.is_compatible("tagvisor,control") {
+            self.control = spi(&node);
+        } else {
+            self.region(node);
+            for child in node.children() {
+                if child.is_compatible("tagvisor,control") {
+                    self.control = spi(&child);
+                } else {
+                    self.region(child);
+                }
+            }
+        }
+    }
+
+    fn region(&mut self, node: FdtNode<'static>) {
+        if !node.is_compatible("tagvisor,region") {
+            return;
+        }
+        let kind = string(&node, "tagvisor,kind").unwrap_or("");
+        let any = |names: [&str; 3]| names.iter().find_map(|n| string(&node, n));
+        let name = any(["tagvisor,name", "region-name", "label"]).unwrap_or("region");
+        let Some((start, size)) = ranges(node).next() else { return };
+        let region = Region {
+            name,
+            start,
+            size,
+            read_only: kind == "read-only" || node.property("read-only").is_some(),
+            device: kind == "device",
+            tags: any(["tagvisor,tags", "region-tags", "tags"]).unwrap_or(""),
+        };
+        if let Some(slot) = self.regions.iter_mut().find(|r| r.is_none()) {
+            *slot = Some(region);
+        }
+    }
+
+    /// The regions.
+    pub(crate) fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.regions.iter().flatten()
+    }
+
+    /// The value of `key=` on the command line.
+    pub(crate) fn option(&self, key: &str) -> Option<&'static str> {
+        self.bootargs.split_ascii_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// The number behind `key=`.
+    pub(crate) fn number(&self, key: &str) -> Option<u64> {
+        self.option(key)?.parse().ok()
+    }
+
+    /// The MPIDR of each CPU but the first.
+    pub(crate) fn secondaries(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.cpus[..self.cpu_count].iter().copied().enumerate().skip(1)
+    }
+
+    /// An IPA below 64 GiB at which there is nothing: behind all memory and regions.
+    pub(crate) fn absent(&self) -> u64 {
+        let memory = self.memory[..self.memory_count].iter().map(|&(start, size)| start + size);
+        let regions = self.regions().map(|r| r.start + r.size);
+        memory.chain(regions).max().unwrap_or(0).next_multiple_of(1 << 21) + (64 << 20)
+    }
+}
+
+fn ranges_of_cpu(cpu: FdtNode<'static>) -> Option<u64> {
+    let value: &[u8] = cpu.property("reg")?.value_as().ok()?;
+    Some(value.iter().fold(0, |id, byte| (id << 8) | u64::from(*byte)))
+}
+
+/// INTID of a node's first interrupt, which is an SPI.
+fn spi(node: &FdtNode<'static>) -> Option<u32> {
+    let cells: [u32; 3] = node.property("interrupts")?.value_as().ok()?;
+    (cells[0] == 0).then(|| cells[1] + 32)
+}

@@ -1,0 +1,124 @@
+//! Calls to the hypervisor or firmware by HVC, and SMC where it may be undefined.
+
+use super::exception::{Fault, expect_fault};
+use core::arch::{asm, global_asm};
+
+macro_rules! conduit {
+    ($instruction:literal, $id:expr, $a:expr) => {{
+        let mut x = [u64::from($id), $a[0], $a[1], $a[2], 0, 0, 0, 0];
+        // SAFETY: the callee keeps to SMCCC: results in x0 to x17, memory untouched but for what
+        // the arguments name.
+        unsafe {
+            asm!($instruction,
+                inout("x0") x[0], inout("x1") x[1], inout("x2") x[2], inout("x3") x[3],
+                inout("x4") x[4], inout("x5") x[5], inout("x6") x[6], inout("x7") x[7],
+                out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _,
+                out("x14") _, out("x15") _, out("x16") _, out("x17") _, options(nostack))
+        };
+        x
+    }};
+}
+
+/// Calls function `id` by HVC; returns x0 to x7.
+pub(crate) fn call(id: u32, a1: u64, a2: u64, a3: u64) -> [u64; 8] {
+    conduit!("hvc #0", id, [a1, a2, a3])
+}
+
+/// The same by SMC, which a machine without EL3 or hypervisor does not have.
+pub(crate) fn try_smc(id: u32, a1: u64, a2: u64, a3: u64) -> Result<[u64; 8], Fault> {
+    let mut x = [0; 8];
+    let fault = expect_fault(|| x = conduit!("smc #0", id, [a1, a2, a3]));
+    fault.map_or(Ok(x), Err)
+}
+
+/// The same with an immediate that is not 0, which SMCCC reserves.
+pub(crate) fn call_with_immediate(id: u32) -> [u64; 8] {
+    conduit!("hvc #1", id, [0, 0, 0])
+}
+
+/// x0's low word as a signed result of a 32-bit function.
+pub(crate) fn w0(x: [u64; 8]) -> i64 {
+    i64::from(x[0] as u32 as i32)
+}
+
+/// Whether this hypervisor is underneath.
+pub(crate) fn tagvisor() -> bool {
+    let x = call(abi::hypercall::UID, 0, 0, 0);
+    let words = [x[0] as u32, x[1] as u32, x[2] as u32, x[3] as u32];
+    words == abi::hypercall::UID_WORDS
+}
+
+/// Powers the machine off.
+pub(crate) fn system_off() -> ! {
+    call(abi::psci::SYSTEM_OFF, 0, 0, 0);
+    loop {
+        super::cpu::wait_interrupt();
+    }
+}
+
+/// Calls with x0 to x30 from `before` and stores x0 to x30 of afterwards to `after`.
+pub(crate) fn call_all(before: &[u64; 31], after: &mut [u64; 31]) {
+    unsafe extern "C" {
+        fn smccc_call_all(before: *const u64, after: *mut u64);
+    }
+    // SAFETY: both are 31 words; the assembly keeps to the procedure call standard.
+    unsafe { smccc_call_all(before.as_ptr(), after.as_mut_ptr()) };
+}
+
+global_asm!(
+    r#"
+    .text
+smccc_call_all:
+    stp     x29, x30, [sp, #-112]!
+    stp     x19, x20, [sp, #16]
+    stp     x21, x22, [sp, #32]
+    stp     x23, x24, [sp, #48]
+    stp     x25, x26, [sp, #64]
+    stp     x27, x28, [sp, #80]
+    str     x1, [sp, #96]
+    mov     x30, x0
+    ldp     x0, x1, [x30, #0]
+    ldp     x2, x3, [x30, #16]
+    ldp     x4, x5, [x30, #32]
+    ldp     x6, x7, [x30, #48]
+    ldp     x8, x9, [x30, #64]
+    ldp     x10, x11, [x30, #80]
+    ldp     x12, x13, [x30, #96]
+    ldp     x14, x15, [x30, #112]
+    ldp     x16, x17, [x30, #128]
+    ldp     x18, x19, [x30, #144]
+    ldp     x20, x21, [x30, #160]
+    ldp     x22, x23, [x30, #176]
+    ldp     x24, x25, [x30, #192]
+    ldp     x26, x27, [x30, #208]
+    ldp     x28, x29, [x30, #224]
+    ldr     x30, [x30, #240]
+    hvc     #0
+    str     x30, [sp, #104]
+    ldr     x30, [sp, #96]
+    stp     x0, x1, [x30, #0]
+    stp     x2, x3, [x30, #16]
+    stp     x4, x5, [x30, #32]
+    stp     x6, x7, [x30, #48]
+    stp     x8, x9, [x30, #64]
+    stp     x10, x11, [x30, #80]
+    stp     x12, x13, [x30, #96]
+    stp     x14, x15, [x30, #112]
+    stp     x16, x17, [x30, #128]
+    stp     x18, x19, [x30, #144]
+    stp     x20, x21, [x30, #160]
+    stp     x22, x23, [x30, #176]
+    stp     x24, x25, [x30, #192]
+    stp     x26, x27, [x30, #208]
+    stp     x28, x29, [x30, #224]
+    ldr     x0, [sp, #104]
+    str     x0, [x30, #240]
+    ldp     x19, x20, [sp, #16]
+    ldp     x21, x22, [sp, #32]
+    ldp     x23, x24, [sp, #48]
+    ldp     x25, x26, [sp, #64]
+    ldp     x27, x28, [sp, #80]
+    ldp     x29, x30, [sp], #112
+    ret
+"#
+);
