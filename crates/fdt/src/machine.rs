@@ -9,8 +9,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use dtoolkit::fdt::Fdt;
 
-/// Most entries of one `reg` of memory or reserved memory.
-const MAX_REG: usize = 1024;
+/// Most CPUs, and most ranges of each kind, that are read: for each, the properties of the node
+/// above are searched again.
+const MAX_COUNT: usize = 1024;
 
 /// The machine as its device tree describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,10 +137,6 @@ fn memory(root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
 /// ask an operating system to choose a place; nothing lies there yet.
 fn reserved(tree: Fdt<'_>, root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
     let mut ranges = Vec::new();
-    for entry in tree.memory_reservations() {
-        let range = PaRange::new(Pa::new(entry.address()), entry.size());
-        ranges.push(range.ok_or_else(|| root.flaw("(memory reservation block)", "has an entry that wraps"))?);
-    }
     if let Some(parent) = root.find("/reserved-memory")? {
         for place in parent.children() {
             let place = place?;
@@ -148,15 +145,23 @@ fn reserved(tree: Fdt<'_>, root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
             }
         }
     }
+    for entry in tree.memory_reservations() {
+        let range = PaRange::new(Pa::new(entry.address()), entry.size());
+        ranges.push(range.ok_or_else(|| root.flaw("(memory reservation block)", "has an entry that wraps"))?);
+    }
     Ok(merged(ranges))
 }
 
+/// Adds the ranges of a node's `reg`.
 fn collect(place: &Place<'_>, ranges: &mut Vec<PaRange>) -> Result<(), Error> {
-    for index in 0..MAX_REG {
+    for index in 0..=MAX_COUNT {
         let Some(range) = bus::reg(place, index)? else { return Ok(()) };
         ranges.push(range);
+        if ranges.len() > MAX_COUNT {
+            break;
+        }
     }
-    Err(place.flaw("reg", "has 1024 entries or more"))
+    Err(place.flaw("reg", "brings the number of such ranges above 1024"))
 }
 
 /// The same memory as sorted ranges that neither touch nor are empty.
@@ -192,6 +197,9 @@ fn cpus(root: &Place<'_>) -> Result<Vec<Cpu>, Error> {
             return Err(place.flaw("reg", "has bits outside the affinity fields"));
         }
         cpus.push(Cpu { mpidr, enabled: place.available() });
+        if cpus.len() > MAX_COUNT {
+            return Err(place.flaw("reg", "is that of the 1025th CPU, one more than can be"));
+        }
     }
     let mut ids: Vec<u64> = cpus.iter().map(|cpu| cpu.mpidr).collect();
     ids.sort_unstable();
@@ -234,7 +242,7 @@ fn gic(tree: Fdt<'_>, place: &Place<'_>, controller: &Controller) -> Result<Gic,
         GicVersion::V3 => place.u32("#redistributor-regions")?.unwrap_or(1),
     };
     let last = usize::try_from(regions).unwrap_or(usize::MAX);
-    if last > MAX_REG {
+    if last > MAX_COUNT {
         return Err(place.flaw("#redistributor-regions", "is more than 1024"));
     }
     Ok(Gic {

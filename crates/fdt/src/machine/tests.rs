@@ -313,6 +313,32 @@ fn depth_and_length_are_limited() {
     assert_eq!(long, "device tree: it is longer than 2 MiB");
 }
 
+#[test]
+fn counts_are_limited() {
+    let ranges = |count: u32| {
+        edited(|t| {
+            let reg: Vec<u32> = (0..count).flat_map(|i| [1, i << 16, 0, 0x1000]).collect();
+            set(t, "/memory@40000000", "reg", reg);
+        })
+    };
+    assert_eq!(ranges(1024).unwrap().memory.len(), 1024);
+    let text = ranges(1025).unwrap_err().to_string();
+    assert!(text.contains("brings the number of such ranges above 1024"), "{text}");
+    let cpus = |count: u32| {
+        edited(|t| {
+            for i in 4..count {
+                add(t, "/cpus", &format!("cpu@{i}"));
+                set(t, &format!("/cpus/cpu@{i}"), "device_type", "cpu");
+                set(t, &format!("/cpus/cpu@{i}"), "reg", i);
+            }
+        })
+    };
+    assert_eq!(cpus(1024).unwrap().cpus.len(), 1024);
+    assert!(
+        cpus(1025).unwrap_err().to_string().contains("/cpus/cpu@1024: property `reg` is that of the 1025th")
+    );
+}
+
 /// A structure block of `depth` nodes inside each other, as bytes: the model would recurse.
 #[test]
 fn a_bottomless_tree_needs_little_stack() {
