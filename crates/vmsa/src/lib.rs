@@ -1,3 +1,20 @@
-//! Translation tables: descriptors, the stage-2 builder, walkers.
+//! Translation tables of the Virtual Memory System Architecture, as pure values over a table memory.
+//!
+//! [`descriptor`] is the format that both stages share, [`tree`] the engine that changes a tree of
+//! tables (plan, then a commit that cannot fail), [`attr`] the stage-2 attributes, [`stage2`] a VM's
+//! IPA space and [`stage1`] the hypervisor's own address space.
+//!
+//! All section numbers are of the Arm Architecture Reference Manual, DDI 0487.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod attr;
+pub mod descriptor;
+pub mod stage1;
+pub mod stage2;
+pub mod tree;
+
+#[cfg(test)]
+extern crate std;
+#[cfg(test)]
+mod fake;
