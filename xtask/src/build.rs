@@ -1,0 +1,113 @@
+//! `cargo xtask build`: the bare-metal members of the workspace and their flat images.
+
+use crate::{paths, process};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+/// A program that runs on no operating system of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Binary {
+    /// The EL2 image.
+    Hypervisor,
+    /// The payloads at EL1.
+    GuestTest,
+    /// The static Linux program.
+    GuestUser,
+}
+
+impl Binary {
+    pub const ALL: [Binary; 3] = [Binary::Hypervisor, Binary::GuestTest, Binary::GuestUser];
+
+    pub const fn package(self) -> &'static str {
+        match self {
+            Binary::Hypervisor => "hypervisor",
+            Binary::GuestTest => "guest-test",
+            Binary::GuestUser => "guest-user",
+        }
+    }
+
+    pub const fn target(self) -> &'static str {
+        match self {
+            Binary::Hypervisor | Binary::GuestTest => "aarch64-unknown-none-softfloat",
+            Binary::GuestUser => "aarch64-unknown-none",
+        }
+    }
+
+    /// Where cargo leaves the ELF file.
+    pub fn elf(self) -> PathBuf {
+        paths::target().join(self.target()).join("release").join(self.package())
+    }
+}
+
+pub fn command() -> Result<bool> {
+    for binary in Binary::ALL {
+        let path = match binary {
+            Binary::Hypervisor | Binary::GuestTest => image(binary)?,
+            Binary::GuestUser => elf(binary)?,
+        };
+        println!("{}", path.display());
+    }
+    Ok(true)
+}
+
+/// What this run of the tool has built: two tests must neither build at the same time nor replace
+/// what the other reads.
+static BUILT: Mutex<BTreeMap<(Binary, Form), PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// What a program is wanted as.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    Elf,
+    Flat,
+}
+
+/// Builds the ELF file.
+pub fn elf(binary: Binary) -> Result<PathBuf> {
+    once(binary, Form::Elf)
+}
+
+/// Builds the flat image: what is loaded, byte for byte.
+pub fn image(binary: Binary) -> Result<PathBuf> {
+    once(binary, Form::Flat)
+}
+
+fn once(binary: Binary, form: Form) -> Result<PathBuf> {
+    let mut built = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(path) = built.get(&(binary, form)) {
+        return Ok(path.clone());
+    }
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--release", "--package", binary.package(), "--target", binary.target()]);
+    process::run(&mut cargo)?;
+    let path = match form {
+        Form::Elf => binary.elf(),
+        Form::Flat => flatten(binary)?,
+    };
+    built.insert((binary, form), path.clone());
+    Ok(path)
+}
+
+fn flatten(binary: Binary) -> Result<PathBuf> {
+    let image = paths::output()?.join(match binary {
+        Binary::Hypervisor => "Image",
+        Binary::GuestTest | Binary::GuestUser => binary.package(),
+    });
+    let objcopy = llvm_tool("llvm-objcopy")?;
+    process::run(Command::new(objcopy).args(["-O", "binary"]).arg(binary.elf()).arg(&image))?;
+    Ok(image)
+}
+
+/// A program of the toolchain's `llvm-tools` component.
+fn llvm_tool(name: &str) -> Result<PathBuf> {
+    let libdir =
+        process::read(Command::new("rustc").current_dir(paths::root()).args(["--print", "target-libdir"]))?;
+    let tool =
+        PathBuf::from(libdir.trim()).parent().context("rustc has no target-libdir")?.join("bin").join(name);
+    if !tool.exists() {
+        bail!("{} is missing: rustup component add llvm-tools", tool.display());
+    }
+    Ok(tool)
+}

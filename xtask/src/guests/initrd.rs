@@ -1,0 +1,72 @@
+//! Initial RAM disks for Linux guests: busybox, an init script, and for tests our program.
+
+use super::{cpio::Archive, fetch};
+use crate::build::{self, Binary};
+use crate::paths;
+use anyhow::Result;
+use std::fs;
+use std::path::PathBuf;
+
+/// Which RAM disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Gives the user a shell.
+    Shell,
+    /// Runs the tests and powers off.
+    Test,
+}
+
+/// The commands that busybox answers to.
+const COMMANDS: [&str; 32] = [
+    "cat", "chmod", "cp", "cut", "date", "dd", "df", "dmesg", "echo", "env", "free", "grep", "head",
+    "hexdump", "kill", "ls", "mkdir", "more", "mount", "mv", "nproc", "poweroff", "ps", "reboot", "rm",
+    "sed", "sh", "sleep", "stty", "tail", "top", "uname",
+];
+
+const MOUNT: &str = "#!/bin/sh
+export PATH=/bin HOME=/
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+";
+
+const SHELL: &str = "
+echo
+echo \"Linux $(uname -r) with $(nproc) CPUs. Try: mte-test, cat /proc/cpuinfo, poweroff -f\"
+setsid cttyhack sh
+poweroff -f
+";
+
+// The kernel's own messages would land inside the lines of the report.
+const TEST: &str = "
+dmesg -n 1
+echo \"# Linux $(uname -r), $(nproc) CPUs\"
+mte-test
+poweroff -f
+";
+
+/// Builds a RAM disk and returns where it is.
+pub fn write(kind: Kind) -> Result<PathBuf> {
+    let (name, script) = match kind {
+        Kind::Shell => ("initrd.cpio", SHELL),
+        Kind::Test => ("initrd-test.cpio", TEST),
+    };
+    let busybox = fs::read(fetch::file("busybox/busybox")?)?;
+    let program = fs::read(build::elf(Binary::GuestUser)?)?;
+    let mut archive = Archive::default();
+    for directory in ["bin", "dev", "proc", "sys", "tmp"] {
+        archive.directory(directory);
+    }
+    // The kernel opens the console before anything is mounted.
+    archive.device("dev/console", 5, 1);
+    archive.device("dev/null", 1, 3);
+    archive.program("init", format!("{MOUNT}{script}").as_bytes());
+    archive.program("bin/busybox", &busybox);
+    archive.program("bin/mte-test", &program);
+    for command in COMMANDS.iter().chain(&["setsid", "cttyhack"]) {
+        archive.link(&format!("bin/{command}"), "busybox");
+    }
+    let path = paths::output()?.join(name);
+    paths::replace(&path, &archive.finish())?;
+    Ok(path)
+}

@@ -1,0 +1,28 @@
+//! `cargo xtask miri`: the tests of the pure crates under Miri.
+
+use crate::check::graph::Workspace;
+use crate::{paths, process};
+use anyhow::Result;
+use std::process::Command;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only these crates; all pure ones if none is named
+    crates: Vec<String>,
+}
+
+pub fn command(arguments: &Arguments) -> Result<bool> {
+    let crates =
+        if arguments.crates.is_empty() { Workspace::load()?.pure_crates() } else { arguments.crates.clone() };
+    // Through rustup, because the toolchain that runs us is another one.
+    let mut miri = Command::new("rustup");
+    miri.args(["run", "nightly", "cargo", "miri", "test"]).current_dir(paths::root());
+    miri.env_remove("CARGO").env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN");
+    // Interpreted tests are slow: a few cases of each property.
+    miri.env("PROPTEST_CASES", "8").env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-permissive-provenance");
+    for name in crates {
+        miri.args(["--package", &name]);
+    }
+    process::run(&mut miri)?;
+    Ok(true)
+}

@@ -1,0 +1,48 @@
+//! The reference machine: the same payloads and kernels directly on QEMU, without hypervisor. What
+//! fails here is the fault of the payload.
+
+use super::machine;
+use crate::build::{self, Binary};
+use crate::guests::{fetch, initrd};
+use crate::qemu::{Firmware, Machine};
+use crate::trial::{Tally, Trial};
+use anyhow::Result;
+use std::time::Duration;
+
+/// Time for a payload suite, and for a kernel, on a busy host.
+const PAYLOAD: Duration = Duration::from_secs(60);
+const LINUX: Duration = Duration::from_secs(180);
+
+pub fn trials() -> Vec<Trial<'static>> {
+    let mut trials = Vec::new();
+    for (cpu, smp) in [("max", 1), ("max", 4), ("neoverse-n2", 2)] {
+        let name = format!("bare::guest-test@{cpu}.smp{smp}");
+        trials.push(Trial::new(name.clone(), move || payload(&name, cpu, smp)));
+    }
+    for kernel in ["linux-stable", "linux-backports"] {
+        let name = format!("bare::{kernel}");
+        trials.push(Trial::new(name.clone(), move || linux(&name, kernel)));
+    }
+    trials
+}
+
+fn payload(name: &str, cpu: &str, smp: u32) -> Result<Tally> {
+    let image = build::image(Binary::GuestTest)?;
+    let firmware = Firmware::Kernel { image, initrd: None, append: String::new() };
+    run(name, Machine { cpu: cpu.into(), smp, ..Machine::new(firmware) }, PAYLOAD)
+}
+
+fn linux(name: &str, kernel: &str) -> Result<Tally> {
+    let image = fetch::file(&format!("{kernel}/Image"))?;
+    let initrd = Some(initrd::write(initrd::Kind::Test)?);
+    let firmware = Firmware::Kernel { image, initrd, append: "console=ttyAMA0 panic=-1 quiet".into() };
+    run(name, Machine::new(firmware), LINUX)
+}
+
+fn run(name: &str, machine: Machine, timeout: Duration) -> Result<Tally> {
+    let machine = Machine { virtualization: false, ..machine };
+    let run = machine::run(name, &machine, timeout)?;
+    let plan = |line: &String| line.starts_with("1..");
+    let silent = if run.lines.iter().any(plan) { vec![] } else { vec!["there is no KTAP plan".into()] };
+    Ok(run.tally(silent))
+}

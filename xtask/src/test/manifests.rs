@@ -1,0 +1,226 @@
+//! The manifests under `manifests/test`, each on the machines that it asks for.
+//!
+//! Comments that start with `#@` say how a manifest is tested, as TOML:
+//! ```toml
+//! #@ [[run]]
+//! #@ cpu = ["max", "neoverse-n2"]  # default ["max"]
+//! #@ smp = [1, 2, 4]               # default [4]
+//! #@ opt = ["fwb=off"]             # options of the hypervisor, default []
+//! #@ mem = "1G"                    # default "2G"
+//! #@ icount = true                 # default false
+//! #@ timeout = 60                  # seconds, default 60
+//! #@ result = "fail"               # the verdict, default "pass"
+//! #@ contains = ["a sentence"]     # what the log must contain, default []
+//! #@ lacks = ["panic"]             # what it must not contain, default []
+//! #@ qemu = ["-m", "1G"]           # further arguments, default []
+//! #@ keys = [{ wait = "$ ", send = "\u0001x" }]  # on a terminal: wait for, then press
+//! ```
+//! Without any, the defaults hold. The category is `linux` if the file's name starts so, `pty` for
+//! runs with keys, `payload` for all others.
+
+use super::{machine, terminal};
+use crate::build::{self, Binary};
+use crate::bundle;
+use crate::paths;
+use crate::qemu::{Firmware, Machine};
+use crate::trial::{Tally, Trial};
+use crate::uart::Verdict;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How a manifest is tested.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Directives {
+    run: Vec<Directive>,
+}
+
+/// The runs with the same expectation.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Directive {
+    cpu: Vec<String>,
+    smp: Vec<u32>,
+    opt: Vec<String>,
+    mem: String,
+    icount: bool,
+    timeout: u64,
+    result: Expectation,
+    contains: Vec<String>,
+    lacks: Vec<String>,
+    qemu: Vec<String>,
+    keys: Vec<Key>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Expectation {
+    Pass,
+    Fail,
+}
+
+/// A step at the terminal.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// What must appear first.
+    pub wait: String,
+    /// What is typed then.
+    pub send: String,
+}
+
+impl Default for Directive {
+    fn default() -> Directive {
+        Directive {
+            cpu: vec!["max".into()],
+            smp: vec![4],
+            opt: Vec::new(),
+            mem: "2G".into(),
+            icount: false,
+            timeout: 60,
+            result: Expectation::Pass,
+            contains: Vec::new(),
+            lacks: Vec::new(),
+            qemu: Vec::new(),
+            keys: Vec::new(),
+        }
+    }
+}
+
+/// One boot of one manifest.
+struct Boot {
+    name: String,
+    manifest: PathBuf,
+    cpu: String,
+    smp: u32,
+    directive: Directive,
+}
+
+pub fn trials() -> Result<Vec<Trial<'static>>> {
+    let directory = paths::root().join("manifests/test");
+    let mut manifests: Vec<PathBuf> = match directory.read_dir() {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+        Err(_) => Vec::new(),
+    };
+    manifests.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    // The benchmark is a category of its own.
+    manifests.retain(|path| path.file_stem().is_some_and(|stem| stem != "bench"));
+    manifests.sort();
+    let mut trials = Vec::new();
+    for manifest in manifests {
+        let text = std::fs::read_to_string(&manifest)?;
+        let directives = directives(&text).with_context(|| format!("{}: #@", manifest.display()))?;
+        for boot in boots(&manifest, &directives) {
+            trials.push(Trial::new(boot.name.clone(), move || boot.run()));
+        }
+    }
+    Ok(trials)
+}
+
+fn directives(manifest: &str) -> Result<Vec<Directive>> {
+    let lines: Vec<&str> = manifest.lines().filter_map(|line| line.trim_start().strip_prefix("#@")).collect();
+    if lines.is_empty() {
+        return Ok(vec![Directive::default()]);
+    }
+    Ok(toml::from_str::<Directives>(&lines.join("\n"))?.run)
+}
+
+/// Every combination, each with a name of its own.
+fn boots(manifest: &Path, directives: &[Directive]) -> Vec<Boot> {
+    let stem = manifest.file_stem().unwrap_or_default().to_string_lossy();
+    let mut boots: Vec<Boot> = Vec::new();
+    for directive in directives {
+        let category = match (stem.starts_with("linux"), directive.keys.is_empty()) {
+            (_, false) => "pty",
+            (true, true) => "linux",
+            (false, true) => "payload",
+        };
+        for cpu in &directive.cpu {
+            for &smp in &directive.smp {
+                let mut name = format!("{category}::{stem}@{cpu}.smp{smp}");
+                directive.opt.iter().for_each(|option| name += &format!(".{option}"));
+                let twins = boots.iter().filter(|boot| boot.name.split('#').next() == Some(&name)).count();
+                if twins > 0 {
+                    name += &format!("#{}", twins + 1);
+                }
+                let (manifest, cpu) = (manifest.to_owned(), cpu.clone());
+                boots.push(Boot { name, manifest, cpu, smp, directive: directive.clone() });
+            }
+        }
+    }
+    boots
+}
+
+impl Boot {
+    fn run(&self) -> Result<Tally> {
+        let image = build::image(Binary::Hypervisor)?;
+        let initrd = Some(bundle::write(&self.manifest)?);
+        let firmware = Firmware::Kernel { image, initrd, append: self.directive.opt.join(" ") };
+        let machine = Machine {
+            cpu: self.cpu.clone(),
+            smp: self.smp,
+            mem: self.directive.mem.clone(),
+            icount: self.directive.icount,
+            extra: self.directive.qemu.clone(),
+            ..Machine::new(firmware)
+        };
+        let timeout = Duration::from_secs(self.directive.timeout);
+        let run = if self.directive.keys.is_empty() {
+            machine::run(&self.name, &machine, timeout)?
+        } else {
+            terminal::run(&self.name, &machine, &self.directive.keys, timeout)?
+        };
+        let mut complaints = run.missing(&self.directive.contains);
+        complaints.extend(self.verdict(&run));
+        for text in &self.directive.lacks {
+            complaints.extend(
+                run.lines
+                    .iter()
+                    .find(|line| line.contains(text.as_str()))
+                    .map(|line| format!("says {line:?}")),
+            );
+        }
+        Ok(match self.directive.result {
+            Expectation::Pass => run.tally(complaints),
+            // The payloads are meant to fail: only the whole counts.
+            Expectation::Fail if complaints.is_empty() && run.hung.is_none() => Tally::pass(),
+            Expectation::Fail => run.tally(complaints),
+        })
+    }
+
+    fn verdict(&self, run: &machine::Run) -> Option<String> {
+        match Verdict::of(&run.lines) {
+            None => Some("no `tagvisor: result:` line".into()),
+            Some(verdict) if verdict.pass == (self.directive.result == Expectation::Pass) => None,
+            Some(verdict) => Some(format!(
+                "the result is {}: {}",
+                if verdict.pass { "pass" } else { "fail" },
+                verdict.reason
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_combination_has_a_name() {
+        let text = "#@ [[run]]\n#@ cpu = [\"max\", \"neoverse-n2\"]\n#@ smp = [1, 2]\n[machine]\n#@ [[run]]\n#@ smp = [1]\n";
+        let directives = directives(text).unwrap();
+        let names: Vec<_> =
+            boots(Path::new("x/gic.toml"), &directives).into_iter().map(|boot| boot.name).collect();
+        assert_eq!(names.len(), 5);
+        assert_eq!(names.first().unwrap(), "payload::gic@max.smp1");
+        assert_eq!(names.last().unwrap(), "payload::gic@max.smp1#2");
+    }
+
+    #[test]
+    fn unknown_directives_are_refused() {
+        assert!(directives("#@ [[run]]\n#@ cpus = 1").is_err());
+        assert_eq!(directives("[machine]").unwrap().len(), 1);
+    }
+}
