@@ -182,6 +182,13 @@ impl Bank {
         self.settle_debt(these);
     }
 
+    /// Clears the pending latch. A list register loses it when its vCPU syncs; a level stays pending.
+    pub(crate) fn withdraw(&mut self, these: u32) {
+        self.latch &= !these;
+        self.lr_latch &= !these;
+        self.settle_debt(these);
+    }
+
     /// A physical interrupt that stays active for nothing would never fire again: hand it back.
     pub(crate) fn settle_debt(&mut self, these: u32) {
         let idle = these & self.hw_active & !(self.asserted() | self.active | self.resident);
@@ -192,22 +199,20 @@ impl Bank {
     /// Decides what a list register of a vCPU, to which the interrupts `reach` may go, holds for this
     /// interrupt, and moves the state there. 0 says: nothing, and the interrupt is out of it.
     ///
-    /// A level interrupt is never pending and active at once: it would be delivered again although
-    /// its line fell. It gets a maintenance interrupt at its EOI instead, and only while the line is
-    /// high, because falling lines sync too. An edge that comes while its predecessor is active is
-    /// pending and active. HW = 1 excludes both (IHI 0069H 12.4.8: pending and active is for software
-    /// interrupts), so such an interrupt becomes a software one and its physical one is handed back.
+    /// It is never pending and active at once. A level would be delivered again although its line
+    /// fell, HW = 1 forbids it (IHI 0069H 12.4.8), and an edge would hide in an active list register
+    /// from the order of priorities. What is pending behind an active interrupt waits in the model,
+    /// and a maintenance interrupt at the EOI fetches it; a line that falls before the EOI syncs, and
+    /// takes that maintenance interrupt away. An interrupt that ends with HW = 1 cannot have one, so
+    /// it ends as a software one, and its successor gets HW = 1.
     pub(crate) fn settle(&mut self, word: usize, lane: usize, active: bool, control: u32, reach: u32) -> u64 {
         let this = bit(lane);
-        let open = self.open(control) & reach & this != 0;
+        let enabled = self.open(control) & this != 0;
+        let open = enabled && reach & this != 0;
         let asserted = self.asserted() & this != 0;
-        let mut hw = (self.hw_active | self.lr_hw) & this != 0;
-        if hw && active && asserted && open {
-            self.owed |= this;
-            hw = false;
-        }
+        let hw = (self.hw_active | self.lr_hw) & this != 0;
         let level = self.line & !self.edge & this != 0;
-        let pending = open && asserted && (!active || (self.edge & this != 0 && self.mapped & this == 0));
+        let pending = open && asserted && !active;
         if pending {
             self.lr_latch |= self.latch & this;
             self.latch &= !this;
@@ -217,20 +222,22 @@ impl Bank {
         }
         self.hw_active &= !this;
         self.lr_hw &= !this;
+        let in_lr = hw && (pending || active && !asserted);
+        if in_lr {
+            self.lr_hw |= this;
+        } else if hw {
+            self.hw_active |= this;
+        }
         if !pending && !active {
-            if hw {
-                self.hw_active |= this;
-            }
             self.leave(this);
             self.settle_debt(this);
             return 0;
         }
         self.resident |= this;
         self.lr_active = (self.lr_active & !this) | if active { this } else { 0 };
-        let end = if hw {
-            self.lr_hw |= this;
+        let end = if in_lr {
             End::Physical(self.physical_of(lane))
-        } else if open && (level || (active && !pending && asserted)) {
+        } else if enabled && (level || active && asserted) {
             End::Maintenance
         } else {
             End::Quiet

@@ -17,7 +17,7 @@ impl Kick {
     }
 
     pub(crate) const fn first(vcpus: usize) -> Self {
-        Self(!0u16.unbounded_shl(vcpus as u32))
+        Self(!(!0u16).unbounded_shl(vcpus as u32))
     }
 
     pub(crate) const fn without(self, vcpu: usize) -> Self {

@@ -100,10 +100,7 @@ impl Vgic {
                 value
             }
             Register::ClearPending => {
-                // What a list register shows of it goes when its vCPU syncs; a level stays.
-                bank.latch &= !value;
-                bank.lr_latch &= !value;
-                bank.settle_debt(value);
+                bank.withdraw(value);
                 value
             }
             Register::SetActive => return self.set_active(index, value),

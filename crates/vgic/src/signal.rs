@@ -37,20 +37,24 @@ impl Vgic {
     }
 
     /// A device drives the interrupt's input: `vcpu` is ignored for SPIs, SGIs have none. An
-    /// edge-triggered interrupt is latched when the level rises. A falling line also withdraws what a
-    /// mapped physical interrupt signalled ([`Vgic::hw_fired`]) and the guest did not acknowledge.
+    /// edge-triggered interrupt is latched when the level rises.
+    ///
+    /// A mapped interrupt has its line at the physical GIC. For it a high level counts as an event,
+    /// and a low one withdraws what was signalled and not yet acknowledged by the guest.
     pub fn set_line(&mut self, vcpu: usize, intid: u32, level: bool) -> Kick {
         self.update(vcpu, intid, |bank, this| {
-            let rises = level && bank.line & this == 0;
-            bank.line = if level { bank.line | this } else { bank.line & !this };
-            if rises && bank.edge & this != 0 {
+            if bank.mapped & this != 0 {
+                if level {
+                    bank.latch |= this;
+                } else {
+                    bank.withdraw(this);
+                }
+                return;
+            }
+            if level && bank.edge & !bank.line & this != 0 {
                 bank.latch |= this;
             }
-            if !level && (bank.mapped & !bank.edge) & this != 0 {
-                bank.latch &= !this;
-                bank.lr_latch &= !this;
-                bank.settle_debt(this);
-            }
+            bank.line = if level { bank.line | this } else { bank.line & !this };
         })
     }
 
