@@ -198,7 +198,11 @@ fn keys_and_types_are_checked() {
         "4: vm \"a\": on-serror \"die\" is not one of \"inject\", \"stop\""
     );
     assert_eq!(vm("tag-quota = 5"), "4: vm \"a\": tag-quota is no multiple of 4 KiB");
-    assert_eq!(vm("control = [\"b\"]"), "4: vm \"a\": control \"b\" is no VM; did you mean \"a\"?");
+    assert_eq!(vm("control = [\"b\"]"), "4: vm \"a\": control \"b\" is no VM");
+    assert_eq!(
+        sentence("[[vm]]\nname = \"linux\"\nkernel = \"x\"\ncontrol = [\"linxu\"]"),
+        "4: vm \"linux\": control \"linxu\" is no VM; did you mean \"linux\"?"
+    );
     assert_eq!(vm("control = 1"), "4: vm \"a\": control must be a list, not an integer");
     assert!(sentence("[[vm]\n").starts_with("1: "));
 }
