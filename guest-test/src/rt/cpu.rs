@@ -1,6 +1,6 @@
 //! The CPUs: what each keeps for itself, and work given to secondary CPUs.
 
-use super::{entry, exception, gic, mem, smccc, timer};
+use super::{entry, gic, mem, smccc, timer};
 use core::arch::asm;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -32,6 +32,8 @@ pub(crate) struct Cpu {
     pub(crate) fault_elr: AtomicU64,
     /// SPSR_EL1 of the first.
     pub(crate) fault_spsr: AtomicU64,
+    /// PSTATE.TCO in the handler of the first, with MTE.
+    pub(crate) handler_tco: AtomicBool,
     /// Interrupts taken since the log was cleared.
     pub(crate) irqs: AtomicU32,
     /// Their INTIDs.
@@ -53,6 +55,7 @@ static CPUS: [Cpu; MAX] = [const {
         fault_far: AtomicU64::new(0),
         fault_elr: AtomicU64::new(0),
         fault_spsr: AtomicU64::new(0),
+        handler_tco: AtomicBool::new(false),
         irqs: AtomicU32::new(0),
         irq_log: [const { AtomicU32::new(0) }; LOG],
         online: AtomicBool::new(false),
@@ -197,15 +200,4 @@ pub(crate) fn collect(index: usize) -> Option<u64> {
 pub(crate) fn run_on(index: usize, f: fn(u64) -> u64, arg: u64) -> Option<u64> {
     submit(index, f, arg);
     collect(index)
-}
-
-/// The exception that CPU `index` recorded last.
-pub(crate) fn last_fault(index: usize) -> exception::Fault {
-    let cpu = get(index);
-    exception::Fault {
-        esr: cpu.fault_esr.load(Relaxed),
-        far: cpu.fault_far.load(Relaxed),
-        elr: cpu.fault_elr.load(Relaxed),
-        spsr: cpu.fault_spsr.load(Relaxed),
-    }
 }

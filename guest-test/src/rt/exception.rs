@@ -1,6 +1,6 @@
 //! Vectors, the frame that they save, and exceptions that a test expects.
 
-use super::{cpu, el0, irq};
+use super::{cpu, el0, irq, mte};
 use core::arch::global_asm;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -45,6 +45,8 @@ pub(crate) const EC_SYSREG: u64 = 0x18;
 pub(crate) const EC_IABT_EL0: u64 = 0x20;
 /// ESR_EL1.EC: instruction abort from EL1.
 pub(crate) const EC_IABT_EL1: u64 = 0x21;
+/// ESR_EL1.EC: PC alignment fault.
+pub(crate) const EC_PC_ALIGNMENT: u64 = 0x22;
 /// ESR_EL1.EC: data abort from EL0.
 pub(crate) const EC_DABT_EL0: u64 = 0x24;
 /// ESR_EL1.EC: data abort from EL1.
@@ -69,9 +71,10 @@ impl Fault {
     pub(crate) const fn write(&self) -> bool {
         self.esr & (1 << 6) != 0
     }
-    /// Whether the instruction was undefined.
+    /// Whether the instruction was undefined. FEAT_IDST reports ID registers that are not there as
+    /// trapped.
     pub(crate) const fn undefined(&self) -> bool {
-        self.ec() == EC_UNKNOWN
+        matches!(self.ec(), EC_UNKNOWN | EC_SYSREG)
     }
 }
 
@@ -115,6 +118,9 @@ fn record(frame: &Frame) {
         this.fault_far.store(frame.far, Relaxed);
         this.fault_elr.store(frame.elr, Relaxed);
         this.fault_spsr.store(frame.spsr, Relaxed);
+        if mte::level() >= 2 {
+            this.handler_tco.store(mte::tco(), Relaxed);
+        }
     }
 }
 
@@ -123,7 +129,7 @@ fn synchronous(frame: &mut Frame) {
         fatal(4, frame);
     }
     record(frame);
-    if frame.esr >> 26 == EC_IABT_EL1 {
+    if matches!((frame.esr >> 26) & 0x3f, EC_IABT_EL1 | EC_PC_ALIGNMENT) {
         frame.elr = frame.x[30];
     } else {
         frame.elr += 4;

@@ -2,7 +2,29 @@
 
 use crate::harness::Suite;
 
+mod abort;
 mod entry;
+mod fp;
+mod gic;
+mod mte;
+mod psci;
+mod smccc;
+mod smp;
+mod stage2;
+mod sysreg;
+mod timer;
 
 /// All suites in the order in which they run.
-pub(crate) static ALL: &[&Suite] = &[&entry::SUITE];
+pub(crate) static ALL: &[&Suite] = &[
+    &entry::SUITE,
+    &stage2::SUITE,
+    &psci::SUITE,
+    &smccc::SUITE,
+    &gic::SUITE,
+    &timer::SUITE,
+    &fp::SUITE,
+    &sysreg::SUITE,
+    &mte::SUITE,
+    &abort::SUITE,
+    &smp::SUITE,
+];
