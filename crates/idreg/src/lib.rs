@@ -1,3 +1,37 @@
-//! ID registers: one table row per field.
+//! What a VM sees of its CPU: ID registers, one table row per field, and how everything that they
+//! hide is closed.
+//!
+//! [`HostIds`] are the values of the machine, combined over its CPUs; [`GuestIds`] what a VM reads,
+//! immutable from then on; [`TrapConfig`] the EL2 control registers that make a hidden feature
+//! unusable; [`policy`] what becomes of a trapped system register that is no ID register. The table
+//! is [`table::ROWS`]: a field that no row names is hidden. [`check_tables`] proves the table's order
+//! and completeness once at start.
+//!
+//! "Arm" is the Arm Architecture Reference Manual for A-profile (DDI 0487).
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod cache;
+mod check;
+pub mod closing;
+mod field;
+mod guest;
+mod host;
+mod policy;
+pub mod table;
+
+pub use check::{TableError, check_tables};
+pub use closing::{FgtLevel, TrapConfig};
+pub use field::{Closed, Offer, Reg, Row, Rule};
+pub use guest::{Features, GuestIds, vmpidr};
+pub use host::HostIds;
+pub use policy::{CacheRegister, DebugRegister, Policy, policy, refusal};
+
+/// Number of feature ID registers: op0 3, op1 0, CRn 0, CRm 1 to 7, op2 0 to 7.
+pub const FEATURE_REGISTERS: usize = 56;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! One field of an ID register: how CPUs combine, what a guest is offered, how the rest is closed.
+
+use crate::guest::Features;
+
+/// A feature ID register, as its place in the trapped space: `(CRm - 1) * 8 + op2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(usize)]
+pub enum Reg {
+    /// ID_AA64PFR0_EL1.
+    Pfr0 = 24,
+    /// ID_AA64PFR1_EL1.
+    Pfr1 = 25,
+    /// ID_AA64PFR2_EL1.
+    Pfr2 = 26,
+    /// ID_AA64ZFR0_EL1.
+    Zfr0 = 28,
+    /// ID_AA64SMFR0_EL1.
+    Smfr0 = 29,
+    /// ID_AA64FPFR0_EL1.
+    Fpfr0 = 31,
+    /// ID_AA64DFR0_EL1.
+    Dfr0 = 32,
+    /// ID_AA64DFR1_EL1.
+    Dfr1 = 33,
+    /// ID_AA64DFR2_EL1.
+    Dfr2 = 34,
+    /// ID_AA64ISAR0_EL1.
+    Isar0 = 40,
+    /// ID_AA64ISAR1_EL1.
+    Isar1 = 41,
+    /// ID_AA64ISAR2_EL1.
+    Isar2 = 42,
+    /// ID_AA64ISAR3_EL1.
+    Isar3 = 43,
+    /// ID_AA64MMFR0_EL1.
+    Mmfr0 = 48,
+    /// ID_AA64MMFR1_EL1.
+    Mmfr1 = 49,
+    /// ID_AA64MMFR2_EL1.
+    Mmfr2 = 50,
+    /// ID_AA64MMFR3_EL1.
+    Mmfr3 = 51,
+    /// ID_AA64MMFR4_EL1.
+    Mmfr4 = 52,
+}
+
+/// Which of two values software can rely on when it may run on either CPU (Arm, D24.1.3, "Principles
+/// of the ID scheme for fields in ID registers").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// The lower, unsigned.
+    LowerSafe,
+    /// The lower, as a signed number: all ones means "not implemented".
+    SignedLowerSafe,
+    /// The higher, unsigned: the field describes a hazard or a granule.
+    HigherSafe,
+    /// As `HigherSafe`, but 0 means "not known" and wins.
+    HigherOrZero,
+    /// Neither: different values leave the row's `absent`.
+    Exact,
+}
+
+/// What a guest is offered of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Offer {
+    /// The machine's value.
+    Host,
+    /// The machine's value, but at most this one.
+    AtMost(u64),
+    /// As `AtMost` if the VM has MTE, else the row's `absent`.
+    WithMte(u64),
+    /// This value, whatever the machine has.
+    Value(u64),
+    /// The row's `absent`.
+    Hidden,
+}
+
+/// What happens when a guest uses something that its ID registers do not offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Closed {
+    /// All of it is offered.
+    Nothing,
+    /// What is hidden is a property or a control that software at EL1 and EL0 has no part in.
+    Unreachable,
+    /// A control in this register field traps it to EL2.
+    Trap(&'static str),
+    /// A control in this register field makes it UNDEFINED.
+    Undef(&'static str),
+    /// A control in this register field makes it have no effect.
+    Inert(&'static str),
+    /// No control exists; why that is harmless.
+    Open(&'static str),
+}
+
+/// One field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Register.
+    pub reg: Reg,
+    /// Architectural name of the field.
+    pub name: &'static str,
+    /// Lowest bit.
+    pub lsb: u32,
+    /// Number of bits.
+    pub width: u32,
+    /// How CPUs combine.
+    pub rule: Rule,
+    /// The value that says "not implemented".
+    pub absent: u64,
+    /// What a guest gets.
+    pub offer: Offer,
+    /// How what it does not get is closed.
+    pub closed: Closed,
+    /// Why.
+    pub why: &'static str,
+}
+
+impl Row {
+    /// The bits of the field, at bit 0.
+    #[must_use]
+    pub const fn ones(&self) -> u64 {
+        1u64.wrapping_shl(self.width).wrapping_sub(1)
+    }
+
+    /// The bits of the field, in place.
+    #[must_use]
+    pub const fn mask(&self) -> u64 {
+        self.ones().wrapping_shl(self.lsb)
+    }
+
+    /// The field of a register's value.
+    #[must_use]
+    pub const fn get(&self, register: u64) -> u64 {
+        register.wrapping_shr(self.lsb) & self.ones()
+    }
+
+    /// A register's value with nothing but this field.
+    #[must_use]
+    pub const fn place(&self, value: u64) -> u64 {
+        (value & self.ones()).wrapping_shl(self.lsb)
+    }
+
+    /// The value that holds on CPUs with either.
+    #[must_use]
+    pub const fn safe(&self, a: u64, b: u64) -> u64 {
+        let lower = match self.rule {
+            Rule::LowerSafe => a < b,
+            Rule::SignedLowerSafe => self.biased(a) < self.biased(b),
+            Rule::HigherSafe => a > b,
+            Rule::HigherOrZero => a == 0 || (b != 0 && a > b),
+            Rule::Exact => {
+                if a != b {
+                    return self.absent;
+                }
+                true
+            }
+        };
+        if lower { a } else { b }
+    }
+
+    /// A signed field's value, moved so that unsigned order is signed order.
+    const fn biased(&self, value: u64) -> u64 {
+        value ^ 1u64.wrapping_shl(self.width.wrapping_sub(1))
+    }
+
+    /// What a guest sees where the machine has `host`.
+    #[must_use]
+    pub const fn offered(&self, host: u64, features: &Features) -> u64 {
+        match self.offer {
+            Offer::Host => host,
+            Offer::AtMost(cap) => self.safe(host, cap),
+            Offer::WithMte(cap) => {
+                if features.mte {
+                    self.safe(host, cap)
+                } else {
+                    self.absent
+                }
+            }
+            Offer::Value(value) => value,
+            Offer::Hidden => self.absent,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The ID registers of the machine.
+
+use crate::FEATURE_REGISTERS;
+use crate::cache;
+use crate::field::Reg;
+use crate::table::rows;
+
+/// Raw values of one CPU, or what holds for several of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostIds {
+    /// The feature ID registers, at `(CRm - 1) * 8 + op2`.
+    pub features: [u64; FEATURE_REGISTERS],
+    /// MIDR_EL1. It and the next two describe one CPU: combining keeps them as they are.
+    pub midr: u64,
+    /// REVIDR_EL1.
+    pub revidr: u64,
+    /// AIDR_EL1.
+    pub aidr: u64,
+    /// CTR_EL0.
+    pub ctr: u64,
+    /// DCZID_EL0. CPUs that differ give 0x10: DC ZVA prohibited.
+    pub dczid: u64,
+    /// GMID_EL1, 0 where it does not exist. CPUs that differ give 0, and no VM gets MTE.
+    pub gmid: u64,
+    /// PMCR_EL0, for the number of counters; 0 without PMU.
+    pub pmcr: u64,
+}
+
+/// DCZID_EL0.DZP: DC ZVA is prohibited.
+pub(crate) const DCZID_DZP: u64 = 1 << 4;
+
+impl HostIds {
+    /// Narrows the values to those that hold on `other` too. Bits that no row names hold where both
+    /// CPUs have them.
+    pub fn combine(&mut self, other: &Self) {
+        let mine = self.features;
+        for (to, theirs) in self.features.iter_mut().zip(other.features) {
+            *to &= theirs;
+        }
+        for row in rows() {
+            let index = row.reg as usize;
+            let (Some(a), Some(b)) = (mine.get(index), other.features.get(index)) else { continue };
+            if let Some(to) = self.features.get_mut(index) {
+                *to = (*to & !row.mask()) | row.place(row.safe(row.get(*a), row.get(*b)));
+            }
+        }
+        self.ctr = cache::combine_ctr(self.ctr, other.ctr);
+        if self.dczid != other.dczid {
+            self.dczid = DCZID_DZP;
+        }
+        if self.gmid != other.gmid {
+            self.gmid = 0;
+        }
+        self.pmcr = self.pmcr.min(other.pmcr);
+    }
+
+    /// A register's value.
+    #[must_use]
+    pub fn get(&self, reg: Reg) -> u64 {
+        self.features.get(reg as usize).copied().unwrap_or(0)
+    }
+
+    /// A field of at most 4 bits, unsigned.
+    #[must_use]
+    pub fn field(&self, reg: Reg, lsb: u32) -> u64 {
+        self.get(reg).wrapping_shr(lsb) & 0xf
+    }
+
+    /// Whether VMs can have MTE: FEAT_MTE2, and one size of LDGM and STGM on all CPUs.
+    #[must_use]
+    pub fn has_mte(&self) -> bool {
+        self.field(Reg::Pfr1, 8) >= 2 && self.gmid != 0
+    }
+
+    /// Whether stage 2 has NoTagAccess (FEAT_MTE_PERM). QEMU shows the field without MTE too.
+    #[must_use]
+    pub fn has_mte_perm(&self) -> bool {
+        self.has_mte() && self.field(Reg::Pfr2, 0) >= 1
+    }
+
+    /// Whether stage 2 can force attributes (FEAT_S2FWB).
+    #[must_use]
+    pub fn has_fwb(&self) -> bool {
+        self.field(Reg::Mmfr2, 40) >= 1
+    }
+
+    /// Whether HCRX_EL2 exists (FEAT_HCX).
+    #[must_use]
+    pub fn has_hcx(&self) -> bool {
+        self.field(Reg::Mmfr1, 40) >= 1
+    }
+
+    /// Whether pointer authentication exists in any form.
+    #[must_use]
+    pub fn has_pauth(&self) -> bool {
+        self.field(Reg::Isar1, 4) != 0 || self.field(Reg::Isar1, 8) != 0 || self.field(Reg::Isar2, 12) != 0
+    }
+
+    /// Whether RAS registers exist.
+    #[must_use]
+    pub fn has_ras(&self) -> bool {
+        self.field(Reg::Pfr0, 28) != 0
+    }
+
+    /// Whether performance monitors of the architecture exist.
+    #[must_use]
+    pub fn has_pmu(&self) -> bool {
+        !matches!(self.field(Reg::Dfr0, 8), 0 | 0xf)
+    }
+}

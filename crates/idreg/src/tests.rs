@@ -1,0 +1,397 @@
+//! The ID registers that QEMU 11.1.3 was measured to have, and properties of the rules.
+
+use std::format;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+use trap::inject::Exception;
+use trap::{SysReg, SysregAccess};
+
+use crate::check::check;
+use crate::closing::{cptr, hcr, mdcr};
+use crate::table::rows;
+use crate::*;
+
+mod oracle;
+
+const MTE: Features = Features { mte: true };
+const PLAIN: Features = Features { mte: false };
+
+fn ids(values: &[(Reg, u64)]) -> HostIds {
+    let mut features = [0; FEATURE_REGISTERS];
+    for (reg, value) in values {
+        features[*reg as usize] = *value;
+    }
+    HostIds {
+        features,
+        midr: 0xf0510,
+        revidr: 0,
+        aidr: 0,
+        ctr: 0xb444_c004,
+        dczid: 4,
+        gmid: 6,
+        pmcr: 0x4101_3000,
+    }
+}
+
+/// `-cpu max`, mte=on.
+fn max() -> HostIds {
+    let mut ids = ids(&[
+        (Reg::Pfr0, 0x1301_0011_2111_0222),
+        (Reg::Pfr1, 0x0010_1010_1200_0321),
+        (Reg::Pfr2, 0x0000_0001_0000_0111),
+        (Reg::Zfr0, 0x0110_1101_0121_0022),
+        (Reg::Smfr0, 0x92f1_5fff_7180_0001),
+        (Reg::Fpfr0, 0xfc00_0003),
+        (Reg::Dfr0, 0x1000_0000_1030_560a),
+        (Reg::Isar0, 0x1221_1111_1031_2120),
+        (Reg::Isar1, 0x0111_2111_1021_1502),
+        (Reg::Isar2, 0x1120_0000_0011_0012),
+        (Reg::Isar3, 0x1000_0010),
+        (Reg::Mmfr0, 0x2100_0323_1020_1126),
+        (Reg::Mmfr1, 0x0110_1120_1031_2122),
+        (Reg::Mmfr2, 0x1221_0111_1201_1011),
+        (Reg::Mmfr3, 0x1000_0000_1100_1111),
+        (Reg::Mmfr4, 0x0000_0000_0000_0100),
+    ]);
+    // AArch32: ID_PFR0_EL1 and ID_ISAR0_EL1.
+    ids.features[0] = 0x2101_0131;
+    ids.features[8] = 0x0210_1110;
+    ids
+}
+
+/// `-cpu neoverse-n2`, as far as it was measured.
+fn n2() -> HostIds {
+    HostIds {
+        midr: 0x410f_d493,
+        gmid: 4,
+        ..ids(&[
+            (Reg::Pfr0, 0x1201_1111_2111_1112),
+            (Reg::Pfr1, 0x221),
+            (Reg::Dfr0, 0x0000_0000_1030_5609),
+            (Reg::Isar1, 0x0011_1111_0021_1502),
+            (Reg::Mmfr0, 0x0000_0222_0010_1125),
+            (Reg::Mmfr1, 0x0000_0000_1021_2122),
+            (Reg::Mmfr2, 0x1221_0111_1210_1011),
+        ])
+    }
+}
+
+#[test]
+fn table_is_in_order() {
+    assert_eq!(check_tables(), Ok(()));
+    let all: Vec<Row> = rows().copied().collect();
+    let broken = |edit: fn(&mut Vec<Row>)| {
+        let mut t = all.clone();
+        edit(&mut t);
+        check(t.iter())
+    };
+    assert!(matches!(broken(|t| t.swap(3, 4)), Err(TableError::Order(..))));
+    assert!(matches!(broken(|t| t[1].lsb = 3), Err(TableError::Order(..))));
+    assert!(matches!(broken(|t| t.insert(2, t[2])), Err(TableError::Order(..))));
+    assert!(matches!(broken(|t| t[0].width = 0), Err(TableError::Width(..))));
+    assert!(matches!(broken(|t| t[15].width = 5), Err(TableError::Width(..))));
+    assert!(matches!(broken(|t| t[0].absent = 16), Err(TableError::Value(..))));
+    assert!(matches!(broken(|t| t[0].offer = Offer::Value(16)), Err(TableError::Value(..))));
+    assert!(matches!(broken(|t| t[7].closed = Closed::Nothing), Err(TableError::NotClosed(..))));
+    assert!(matches!(broken(|t| t[7].closed = Closed::Trap("")), Err(TableError::NoReason(..))));
+    assert!(matches!(broken(|t| t[0].why = ""), Err(TableError::NoReason(..))));
+    let sentence = format!("{}", TableError::NotClosed(Reg::Pfr0, "RAS"));
+    assert_eq!(sentence, "ID register table: Pfr0.RAS is hidden but not closed");
+}
+
+/// Each row's name and position against another reading of the manual.
+/// Each row's name and position against another reading of the manual.
+#[test]
+fn oracle_of_fields() {
+    for row in rows() {
+        // The oracle has no ID_AA64DFR2_EL1.
+        if row.reg != Reg::Dfr2 {
+            let name = format!("{}_SHIFT", row.name);
+            assert!(oracle::FIELDS.contains(&(row.reg, name.as_str(), row.lsb)), "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn guest_of_max() {
+    let g = GuestIds::new(&max(), &MTE);
+    for (reg, expected) in [
+        (Reg::Pfr0, 0x1101_0000_0111_0011),
+        (Reg::Pfr1, 0x321),
+        (Reg::Pfr2, 0x110),
+        (Reg::Zfr0, 0),
+        (Reg::Smfr0, 0),
+        (Reg::Fpfr0, 0),
+        (Reg::Dfr0, 0x0000_00f0_1030_500a),
+        (Reg::Dfr1, 0),
+        (Reg::Isar0, 0x1221_1111_1031_2120),
+        (Reg::Isar1, 0x0111_2111_1021_1502),
+        (Reg::Isar2, 0x0120_0000_0010_0010),
+        (Reg::Isar3, 0x1000_0010),
+        (Reg::Mmfr0, 0x1000_0111_0010_0125),
+        (Reg::Mmfr1, 0x0110_1020_0030_2002),
+        (Reg::Mmfr2, 0x1021_0011_1001_0011),
+        (Reg::Mmfr3, 0x1000_0000_0000_0000),
+        (Reg::Mmfr4, 0),
+    ] {
+        assert_eq!(g.read(reg as usize), expected, "{reg:?}");
+    }
+    // AArch32 registers and reserved encodings read as zero.
+    for index in (0..24).chain([27, 30, 44, 55, 56, usize::MAX]) {
+        assert_eq!(g.read(index), 0);
+    }
+    assert_eq!((g.midr(), g.ctr(), g.dczid(), g.gmid()), (0xf0510, 0xb444_c004, 4, Some(6)));
+    assert!(g.ids());
+    let plain = GuestIds::new(&max(), &PLAIN);
+    assert_eq!(plain.read(Reg::Pfr1 as usize), 0x021);
+    assert_eq!(plain.read(Reg::Pfr2 as usize), 0);
+    assert_eq!(plain.gmid(), None);
+}
+
+#[test]
+fn guest_of_n2() {
+    let g = GuestIds::new(&n2(), &MTE);
+    assert_eq!(g.read(Reg::Pfr1 as usize), 0x221);
+    assert_eq!(g.read(Reg::Pfr2 as usize), 0);
+    assert_eq!(g.read(Reg::Mmfr0 as usize) & 0xf, 5);
+    assert_eq!(g.read(Reg::Mmfr2 as usize), 0x1021_0011_1010_0011);
+    assert!(!n2().has_mte_perm() && max().has_mte_perm() && n2().has_fwb());
+}
+
+/// QEMU with mte=off shows MTE 1, MTEX and PFR2 all the same: nothing of it reaches a guest.
+#[test]
+fn machine_without_mte() {
+    let mut host = max();
+    host.features[Reg::Pfr1 as usize] = 0x0010_1010_1200_0121;
+    host.gmid = 0;
+    let g = GuestIds::new(&host, &MTE);
+    assert_eq!((g.read(Reg::Pfr1 as usize), g.read(Reg::Pfr2 as usize), g.gmid()), (0x021, 0, None));
+    assert_eq!(TrapConfig::new(&host, &MTE).hcr & (hcr::ATA | hcr::TID5), 0);
+    assert!(!host.has_mte_perm());
+}
+
+/// MTE 2 without asynchronous faults: MTE_frac 0 would promise them.
+#[test]
+fn mte_frac() {
+    let mut host = n2();
+    host.features[Reg::Pfr1 as usize] |= 0xf << 40;
+    assert_eq!(GuestIds::new(&host, &MTE).read(Reg::Pfr1 as usize), 0x0f00_0000_0221);
+    assert_eq!(GuestIds::new(&host, &PLAIN).read(Reg::Pfr1 as usize), 0x021);
+    let mut both = max();
+    both.gmid = 4;
+    both.combine(&host);
+    assert_eq!(GuestIds::new(&both, &MTE).read(Reg::Pfr1 as usize), 0x0f00_0000_0221);
+}
+
+#[test]
+fn signed_fields() {
+    let fp = rows().find(|r| r.name == "FP").unwrap();
+    assert_eq!((fp.safe(0xf, 0), fp.safe(0, 0xf), fp.safe(1, 0)), (0xf, 0xf, 0));
+    let key = rows().find(|r| r.name == "APA").unwrap();
+    assert_eq!((key.safe(5, 5), key.safe(5, 4)), (5, 0));
+    let cwg = crate::cache::CTR.iter().find(|r| r.name == "CWG").unwrap();
+    assert_eq!((cwg.safe(4, 0), cwg.safe(4, 5)), (0, 5));
+}
+
+#[test]
+fn different_cpus() {
+    let mut both = max();
+    both.combine(&n2());
+    assert_eq!((both.midr, both.gmid, both.has_mte()), (0xf0510, 0, false));
+    assert!(!both.has_hcx() && both.has_fwb());
+    let mut zva = n2();
+    zva.dczid = 5;
+    zva.combine(&n2());
+    assert_eq!(zva.dczid, 0x10);
+    assert_ne!(TrapConfig::new(&zva, &PLAIN).hcr & hcr::TDZ, 0);
+    let mut ctr = max();
+    ctr.ctr = 0x3_8444_8004;
+    ctr.combine(&max());
+    assert_eq!(ctr.ctr, 0x8444_8004, "VIPT, no IDC, no DIC");
+}
+
+#[test]
+fn caches() {
+    let g = GuestIds::new(&max(), &PLAIN);
+    assert_eq!((g.clidr(), g.ccsidr()), (0x0100_0004, 2));
+    assert_eq!(GuestIds::new(&max(), &MTE).clidr(), 0x4_0100_0004);
+    let mut old = max();
+    old.ctr &= !(1 << 28);
+    assert_eq!(GuestIds::new(&old, &PLAIN).clidr(), 0x0a20_0023);
+    assert_eq!(GuestIds::new(&old, &MTE).clidr(), 0x10_0a20_0023);
+    assert_eq!((vmpidr(0), vmpidr(15)), (0x8000_0000, 0x8000_000f));
+}
+
+#[test]
+fn closing_of_max() {
+    use arm_sysregs::el2::registers as r;
+    let t = TrapConfig::new(&max(), &MTE);
+    let expected = r::HcrEl2::VM
+        | r::HcrEl2::SWIO
+        | r::HcrEl2::FMO
+        | r::HcrEl2::IMO
+        | r::HcrEl2::AMO
+        | r::HcrEl2::FB
+        | r::HcrEl2::TWI
+        | r::HcrEl2::TID1
+        | r::HcrEl2::TID3
+        | r::HcrEl2::TSC
+        | r::HcrEl2::TIDCP
+        | r::HcrEl2::TACR
+        | r::HcrEl2::TSW
+        | r::HcrEl2::RW
+        | r::HcrEl2::TLOR
+        | r::HcrEl2::TERR
+        | r::HcrEl2::APK
+        | r::HcrEl2::API
+        | r::HcrEl2::FWB
+        | r::HcrEl2::TID4
+        | r::HcrEl2::ATA;
+    assert_eq!(t.hcr, expected.bits(), "{:#x}", t.hcr ^ expected.bits());
+    assert!(!t.traps_ctr());
+    assert_eq!(TrapConfig::new(&max(), &PLAIN).hcr, (expected ^ r::HcrEl2::ATA | r::HcrEl2::TID5).bits());
+    assert_eq!(t.hcrx, Some(r::HcrxEl2::TALLINT.bits()));
+    assert_eq!(t.cptr, 0x33ff);
+    assert_eq!(cptr::TFP | cptr::TAM, (r::CptrEl2::TFP | r::CptrEl2::TAM).bits());
+    assert_eq!(cptr::TZ | cptr::TSM, (r::CptrEl2::TZ | r::CptrEl2::TSM).bits());
+    let debug = r::MdcrEl2::TDA | r::MdcrEl2::TDOSA | r::MdcrEl2::TDRA | r::MdcrEl2::TDCC;
+    let pmu = r::MdcrEl2::TPM | r::MdcrEl2::TPMCR | r::MdcrEl2::HPMD;
+    assert_eq!(t.mdcr, (debug | pmu).bits() | 6, "six counters");
+    assert_eq!(mdcr::TPMS | mdcr::TTRF, (r::MdcrEl2::TPMS | r::MdcrEl2::TTRF).bits());
+    assert_eq!(t.fgt, FgtLevel::Fgt);
+    assert_eq!((t.hfgrtr, t.hfgwtr, t.hdfgrtr, t.hdfgwtr), (0, 0, 0, 0));
+    assert_eq!(t.hfgitr, r::HfgitrEl2::ATS1E1A.bits());
+    assert_eq!((t.hafgrtr, t.mpam2), (None, None));
+    assert_eq!(t.cnthctl, 3);
+    let constants = [
+        (hcr::VSE, r::HcrEl2::VSE),
+        (hcr::TWE, r::HcrEl2::TWE),
+        (hcr::TID2, r::HcrEl2::TID2),
+        (hcr::TPCP, r::HcrEl2::TPCP),
+        (hcr::TDZ, r::HcrEl2::TDZ),
+    ];
+    assert!(constants.iter().all(|(ours, theirs)| *ours == theirs.bits()));
+    // The n* bits that the table relies on trap when 0.
+    assert_eq!(r::HfgrtrEl2::NTPIDR2_EL0.bits() & t.hfgrtr, 0);
+    let full = arm_sysregs::el2::registers::HfgitrEl2::COSPRCTX.bits();
+    let mut cosp = max();
+    cosp.features[Reg::Isar1 as usize] |= 1 << 41;
+    assert_ne!(TrapConfig::new(&cosp, &MTE).hfgitr & full, 0);
+}
+
+#[test]
+fn closing_of_n2() {
+    let t = TrapConfig::new(&n2(), &MTE);
+    assert_eq!((t.fgt, t.hcrx, t.hafgrtr), (FgtLevel::None, None, None));
+    assert_ne!(t.hcr & hcr::TID4, 0);
+    assert_eq!(t.mdcr & mdcr::TDCC, 0);
+    assert_ne!(t.cptr & cptr::TAM, 0);
+    let mut old = n2();
+    old.features[Reg::Mmfr2 as usize] = 0;
+    old.features[Reg::Pfr0 as usize] = 0x11;
+    let t = TrapConfig::new(&old, &PLAIN);
+    assert!(t.traps_ctr());
+    assert_eq!(t.hcr & (hcr::TID4 | hcr::FWB | hcr::TERR), 0);
+    let mut mpam = n2();
+    mpam.features[Reg::Pfr0 as usize] |= 1 << 40;
+    assert_eq!(TrapConfig::new(&mpam, &PLAIN).mpam2, Some(3 << 48));
+}
+
+#[test]
+fn policies() {
+    for (reg, expected) in [
+        (SysReg::new(3, 0, 0, 4, 0), Policy::Feature(24)),
+        (SysReg::new(3, 0, 0, 7, 7), Policy::Feature(55)),
+        (SysReg::ICC_SGI1R_EL1, Policy::Sgi1),
+        (SysReg::ICC_ASGI1R_EL1, Policy::SgiOtherGroup),
+        (SysReg::REVIDR_EL1, Policy::Revidr),
+        (SysReg::CTR_EL0, Policy::Cache(CacheRegister::Ctr)),
+        (SysReg::CSSELR_EL1, Policy::Cache(CacheRegister::Csselr)),
+        (SysReg::ACTLR_EL1, Policy::RazWi),
+        (SysReg::ERRIDR_EL1, Policy::RazWi),
+        (SysReg::ERXMISC3_EL1, Policy::RazWi),
+        (SysReg::ERXPFGCDN_EL1, Policy::RazWi),
+        (SysReg::new(3, 0, 5, 4, 7), Policy::Undefined),
+        (SysReg::MDSCR_EL1, Policy::Debug(DebugRegister::Mdscr)),
+        (SysReg::OSLAR_EL1, Policy::Debug(DebugRegister::Oslar)),
+        (SysReg::OSDLR_EL1, Policy::RazWi),
+        (SysReg::new(2, 0, 0, 15, 5), Policy::RazWi),
+        (SysReg::new(2, 0, 0, 0, 4), Policy::RazWi),
+        (SysReg::new(2, 1, 0, 0, 4), Policy::Undefined),
+        (SysReg::LORID_EL1, Policy::Undefined),
+        (SysReg::GMID_EL1, Policy::Undefined),
+        (SysReg::GCR_EL1, Policy::Undefined),
+        (SysReg::PMCR_EL0, Policy::Undefined),
+        (SysReg::TCR2_EL1, Policy::Undefined),
+        (SysReg::new(3, 0, 15, 1, 0), Policy::Undefined),
+    ] {
+        assert_eq!(policy(reg), expected, "{reg}");
+    }
+}
+
+#[test]
+fn refusals() {
+    let read = |reg| SysregAccess { reg, rt: 3, read: true };
+    let gmid = read(SysReg::GMID_EL1);
+    assert_eq!(refusal(gmid, true), Exception::Sysreg(gmid));
+    assert_eq!(refusal(gmid, false), Exception::Undefined);
+    assert_eq!(refusal(SysregAccess { read: false, ..gmid }, true), Exception::Undefined);
+    assert_eq!(refusal(read(SysReg::LORID_EL1), true), Exception::Undefined);
+}
+
+fn any_ids() -> impl Strategy<Value = HostIds> {
+    (proptest::array::uniform32(any::<u64>()), any::<[u64; 4]>()).prop_map(
+        |(words, [ctr, dczid, gmid, pmcr])| {
+            let mut host = HostIds { ctr, dczid, gmid, pmcr, ..max() };
+            for (to, word) in host.features.iter_mut().skip(24).zip(words) {
+                *to = word;
+            }
+            host
+        },
+    )
+}
+
+fn combined(a: &HostIds, b: &HostIds) -> HostIds {
+    let mut c = *a;
+    c.combine(b);
+    c
+}
+
+proptest! {
+    #[test]
+    fn combine_is_a_meet(a in any_ids(), b in any_ids(), c in any_ids()) {
+        // CTR_EL0 has bits that no field covers.
+        prop_assert_eq!(combined(&a, &a).features, a.features);
+        prop_assert_eq!(combined(&a, &b), combined(&b, &a));
+        prop_assert_eq!(combined(&combined(&a, &b), &b), combined(&a, &b));
+        prop_assert_eq!(combined(&combined(&a, &b), &c), combined(&a, &combined(&b, &c)));
+    }
+
+    /// What a guest is told never exceeds the machine, nor what each CPU of it has.
+    #[test]
+    fn guest_is_within_host(a in any_ids(), b in any_ids(), mte: bool) {
+        let features = Features { mte };
+        let both = combined(&a, &b);
+        let guest = GuestIds::new(&both, &features);
+        for row in rows() {
+            let seen = row.get(guest.read(row.reg as usize));
+            if matches!(row.offer, Offer::Value(_)) || seen == row.absent {
+                continue;
+            }
+            for host in [&a, &b, &both] {
+                prop_assert_eq!(row.safe(seen, row.get(host.get(row.reg))), seen, "{:?}", row);
+            }
+        }
+    }
+
+    /// Nothing outside the table's fields reaches a guest.
+    #[test]
+    fn unnamed_is_hidden(a in any_ids()) {
+        let guest = GuestIds::new(&a, &MTE);
+        for index in 0..FEATURE_REGISTERS {
+            let named = rows().filter(|r| r.reg as usize == index).fold(0, |m, r| m | r.mask());
+            prop_assert_eq!(guest.read(index) & !named, 0);
+        }
+    }
+}
