@@ -14,7 +14,7 @@ use std::io::Read;
 const MAX_KERNEL: u64 = 1 << 30;
 
 /// A flat kernel and what its format said about its place.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kernel {
     pub(crate) bytes: Vec<u8>,
     pub(crate) form: Form,

@@ -13,9 +13,11 @@ mod source;
 mod warning;
 
 use archive::Archive;
+use kernel::{Form, Kernel};
 use manifest::{KernelSpec, MANIFEST_FILE, MachineSpec, Placed, VmSpec};
 use schema::VmEntry;
 use source::{Source, Value};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +73,8 @@ pub fn compile(path: &Path, resolver: &impl Resolver) -> Result<Bundle, Error> {
     let root = source.parse()?;
     let root = source.root(&root);
     let entries = schema::machine(&root)?;
-    let mut loader = Loader { base: path.parent().unwrap_or(Path::new("")), resolver, files: Archive::new() };
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut loader = Loader { base, resolver, files: Archive::new(), kernels: BTreeMap::new() };
     let mut vms = Vec::new();
     for entry in &entries.vms {
         vms.push(loader.vm(entry)?);
@@ -93,6 +96,8 @@ struct Loader<'a, R> {
     base: &'a Path,
     resolver: &'a R,
     files: Archive,
+    /// Kernels unpacked so far: several VMs may run one, and inflating it takes a while.
+    kernels: BTreeMap<PathBuf, Kernel>,
 }
 
 impl<R: Resolver> Loader<'_, R> {
@@ -111,9 +116,9 @@ impl<R: Resolver> Loader<'_, R> {
             }
         }
         let initrd = entry.initrd.as_ref().map(|file| self.read(file)).transpose()?;
-        let kernel = kernel::unpack(self.read(&entry.kernel)?).map_err(|why| entry.kernel.error(why))?;
+        let kernel = self.kernel(&entry.kernel)?;
         if let Some(offset) = &entry.kernel_offset
-            && kernel.form != kernel::Form::Raw
+            && kernel.form != Form::Raw
         {
             return Err(offset.error("is for raw kernels only: this one says where it goes"));
         }
@@ -130,12 +135,26 @@ impl<R: Resolver> Loader<'_, R> {
         Ok(spec)
     }
 
-    fn read(&self, value: &Value<'_>) -> Result<Vec<u8>, Error> {
+    fn kernel(&mut self, value: &Value<'_>) -> Result<Kernel, Error> {
+        let path = self.path(value)?;
+        if let Some(kernel) = self.kernels.get(&path) {
+            return Ok(kernel.clone());
+        }
+        let kernel = kernel::unpack(self.read(value)?).map_err(|why| value.error(why))?;
+        self.kernels.insert(path, kernel.clone());
+        Ok(kernel)
+    }
+
+    fn path(&self, value: &Value<'_>) -> Result<PathBuf, Error> {
         let name = value.str()?;
-        let path = match name.strip_prefix('@') {
-            Some(name) => self.resolver.resolve(name).map_err(|why| value.error(why))?,
-            None => self.base.join(name),
-        };
+        match name.strip_prefix('@') {
+            Some(name) => self.resolver.resolve(name).map_err(|why| value.error(why)),
+            None => Ok(self.base.join(name)),
+        }
+    }
+
+    fn read(&self, value: &Value<'_>) -> Result<Vec<u8>, Error> {
+        let path = self.path(value)?;
         let bytes = std::fs::read(&path);
         let bytes = bytes.map_err(|why| value.error(format!("cannot be read: {}: {why}", path.display())))?;
         if bytes.is_empty() {

@@ -117,24 +117,8 @@ fn regions(vms: &[VmSpec]) -> impl Iterator<Item = (&VmSpec, &RegionSpec)> {
 fn pairs(vms: &[VmSpec]) -> Result<(), Error> {
     for (index, (vm, region)) in regions(vms).enumerate() {
         for (other_vm, other) in regions(vms).take(index) {
-            match (&region.kind, &other.kind) {
-                (RegionKind::Shared { share: a }, RegionKind::Shared { share: b }) if a == b => {
-                    shares(vm, region, other_vm, other)?;
-                }
-                (RegionKind::Device { .. }, RegionKind::Device { .. }) => {
-                    devices(vm, region, other_vm, other)?;
-                }
-                (
-                    RegionKind::Ram
-                    | RegionKind::ReadOnly
-                    | RegionKind::Shared { .. }
-                    | RegionKind::Device { .. },
-                    RegionKind::Ram
-                    | RegionKind::ReadOnly
-                    | RegionKind::Shared { .. }
-                    | RegionKind::Device { .. },
-                ) => {}
-            }
+            shares(vm, region, other_vm, other)?;
+            devices(vm, region, other_vm, other)?;
         }
     }
     Ok(())
@@ -142,23 +126,30 @@ fn pairs(vms: &[VmSpec]) -> Result<(), Error> {
 
 /// Two views of one share agree about what it is.
 fn shares(vm: &VmSpec, region: &RegionSpec, other_vm: &VmSpec, other: &RegionSpec) -> Result<(), Error> {
+    let (RegionKind::Shared { share }, RegionKind::Shared { share: other_share }) =
+        (&region.kind, &other.kind)
+    else {
+        return Ok(());
+    };
+    if share != other_share {
+        return Ok(());
+    }
     let tagged = |r: &RegionSpec| r.tags != Tags::None;
-    let (key, differs) = if region.ipa.size() != other.ipa.size() {
-        ("size", "size")
+    let differs = if region.ipa.size() != other.ipa.size() {
+        "size"
     } else if tagged(region) != tagged(other) {
-        ("tags", "tags")
+        "tags"
     } else if region.file.is_some() && other.file.is_some() && region.file != other.file {
-        ("file", "file")
+        "file"
     } else {
         return Ok(());
     };
-    let RegionKind::Shared { share } = &region.kind else { return Ok(()) };
     let what = format!(
         "and vm \"{}\" {} have the share \"{share}\" in common, but another {differs}",
         other_vm.name,
         named(other)
     );
-    Err(Error::region(vm, region, key, &what))
+    Err(Error::region(vm, region, differs, &what))
 }
 
 /// Two devices have neither memory nor interrupts in common.

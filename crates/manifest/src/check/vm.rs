@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 /// Longest command line in bytes: arm64 Linux keeps 2048 with the NUL (`COMMAND_LINE_SIZE`).
 const MAX_CMDLINE: usize = 2047;
+const DEVICE_TREE: &str = "device tree";
 
 pub(super) fn check(vm: &VmSpec, files: &impl Fn(&str) -> Option<u64>) -> Result<(), Error> {
     if !(1..=MAX_VCPUS).contains(&vm.cpus.len()) {
@@ -95,13 +96,14 @@ fn loaded(vm: &VmSpec, files: &impl Fn(&str) -> Option<u64>) -> Result<(), Error
     let dtb = IpaRange::new(vm.dtb, DTB_SIZE).filter(|r| r.start().is_aligned(8)).ok_or_else(|| {
         Error::vm(vm, "", format!("its device tree at {} is not aligned to 8 bytes or wraps", vm.dtb))
     })?;
-    let mut all: Vec<(&str, IpaRange)> = Vec::from([("kernel", kernel), ("device tree", dtb)]);
+    let mut all: Vec<(&'static str, IpaRange)> = Vec::from([("kernel", kernel), (DEVICE_TREE, dtb)]);
     if let Some(initrd) = &vm.initrd {
         all.push(("initrd", placed(vm, "initrd", initrd, files)?));
     }
     for (index, &(what, range)) in all.iter().enumerate() {
         let place = span(range.start().get(), range.end().get());
-        let key = key_of(what);
+        // No key says where the device tree goes.
+        let key = if what == DEVICE_TREE { "" } else { what };
         let inside = |r: &&crate::RegionSpec| r.kind == RegionKind::Ram && r.ipa.contains_range(&range);
         let Some(region) = vm.regions.iter().find(inside) else {
             let message = format!("its {what} ({place}) lies in no region of kind \"ram\"");
@@ -122,13 +124,6 @@ fn loaded(vm: &VmSpec, files: &impl Fn(&str) -> Option<u64>) -> Result<(), Error
         }
     }
     Ok(())
-}
-
-fn key_of(what: &str) -> &'static str {
-    match what {
-        "initrd" => "initrd",
-        _ => "kernel",
-    }
 }
 
 /// The range that a file of the bundle fills.
