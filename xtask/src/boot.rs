@@ -43,7 +43,7 @@ pub fn command(arguments: &Arguments) -> Result<bool> {
     let terminal = Terminal::save();
     let mut qemu = machine.command()?.stdout(Stdio::piped()).spawn().context("cannot start QEMU")?;
     let output = qemu.stdout.take().context("QEMU has no output")?;
-    let verdict = pass_through(output);
+    let verdict = pass_through(output, io::stdout());
     let status = qemu.wait();
     drop(terminal);
     let status = status?;
@@ -73,8 +73,7 @@ fn machine(arguments: &Arguments) -> Result<Machine> {
 }
 
 /// Copies the UART to the terminal, byte for byte and at once, and finds the verdict in it.
-fn pass_through(mut output: impl Read) -> Result<Option<Verdict>> {
-    let mut stdout = io::stdout();
+fn pass_through(mut output: impl Read, mut terminal: impl Write) -> Result<Option<Verdict>> {
     let mut lines = Lines::default();
     let mut verdict = None;
     let mut buffer = [0; 4096];
@@ -84,8 +83,8 @@ fn pass_through(mut output: impl Read) -> Result<Option<Verdict>> {
         if bytes.is_empty() {
             break;
         }
-        stdout.write_all(bytes)?;
-        stdout.flush()?;
+        terminal.write_all(bytes)?;
+        terminal.flush()?;
         lines.feed(bytes, |line| verdict = Verdict::parse(line).or(verdict.take()));
     }
     lines.flush(|line| verdict = Verdict::parse(line).or(verdict.take()));
@@ -107,5 +106,21 @@ impl Drop for Terminal {
             // The terminal may be gone; there is nobody to tell then.
             let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, saved);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_result_counts_and_all_bytes_pass() {
+        let log =
+            b"[a] x\r\ntagvisor: result: pass\r\n[a] \xff\rtagvisor: result: fail 1 of 2 VMs".as_slice();
+        let mut seen = Vec::new();
+        let verdict = pass_through(log, &mut seen).unwrap();
+        assert_eq!(verdict, Some(Verdict { pass: false, reason: "1 of 2 VMs".into() }));
+        assert_eq!(seen, log);
+        assert_eq!(pass_through(b"[a] tagvisor: result: pass\n".as_slice(), io::sink()).unwrap(), None);
     }
 }

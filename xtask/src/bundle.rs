@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The manifest
-    #[arg(long, default_value = "manifests/default.toml")]
-    manifest: PathBuf,
+    /// The manifest [default: manifests/default.toml]
+    file: Option<PathBuf>,
+    /// The same, as for `boot`
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    manifest: Option<PathBuf>,
     /// Where the bundle goes
     #[arg(short, long)]
     output: Option<PathBuf>,
@@ -19,10 +21,12 @@ pub struct Arguments {
 }
 
 pub fn command(arguments: &Arguments) -> Result<bool> {
-    let manifest = from_root(&arguments.manifest);
+    let named = arguments.file.as_deref().or(arguments.manifest.as_deref());
+    let named = named.unwrap_or(Path::new("manifests/default.toml"));
+    let manifest = from_root(named);
     if arguments.check {
         compile(&manifest)?;
-        println!("{}: ok", arguments.manifest.display());
+        println!("{}: ok", named.display());
         return Ok(true);
     }
     let path = match &arguments.output {
@@ -55,25 +59,26 @@ fn write_to(manifest: &Path, path: &Path) -> Result<()> {
     paths::replace(path, &compile(manifest)?)
 }
 
-fn compile(_manifest: &Path) -> Result<Vec<u8>> {
-    let _ = resolve;
-    bail!("the bundle compiler is not there yet")
+fn compile(manifest: &Path) -> Result<Vec<u8>> {
+    let resolver = |name: &str| resolve(name).map_err(|error| format!("{error:#}"));
+    let bundle = ::bundle::compile(manifest, &resolver)?;
+    for warning in &bundle.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(bundle.archive)
 }
 
-/// Finds a file that a manifest names: `build:NAME` is made by this tool, `cache:NAME` is fetched
-/// from the distribution, all else is relative to the manifest.
-fn resolve(manifest: &Path, name: &str) -> Result<PathBuf> {
-    if let Some(made) = name.strip_prefix("build:") {
-        return match made {
-            "guest-test" => build::image(build::Binary::GuestTest),
-            "guest-user" => build::elf(build::Binary::GuestUser),
-            "initrd.cpio" => guests::initrd::write(guests::initrd::Kind::Shell),
-            "initrd-test.cpio" => guests::initrd::write(guests::initrd::Kind::Test),
-            _ => bail!("this tool does not build {made}"),
-        };
+/// Finds a file that a manifest names with a leading `@`: this tool makes it (`@payload`,
+/// `@guests/initrd.cpio`, `@guests/initrd-test.cpio`), or fetches it from the distribution
+/// (`@guests/linux-stable/Image`, `@guests/linux-backports/Image`).
+fn resolve(name: &str) -> Result<PathBuf> {
+    match name {
+        "payload" => build::image(build::Binary::GuestTest),
+        "guests/initrd.cpio" => guests::initrd::write(guests::initrd::Kind::Shell),
+        "guests/initrd-test.cpio" => guests::initrd::write(guests::initrd::Kind::Test),
+        _ => match name.strip_prefix("guests/") {
+            Some(fetched) => guests::fetch::file(fetched),
+            None => bail!("is neither @payload nor one of @guests/"),
+        },
     }
-    if let Some(fetched) = name.strip_prefix("cache:") {
-        return guests::fetch::file(fetched);
-    }
-    Ok(manifest.parent().unwrap_or(Path::new(".")).join(name))
 }

@@ -20,9 +20,9 @@ pub fn output() -> Result<PathBuf> {
     directory(target().join("tagvisor"))
 }
 
-/// UART logs of the tests.
-pub fn logs() -> Result<PathBuf> {
-    directory(target().join("logs"))
+/// The log of a test.
+pub fn log(name: &str) -> Result<PathBuf> {
+    Ok(directory(target().join("logs"))?.join(format!("{}.log", name.replace("::", "-"))))
 }
 
 /// What is fetched: QEMU and the kernels of the distribution.

@@ -1,5 +1,6 @@
 //! Trials: named pieces of the test run, two at a time, each counted by what it reports.
 
+use crate::paths;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::Mutex;
@@ -8,6 +9,8 @@ use std::time::Instant;
 
 /// Trials that run at the same time; each may start one QEMU.
 const PARALLEL: usize = 2;
+/// Lines that a trial may print.
+const LONGEST: usize = 40;
 
 /// What a trial found. A trial with many tests inside counts each of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,10 +106,24 @@ fn report(name: &str, tally: &Tally, seconds: f32) -> String {
         line += &format!(" ({} passed, {} failed, {} skipped)", tally.passed, tally.failed, tally.skipped);
     }
     line += &format!(" {seconds:.1}s");
-    for note in &tally.notes {
-        line += &format!("\n       {}", note.trim_end().replace('\n', "\n       "));
+    let notes = tally.notes.join("\n");
+    let all: Vec<&str> = notes.trim_end().lines().collect();
+    for note in all.iter().take(LONGEST) {
+        line += &format!("\n       {note}");
+    }
+    if all.len() > LONGEST {
+        line += &format!("\n       {} more lines: {}", all.len() - LONGEST, keep(name, &notes));
     }
     line
+}
+
+/// Keeps what is too long to print, and says where.
+fn keep(name: &str, notes: &str) -> String {
+    let written = paths::log(&format!("{name}.notes")).and_then(|path| {
+        paths::replace(&path, notes.as_bytes())?;
+        Ok(path.display().to_string())
+    });
+    written.unwrap_or_else(|error| format!("lost: {error:#}"))
 }
 
 #[cfg(test)]

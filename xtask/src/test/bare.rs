@@ -1,7 +1,8 @@
 //! The reference machine: the same payloads and kernels directly on QEMU, without hypervisor. What
 //! fails here is the fault of the payload.
 
-use super::machine;
+use super::manifests::Key;
+use super::{machine, terminal};
 use crate::build::{self, Binary};
 use crate::guests::{fetch, initrd};
 use crate::qemu::{Firmware, Machine};
@@ -23,7 +24,22 @@ pub fn trials() -> Vec<Trial<'static>> {
         let name = format!("bare::{kernel}");
         trials.push(Trial::new(name.clone(), move || linux(&name, kernel)));
     }
+    trials.push(Trial::new("bare::shell", || shell("bare::shell")));
     trials
+}
+
+/// A user types into the shell that the kernel ends in.
+fn shell(name: &str) -> Result<Tally> {
+    let image = fetch::file("linux-stable/Image")?;
+    let initrd = Some(initrd::write(initrd::Kind::Shell)?);
+    let firmware = Firmware::Kernel { image, initrd, append: "console=ttyAMA0 quiet".into() };
+    let machine = Machine { virtualization: false, ..Machine::new(firmware) };
+    let key = |wait: &str, send: &str| Key { wait: wait.into(), send: send.into() };
+    // Ctrl-C must reach the guest, not end QEMU.
+    let keys =
+        [key("~ # ", "sleep 1000\r"), key("sleep 1000", "\u{3}"), key("~ # ", "mte-test; poweroff -f\r")];
+    let run = terminal::run(name, &machine, &keys, LINUX)?;
+    Ok(run.tally(run.missing(&["ok 1 mte.fresh_tags_are_zero".into()])))
 }
 
 fn payload(name: &str, cpu: &str, smp: u32) -> Result<Tally> {

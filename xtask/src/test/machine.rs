@@ -26,7 +26,7 @@ pub struct Run {
 
 /// Starts the machine and reads its UART until it ends or `timeout` is over.
 pub fn run(name: &str, machine: &Machine, timeout: Duration) -> Result<Run> {
-    let log = log_path(name)?;
+    let log = paths::log(name)?;
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = machine.command()?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file.try_clone()?);
@@ -35,11 +35,6 @@ pub fn run(name: &str, machine: &Machine, timeout: Duration) -> Result<Run> {
     let (lines, hung) = collect(output, file, Instant::now() + timeout);
     let hung = end(&mut child, hung).map(|why| format!("{why} ({}s)", timeout.as_secs()));
     Ok(Run { lines, log, hung })
-}
-
-/// The log of a test.
-pub fn log_path(name: &str) -> Result<PathBuf> {
-    Ok(paths::logs()?.join(format!("{}.log", name.replace("::", "-"))))
 }
 
 /// Reads lines until the stream ends; the flag says that the deadline came first.

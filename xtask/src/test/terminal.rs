@@ -2,6 +2,7 @@
 
 use super::machine::{self, Run};
 use super::manifests::Key;
+use crate::paths;
 use crate::qemu::Machine;
 use crate::uart::Lines;
 use anyhow::{Context, Result};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Starts the machine on a terminal, waits for each text and presses its keys.
 pub fn run(name: &str, machine: &Machine, keys: &[Key], timeout: Duration) -> Result<Run> {
-    let log_path = machine::log_path(name)?;
+    let log_path = paths::log(name)?;
     let log = File::create(&log_path)?;
     let (user, terminal) = open()?;
     let mut command = machine.command()?;
