@@ -196,6 +196,46 @@ impl Bank {
         self.owed |= idle;
     }
 
+    /// Puts a ready interrupt into a list register: what `settle` does, when it is known to be
+    /// pending, enabled and not active.
+    #[inline]
+    pub(crate) fn inject(&mut self, word: usize, lane: usize) -> u64 {
+        let this = bit(lane);
+        let hw = self.hw_active & this;
+        self.lr_latch |= self.latch & this;
+        self.lr_hw |= hw;
+        self.resident |= this;
+        self.latch &= !this;
+        self.hw_active &= !hw;
+        let end = if hw != 0 {
+            End::Physical(self.physical_of(lane))
+        } else if self.line & !self.edge & this != 0 {
+            End::Maintenance
+        } else {
+            End::Quiet
+        };
+        self.encode(word, lane, list::PENDING, end)
+    }
+
+    /// Takes an interrupt out of the list register that the hardware emptied, if nothing about it has
+    /// changed meanwhile; `settle` must decide otherwise.
+    #[inline]
+    pub(crate) fn retire(&mut self, lane: usize) -> bool {
+        let this = bit(lane);
+        let news = self.latch | self.line | self.active | self.hw_active;
+        if news & this != 0 {
+            return false;
+        }
+        self.leave(this);
+        self.drop_active &= !this;
+        true
+    }
+
+    fn encode(&self, word: usize, lane: usize, state: u64, end: End) -> u64 {
+        let intid = (word as u32).wrapping_mul(32) | lane as u32;
+        list::encode(intid, self.priority_of(lane), self.group1 & bit(lane) != 0, state, end)
+    }
+
     /// Decides what a list register of a vCPU, to which the interrupts `reach` may go, holds for this
     /// interrupt, and moves the state there. 0 says: nothing, and the interrupt is out of it.
     ///
@@ -243,7 +283,6 @@ impl Bank {
             End::Quiet
         };
         let state = if pending { list::PENDING } else { 0 } | if active { list::ACTIVE } else { 0 };
-        let intid = (word as u32).wrapping_mul(32) | lane as u32;
-        list::encode(intid, self.priority_of(lane), self.group1 & this != 0, state, end)
+        self.encode(word, lane, state, end)
     }
 }

@@ -112,6 +112,15 @@ impl Vcpu {
         }
     }
 
+    /// Notes that list register `n` holds the interrupt at `place`, pending.
+    #[inline]
+    fn hold(&mut self, n: usize, place: Place) {
+        if let Some(intid) = self.intids.get_mut(n) {
+            *intid = (place.word.wrapping_mul(32) | place.lane) as u16;
+            self.used |= bit(n);
+        }
+    }
+
     /// Which interrupts of `word` may be delivered to this vCPU.
     fn reach(&self, word: usize) -> u32 {
         match word.checked_sub(1) {
@@ -238,19 +247,26 @@ impl Vgic {
         Some((bank, bank.ready(self.control) & v.reach(word)))
     }
 
-    /// Notes that interrupts `bits` of a bank changed: whoever must look at them gets to know.
+    /// Notes that interrupts `changed` of a bank changed: whoever must look at them gets to know.
+    #[inline]
     fn touched(&mut self, index: usize, changed: u32) -> Kick {
-        let vcpus = self.vcpus.len();
         let Some(bank) = self.banks.get(index) else { return Kick::NONE };
         let live = changed & (bank.ready(self.control) | bank.resident | bank.owed);
         if live == 0 {
             return Kick::NONE;
         }
-        if let Some(v) = self.vcpus.get_mut(index) {
-            v.ready_words |= 1;
-            return Kick::one(index);
+        match self.vcpus.get_mut(index) {
+            Some(v) => {
+                v.ready_words |= 1;
+                Kick::one(index)
+            }
+            None => self.touched_spis(index, live),
         }
-        let spi_word = index.wrapping_sub(vcpus);
+    }
+
+    fn touched_spis(&mut self, index: usize, live: u32) -> Kick {
+        let Some(bank) = self.banks.get(index) else { return Kick::NONE };
+        let spi_word = index.wrapping_sub(self.vcpus.len());
         if bank.owed != 0 {
             self.owed_spis |= bit(spi_word);
         }

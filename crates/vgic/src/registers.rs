@@ -27,6 +27,7 @@ pub(crate) struct Field {
 
 impl Field {
     /// What is at this offset (IHI 0069H 12.8 and 12.10, the same in both frames).
+    #[inline(always)]
     pub(crate) fn at(offset: u32) -> Option<Self> {
         let register = match offset.wrapping_shr(7) {
             1 => Register::Group,
@@ -47,6 +48,7 @@ impl Field {
 }
 
 impl Bank {
+    #[inline(always)]
     pub(crate) fn read(&self, register: Register, lane: usize) -> u32 {
         match register {
             Register::Group => self.group1,

@@ -17,8 +17,14 @@ use crate::bank::Seen;
 use crate::bits::{bit, ones};
 use crate::{Changes, Kick, ListRegisters, PhysIntids, Place, Vgic, hcr};
 
-/// The lowest priority that an interrupt can have, and then some.
-const NO_PRIORITY: u32 = 0x100;
+/// The interrupt to deliver next.
+#[derive(Clone, Copy)]
+struct Best {
+    place: Place,
+    priority: u32,
+    /// No other is ready.
+    alone: bool,
+}
 
 impl Vgic {
     /// Folds what the guest did in its list registers into the model, and refills them.
@@ -76,7 +82,8 @@ impl Vgic {
     /// `sync`, `load` and `unload` report them already; this is for a VM that ends after `reset`.
     pub fn take_deactivations(&mut self, vcpu: usize, kick: &mut Kick) -> PhysIntids {
         let mut ids = PhysIntids::default();
-        if vcpu >= self.vcpus.len() {
+        let private = if vcpu < self.vcpus.len() { self.banks.get(vcpu) } else { None };
+        if private.is_none_or(|bank| bank.owed | self.owed_spis == 0) {
             return ids;
         }
         if !self.take_owed(vcpu, &mut ids) {
@@ -116,6 +123,9 @@ impl Vgic {
         let empty = lrs.elrsr();
         for n in ones(used) {
             let Some(place) = self.resident(vcpu, n) else { continue };
+            if empty & bit(n) != 0 && self.retire(vcpu, n, place) {
+                continue;
+            }
             let old = if empty & bit(n) != 0 { 0 } else { lrs.read_lr(n) };
             let Some(bank) = self.banks.get_mut(place.bank) else { continue };
             let active = bank.absorb(place.lane, Seen::of(old));
@@ -128,6 +138,20 @@ impl Vgic {
             }
         }
         kick
+    }
+
+    /// The common end of an interrupt: its list register is empty and there is no more of it.
+    #[inline]
+    fn retire(&mut self, vcpu: usize, n: usize, place: Place) -> bool {
+        let (Some(bank), Some(v)) = (self.banks.get_mut(place.bank), self.vcpus.get_mut(vcpu)) else {
+            return false;
+        };
+        let retired = bank.retire(place.lane);
+        if retired {
+            v.used &= !bit(n);
+            v.active &= !bit(n);
+        }
+        retired
     }
 
     /// Settles what list register `n` holds for the interrupt at `place`.
@@ -146,12 +170,20 @@ impl Vgic {
 
     fn refill<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) {
         let mut control = 0;
-        while let Some((place, priority)) = self.best(vcpu) {
-            let Some(n) = self.free(vcpu).or_else(|| self.displace(vcpu, priority)) else {
+        while let Some(best) = self.best(vcpu) {
+            let free = self.free(vcpu);
+            let Some(n) = free.or_else(|| self.displace(vcpu, best.priority)) else {
                 control = hcr::NPIE;
                 break;
             };
-            self.put(vcpu, n, place, false, lrs);
+            self.inject(vcpu, n, best.place, lrs);
+            // What `displace` evicted is ready again, otherwise there is nothing more to find.
+            if best.alone && free.is_some() {
+                if let Some(v) = self.vcpus.get_mut(vcpu) {
+                    v.ready_words = 0;
+                }
+                break;
+            }
         }
         if self.vcpus.get(vcpu).is_some_and(|v| v.parked_words != 0) {
             control |= self.unpark(vcpu, lrs);
@@ -160,28 +192,30 @@ impl Vgic {
     }
 
     /// The ready interrupt of highest priority, then lowest INTID.
-    fn best(&mut self, vcpu: usize) -> Option<(Place, u32)> {
-        let mut words = self.vcpus.get(vcpu)?.ready_words;
+    #[inline]
+    fn best(&mut self, vcpu: usize) -> Option<Best> {
+        let v = self.vcpus.get(vcpu)?;
         let mut stale = 0;
-        let mut best = None;
-        let mut best_priority = NO_PRIORITY;
-        while words != 0 {
-            let word = words.trailing_zeros() as usize;
-            words &= words.wrapping_sub(1);
-            let (bank, ready) = self.candidates(vcpu, self.vcpus.get(vcpu)?, word)?;
+        let mut best: Option<Best> = None;
+        for word in ones(v.ready_words) {
+            let (bank, ready) = self.candidates(vcpu, v, word)?;
             if ready == 0 {
                 stale |= bit(word);
             }
             for lane in ones(ready) {
                 let priority = u32::from(bank.priority_of(lane));
-                if priority < best_priority {
-                    best_priority = priority;
-                    best = Some(Place { word, bank: self.bank_of(vcpu, word), lane });
+                if best.is_none_or(|b| priority < b.priority) {
+                    let place = Place { word, bank: self.bank_of(vcpu, word), lane };
+                    best = Some(Best { place, priority, alone: best.is_none() });
+                } else if let Some(b) = &mut best {
+                    b.alone = false;
                 }
             }
         }
-        self.vcpus.get_mut(vcpu)?.ready_words &= !stale;
-        best.map(|place| (place, best_priority))
+        if stale != 0 {
+            self.vcpus.get_mut(vcpu)?.ready_words &= !stale;
+        }
+        best
     }
 
     fn free(&self, vcpu: usize) -> Option<usize> {
@@ -189,16 +223,24 @@ impl Vgic {
         (n < self.config.list_registers).then_some(n)
     }
 
-    fn put<L: ListRegisters>(&mut self, vcpu: usize, n: usize, place: Place, active: bool, lrs: &mut L) {
-        let intid = place.word.wrapping_mul(32) | place.lane;
+    /// Puts a ready interrupt into a free list register.
+    #[inline]
+    fn inject<L: ListRegisters>(&mut self, vcpu: usize, n: usize, place: Place, lrs: &mut L) {
+        let (Some(v), Some(bank)) = (self.vcpus.get_mut(vcpu), self.banks.get_mut(place.bank)) else {
+            return;
+        };
+        v.hold(n, place);
+        bank.set_holder(place.lane, vcpu);
+        lrs.write_lr(n, bank.inject(place.word, place.lane));
+    }
+
+    /// Puts an active interrupt back into a free list register.
+    fn reinstate<L: ListRegisters>(&mut self, vcpu: usize, n: usize, place: Place, lrs: &mut L) {
         if let (Some(v), Some(bank)) = (self.vcpus.get_mut(vcpu), self.banks.get_mut(place.bank)) {
-            if let (Some(slot), Ok(intid)) = (v.intids.get_mut(n), u16::try_from(intid)) {
-                *slot = intid;
-            }
-            bank.set_holder(place.lane, vcpu);
+            v.hold(n, place);
             bank.active &= !bit(place.lane);
         }
-        let value = self.settle(vcpu, n, place, active);
+        let value = self.settle(vcpu, n, place, true);
         lrs.write_lr(n, value);
     }
 
@@ -243,7 +285,7 @@ impl Vgic {
     fn unpark<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> u64 {
         while let Some(place) = self.best_parked(vcpu) {
             let Some(n) = self.free(vcpu) else { return hcr::LRENPIE | hcr::TDIR };
-            self.put(vcpu, n, place, true, lrs);
+            self.reinstate(vcpu, n, place, lrs);
         }
         0
     }
