@@ -13,6 +13,8 @@ use crate::{CTLR_GROUP0, CTLR_GROUP1};
 pub(crate) struct Bank {
     pub(crate) enabled: u32,
     pub(crate) group1: u32,
+    /// Enabled, and its group enabled in GICD_CTLR: kept by `regate`.
+    gate: u32,
     pub(crate) edge: u32,
     /// The pending latch: an edge, an SGI, or a write to ISPENDR.
     pub(crate) latch: u32,
@@ -58,6 +60,7 @@ impl Bank {
         Self {
             enabled: 0,
             group1: 0,
+            gate: 0,
             edge: 0,
             latch: 0,
             line: 0,
@@ -129,16 +132,18 @@ impl Bank {
         self.active | (self.lr_active & !self.drop_active)
     }
 
-    /// Enabled, and its group enabled in GICD_CTLR.
-    fn open(&self, control: u32) -> u32 {
+    /// To be called when an enable bit, a group, or GICD_CTLR changed.
+    pub(crate) fn regate(&mut self, control: u32) {
         let group1 = if control & CTLR_GROUP1 != 0 { self.group1 } else { 0 };
         let group0 = if control & CTLR_GROUP0 != 0 { !self.group1 } else { 0 };
-        self.enabled & (group0 | group1)
+        self.gate = self.enabled & (group0 | group1);
     }
 
     /// Ready to be put into a list register.
-    pub(crate) fn ready(&self, control: u32) -> u32 {
-        self.asserted() & self.open(control) & !(self.active | self.resident)
+    #[inline]
+    pub(crate) fn ready(&self) -> u32 {
+        // `lr_latch` does not matter here: it is set for resident interrupts only.
+        (self.latch | (self.line & !self.edge)) & self.gate & !(self.active | self.resident)
     }
 
     /// Folds what the guest did to a resident interrupt; says whether it is active now.
@@ -217,18 +222,17 @@ impl Bank {
         self.encode(word, lane, list::PENDING, end)
     }
 
-    /// Takes an interrupt out of the list register that the hardware emptied, if nothing about it has
-    /// changed meanwhile; `settle` must decide otherwise.
+    /// Takes an interrupt out of the list register that the hardware emptied; says whether there is
+    /// more of it. `settle` must decide if it was made active meanwhile.
     #[inline]
-    pub(crate) fn retire(&mut self, lane: usize) -> bool {
+    pub(crate) fn retire(&mut self, lane: usize) -> Option<bool> {
         let this = bit(lane);
-        let news = self.latch | self.line | self.active | self.hw_active;
-        if news & this != 0 {
-            return false;
+        if self.active & this != 0 {
+            return None;
         }
         self.leave(this);
         self.drop_active &= !this;
-        true
+        Some((self.latch | self.line | self.hw_active) & this != 0)
     }
 
     fn encode(&self, word: usize, lane: usize, state: u64, end: End) -> u64 {
@@ -245,9 +249,9 @@ impl Bank {
     /// and a maintenance interrupt at the EOI fetches it; a line that falls before the EOI syncs, and
     /// takes that maintenance interrupt away. An interrupt that ends with HW = 1 cannot have one, so
     /// it ends as a software one, and its successor gets HW = 1.
-    pub(crate) fn settle(&mut self, word: usize, lane: usize, active: bool, control: u32, reach: u32) -> u64 {
+    pub(crate) fn settle(&mut self, word: usize, lane: usize, active: bool, reach: u32) -> u64 {
         let this = bit(lane);
-        let enabled = self.open(control) & this != 0;
+        let enabled = self.gate & this != 0;
         let open = enabled && reach & this != 0;
         let asserted = self.asserted() & this != 0;
         let hw = (self.hw_active | self.lr_hw) & this != 0;

@@ -198,6 +198,7 @@ impl Vgic {
             return Kick::NONE;
         }
         self.control = control;
+        self.banks.iter_mut().for_each(|bank| bank.regate(control));
         for v in &mut self.vcpus {
             v.ready_words = bit(self.config.spis.wrapping_shr(5).wrapping_add(1)).wrapping_sub(1);
         }

@@ -244,14 +244,14 @@ impl Vgic {
     /// The bank of `word` and which of its interrupts are ready for delivery to `vcpu`.
     fn candidates(&self, vcpu: usize, v: &Vcpu, word: usize) -> Option<(&Bank, u32)> {
         let bank = self.banks.get(self.bank_of(vcpu, word))?;
-        Some((bank, bank.ready(self.control) & v.reach(word)))
+        Some((bank, bank.ready() & v.reach(word)))
     }
 
     /// Notes that interrupts `changed` of a bank changed: whoever must look at them gets to know.
     #[inline]
     fn touched(&mut self, index: usize, changed: u32) -> Kick {
         let Some(bank) = self.banks.get(index) else { return Kick::NONE };
-        let live = changed & (bank.ready(self.control) | bank.resident | bank.owed);
+        let live = changed & (bank.ready() | bank.resident | bank.owed);
         if live == 0 {
             return Kick::NONE;
         }

@@ -123,6 +123,7 @@ impl Vgic {
                 changed
             }
         };
+        bank.regate(self.control);
         self.touched(index, changed)
     }
 

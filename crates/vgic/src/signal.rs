@@ -26,11 +26,14 @@ impl Vgic {
         let this = bit((value.wrapping_shr(24) & 0xf) as usize);
         let mut kick = Kick::NONE;
         for target in crate::bits::ones(targets.into()) {
-            if let Some(bank) = self.banks.get_mut(target)
+            if let (Some(bank), Some(v)) = (self.banks.get_mut(target), self.vcpus.get_mut(target))
                 && (group1 || bank.group1 & this == 0)
             {
                 bank.latch |= this;
-                kick |= self.touched(target, this);
+                if (bank.ready() | bank.resident) & this != 0 {
+                    v.ready_words |= 1;
+                    kick |= Kick::one(target);
+                }
             }
         }
         kick

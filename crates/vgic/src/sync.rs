@@ -35,7 +35,7 @@ impl Vgic {
     /// before this moment stays acknowledged, which is an order that the GIC architecture allows,
     /// because effects of such writes reach the CPU interface in finite time only (IHI 0069H 4.1).
     pub fn sync<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> Changes {
-        let mut kick = self.fold(vcpu, lrs);
+        let mut kick = self.fold(vcpu, lrs).without(vcpu);
         self.refill(vcpu, lrs);
         let deactivate = self.take_deactivations(vcpu, &mut kick);
         Changes { kick, deactivate }
@@ -123,7 +123,10 @@ impl Vgic {
         let empty = lrs.elrsr();
         for n in ones(used) {
             let Some(place) = self.resident(vcpu, n) else { continue };
-            if empty & bit(n) != 0 && self.retire(vcpu, n, place) {
+            if empty & bit(n) != 0
+                && let Some(more) = self.retire(vcpu, n, place)
+            {
+                kick |= more;
                 continue;
             }
             let old = if empty & bit(n) != 0 { 0 } else { lrs.read_lr(n) };
@@ -140,18 +143,20 @@ impl Vgic {
         kick
     }
 
-    /// The common end of an interrupt: its list register is empty and there is no more of it.
+    /// The common end of an interrupt: its list register is empty.
     #[inline]
-    fn retire(&mut self, vcpu: usize, n: usize, place: Place) -> bool {
-        let (Some(bank), Some(v)) = (self.banks.get_mut(place.bank), self.vcpus.get_mut(vcpu)) else {
-            return false;
-        };
-        let retired = bank.retire(place.lane);
-        if retired {
-            v.used &= !bit(n);
-            v.active &= !bit(n);
+    fn retire(&mut self, vcpu: usize, n: usize, place: Place) -> Option<Kick> {
+        let more = self.banks.get_mut(place.bank)?.retire(place.lane)?;
+        let v = self.vcpus.get_mut(vcpu)?;
+        v.used &= !bit(n);
+        v.active &= !bit(n);
+        if !more {
+            return Some(Kick::NONE);
         }
-        retired
+        if let Some(bank) = self.banks.get_mut(place.bank) {
+            bank.settle_debt(bit(place.lane));
+        }
+        Some(self.touched(place.bank, bit(place.lane)))
     }
 
     /// Settles what list register `n` holds for the interrupt at `place`.
@@ -159,7 +164,7 @@ impl Vgic {
         let (Some(bank), Some(v)) = (self.banks.get_mut(place.bank), self.vcpus.get_mut(vcpu)) else {
             return 0;
         };
-        let value = bank.settle(place.word, place.lane, active, self.control, v.reach(place.word));
+        let value = bank.settle(place.word, place.lane, active, v.reach(place.word));
         if bank.owed != 0 && place.word != 0 {
             self.owed_spis |= bit(place.word.wrapping_sub(1));
         }
