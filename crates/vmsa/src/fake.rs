@@ -6,7 +6,7 @@ use std::vec::Vec;
 use addr::Pa;
 
 use crate::descriptor::{ADDRESS, needs_break};
-use crate::tree::{Flush, InputAddress, TableMemory, Tlb};
+use crate::memory::{Flush, InputAddress, TableMemory, Tlb};
 
 /// Hands out tables and counts them.
 #[derive(Default)]

@@ -7,7 +7,8 @@
 use addr::{Pa, Va};
 
 use crate::descriptor::{AF, Level, Shareability, leaf as leaf_descriptor, physical_size};
-use crate::tree::{Change, MapError, TableMemory, Tlb, Tree};
+use crate::memory::{TableMemory, Tlb};
+use crate::tree::{Change, MapError, Tree};
 
 /// Range of virtual addresses.
 pub type VaRange = addr::Range<Va>;
@@ -164,7 +165,7 @@ impl Stage1 {
 mod tests {
     use super::*;
     use crate::fake::{Fake, Recorder};
-    use crate::tree::Unused;
+    use crate::memory::Unused;
 
     fn range(start: u64, size: u64) -> VaRange {
         VaRange::new(Va::new(start), size).unwrap()

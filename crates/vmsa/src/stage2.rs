@@ -7,7 +7,8 @@ use addr::{Canonical, Ipa, PAGE_SIZE, Pa, Range};
 
 use crate::attr::{S2Attr, S2Features};
 use crate::descriptor::{Level, physical_size};
-use crate::tree::{Change, InputAddress, MapError, Plan, Span, TableMemory, Tlb, Tree};
+use crate::memory::{InputAddress, TableMemory, Tlb};
+use crate::tree::{Change, MapError, Plan, Span, Tree};
 
 /// Shape of a VM's tables (D8.2.2).
 ///

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::attr::S2Memory::{self, DeviceNGnRE, NonCacheable, WriteBack, WriteBackNoTag};
 use crate::fake::{Fake, Recorder};
-use crate::tree::{Flush, Unused};
+use crate::memory::{Flush, Unused};
 
 type Vm = Stage2<Canonical>;
 
