@@ -264,6 +264,7 @@ impl Vgic {
         }
     }
 
+    #[inline(never)]
     fn touched_spis(&mut self, index: usize, live: u32) -> Kick {
         let Some(bank) = self.banks.get(index) else { return Kick::NONE };
         let spi_word = index.wrapping_sub(self.vcpus.len());

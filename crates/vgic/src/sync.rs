@@ -251,6 +251,7 @@ impl Vgic {
 
     /// Makes room for a ready interrupt of this priority when all list registers are in use.
     #[cold]
+    #[inline(never)]
     fn displace(&mut self, vcpu: usize, priority: u32) -> Option<usize> {
         let v = self.vcpus.get(vcpu)?;
         let only_pending = v.used & !v.active;
@@ -287,6 +288,7 @@ impl Vgic {
     /// Brings active interrupts back into free list registers, best first; says what control bits
     /// those that stay outside need.
     #[cold]
+    #[inline(never)]
     fn unpark<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> u64 {
         while let Some(place) = self.best_parked(vcpu) {
             let Some(n) = self.free(vcpu) else { return hcr::LRENPIE | hcr::TDIR };
@@ -319,12 +321,19 @@ impl Vgic {
         best.map(|(_, place)| place)
     }
 
-    /// Ends parked interrupts whose EOI the hardware counted.
+    #[inline]
     fn count_ends<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> Kick {
-        let mut kick = Kick::NONE;
-        if self.vcpus.get(vcpu).is_none_or(|v| v.hcr & hcr::LRENPIE == 0) {
-            return kick;
+        match self.vcpus.get(vcpu) {
+            Some(v) if v.hcr & hcr::LRENPIE != 0 => self.end_parked(vcpu, lrs),
+            _ => Kick::NONE,
         }
+    }
+
+    /// Ends parked interrupts whose EOI the hardware counted.
+    #[cold]
+    #[inline(never)]
+    fn end_parked<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> Kick {
+        let mut kick = Kick::NONE;
         let value = lrs.read_hcr();
         for _ in 0..(value & hcr::EOICOUNT).wrapping_shr(hcr::EOICOUNT_SHIFT) {
             let Some(place) = self.best_parked(vcpu) else { break };
