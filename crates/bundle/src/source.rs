@@ -93,6 +93,9 @@ impl<'a> Table<'a> {
     /// The tables of an array of tables.
     pub(crate) fn tables(&self, key: &str) -> Result<Vec<Table<'a>>, Error> {
         let Some(array) = self.get(key) else { return Ok(Vec::new()) };
+        if !array.value.is_array() {
+            return Err(array.wants(&format!("a list of tables, each under [[{key}]]")));
+        }
         array.list()?.iter().map(Value::table).collect()
     }
 

@@ -175,6 +175,11 @@ fn keys_and_types_are_checked() {
     assert_eq!(sentence(""), "1: the machine has no VM");
     assert_eq!(sentence("[[vm]]\nkernel = \"x\""), "1: vm: key \"name\" is missing");
     assert_eq!(sentence("[[vm]]\nname = \"a\""), "1: vm \"a\": key \"kernel\" is missing");
+    assert_eq!(
+        sentence("[vm]\nname = \"a\""),
+        "1: vm must be a list of tables, each under [[vm]], not a table"
+    );
+    assert_eq!(vm("[[vm.region]]\nipa = 0"), "4: vm \"a\": region: key \"name\" is missing");
     assert_eq!(vm("intird = \"x\""), "4: vm \"a\": unknown key \"intird\"; did you mean \"initrd\"?");
     assert_eq!(vm("mte = 1"), "4: vm \"a\": mte must be true or false, not an integer");
     assert_eq!(vm("cmdline = 1"), "4: vm \"a\": cmdline must be a string, not an integer");

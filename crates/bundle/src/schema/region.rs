@@ -57,7 +57,7 @@ pub(super) fn all<'a>(vm: &Table<'a>, mte: bool) -> Result<Vec<Region<'a>>, Erro
 }
 
 fn one<'a>(vm: &Table<'a>, table: Table<'a>, mte: bool) -> Result<Region<'a>, Error> {
-    let name = table.clone().called(vm.name().into()).need("name")?.str()?;
+    let name = table.clone().called(format!("{}region: ", vm.name())).need("name")?.str()?;
     let table = table.called(format!("{}region \"{name}\": ", vm.name()));
     table.known(KEYS)?;
     let kind = kind(&table)?;
