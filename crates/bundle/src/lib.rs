@@ -1,8 +1,8 @@
 //! Compiles a manifest in TOML into the bundle that the hypervisor boots.
 //!
-//! [`compile`] reads the manifest ([`source`], [`schema`]), unpacks kernels ([`kernel`]), decides
-//! where kernel, initial RAM disk and device tree of each VM go ([`place`]), has `manifest::check`
-//! look at the result, and packs it ([`archive`]). `docs/manifest.md` documents each key.
+//! [`compile`] reads the manifest (`source`, `schema`), unpacks kernels (`kernel`), decides
+//! where kernel, initial RAM disk and device tree of each VM go (`place`), has `manifest::check`
+//! look at the result, and packs it (`archive`). `docs/manifest.md` documents each key.
 #![forbid(unsafe_code)]
 
 mod archive;
