@@ -54,6 +54,15 @@ impl HostIds {
         self.pmcr = self.pmcr.min(other.pmcr);
     }
 
+    /// Lowers the field of at most 4 bits at `lsb` to `cap`: an option or an erratum takes a feature
+    /// from the hypervisor and from its guests.
+    pub fn limit(&mut self, reg: Reg, lsb: u32, cap: u64) {
+        let value = self.field(reg, lsb).min(cap & 0xf);
+        if let Some(to) = self.features.get_mut(reg as usize) {
+            *to = (*to & !0xf_u64.wrapping_shl(lsb)) | value.wrapping_shl(lsb);
+        }
+    }
+
     /// A register's value.
     #[must_use]
     pub fn get(&self, reg: Reg) -> u64 {

@@ -212,6 +212,18 @@ fn different_cpus() {
 }
 
 #[test]
+fn limits() {
+    let mut host = max();
+    host.limit(Reg::Mmfr2, 40, 0);
+    host.limit(Reg::Pfr2, 0, 0);
+    host.limit(Reg::Mmfr1, 0, 1);
+    host.limit(Reg::Mmfr1, 16, 9);
+    assert!(!host.has_fwb() && !host.has_mte_perm() && host.has_mte());
+    assert_eq!(TrapConfig::new(&host, &MTE).hcr & hcr::FWB, 0);
+    assert_eq!(host.get(Reg::Mmfr1), max().get(Reg::Mmfr1) - 1);
+}
+
+#[test]
 fn caches() {
     let g = GuestIds::new(&max(), &PLAIN);
     assert_eq!((g.clidr(), g.ccsidr()), (0x0100_0004, 2));
