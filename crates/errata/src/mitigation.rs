@@ -1,0 +1,78 @@
+//! Answers to a guest that asks for SMCCC_ARCH_WORKAROUND_1, 2 and 3 (Arm DEN0028, the sections of
+//! those names).
+//!
+//! The answer follows from the ID registers of all CPUs, combined, and from what firmware answered to
+//! the hypervisor. `Needed` is only given where firmware has the call: the guest's own call is then
+//! passed on to it.
+
+use crate::midr::Midr;
+use crate::table::part;
+
+/// What SMCCC_ARCH_FEATURES says of a workaround call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i64)]
+pub enum Answer {
+    /// The call is there, and this CPU needs it.
+    Needed = 0,
+    /// The call is there, but this CPU does not need it.
+    Unaffected = 1,
+    /// There is no call.
+    Unknown = -1,
+    /// No CPU of the machine needs the call (ARCH_WORKAROUND_2 only).
+    NotRequired = -2,
+}
+
+impl Answer {
+    /// What firmware answered.
+    #[must_use]
+    pub const fn from_firmware(x0: i64) -> Self {
+        match x0 {
+            0 => Self::Needed,
+            1 => Self::Unaffected,
+            -2 => Self::NotRequired,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// For the calls that do not know `NotRequired`.
+    const fn without_not_required(self) -> Self {
+        match self {
+            Self::NotRequired => Self::Unknown,
+            Self::Needed | Self::Unaffected | Self::Unknown => self,
+        }
+    }
+}
+
+/// ARCH_WORKAROUND_1 (branch target injection). `csv2` is ID_AA64PFR0_EL1.CSV2: 1 or more says that
+/// one context cannot control the branches of another.
+#[must_use]
+pub const fn workaround_1(csv2: u8, firmware: Answer) -> Answer {
+    if csv2 >= 1 { Answer::Unaffected } else { firmware.without_not_required() }
+}
+
+/// ARCH_WORKAROUND_2 (speculative store bypass). `ssbs` is ID_AA64PFR1_EL1.SSBS: a guest that has
+/// PSTATE.SSBS controls the bypass by itself, and is told that there is no call.
+#[must_use]
+pub const fn workaround_2(ssbs: u8, firmware: Answer) -> Answer {
+    if ssbs >= 1 { Answer::Unknown } else { firmware }
+}
+
+/// ARCH_WORKAROUND_3 (branch history injection). `csv2` 3 or more (FEAT_CSV2_3) and `ecbhb`
+/// (ID_AA64MMFR1_EL1.ECBHB) 1 or more say that history does not cross exception levels.
+#[must_use]
+pub const fn workaround_3(csv2: u8, ecbhb: u8, firmware: Answer) -> Answer {
+    if csv2 >= 3 || ecbhb >= 1 { Answer::Unaffected } else { firmware.without_not_required() }
+}
+
+/// How many branches an entry to EL2 takes to flush the branch history that a guest left behind, for
+/// the cores with MTE (Arm, "Spectre-BHB" whitepaper); 0 where the core is not listed. It is not needed
+/// where [`workaround_3`] says `Unaffected`, and CLRBHB (ID_AA64ISAR2_EL1.CLRBHB) does the same.
+#[must_use]
+pub const fn history_branches(midr: Midr) -> u8 {
+    match (midr.implementer(), midr.part()) {
+        (part::ARM, part::A710 | part::X2 | part::N2) | (part::MICROSOFT, part::N2) => 32,
+        (part::ARM, part::A715 | part::A720) => 38,
+        (part::ARM, part::X3 | part::V2) => 132,
+        (_, _) => 0,
+    }
+}
