@@ -2,7 +2,7 @@
 //!
 //! [`spec`] holds the values that all others use; [`layout`] the fixed part of a VM's address
 //! space. A bundle is a [`cpio`] archive with the compiled manifest, which [`dtb`] reads, and the
-//! files that it names; [`check`] tells whether the two make a machine.
+//! files that it names; [`check()`] tells whether the two make a machine.
 #![no_std]
 #![forbid(unsafe_code)]
 
