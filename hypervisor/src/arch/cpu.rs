@@ -1,0 +1,71 @@
+//! This CPU: who it is, what it points to, how it waits.
+
+use super::sysreg::{instruction, mrs, msr};
+
+/// What the vectors and the panic path need to find without a stack: TPIDR_EL2 points here.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct PerCpu {
+    /// Top of the stack that exceptions of EL2 itself use.
+    pub(crate) panic_stack: u64,
+    /// Index of the CPU in the device tree's order.
+    pub(crate) index: usize,
+}
+
+/// Makes `cpu` this CPU's.
+pub(crate) fn set_per_cpu(cpu: &'static PerCpu) {
+    msr!("tpidr_el2", core::ptr::from_ref(cpu).addr() as u64);
+}
+
+/// This CPU's index, or 0 before it is known.
+pub(crate) fn index() -> usize {
+    let p = mrs!("tpidr_el2") as *const PerCpu;
+    // SAFETY: TPIDR_EL2 is zero or was set by `set_per_cpu` from a `&'static`.
+    unsafe { p.as_ref() }.map_or(0, |cpu| cpu.index)
+}
+
+/// MPIDR_EL1's affinity fields, as PSCI and the device tree write them.
+pub(crate) fn affinity() -> u64 {
+    mrs!("mpidr_el1") & 0xff_00ff_ffff
+}
+
+/// The current exception level.
+pub(crate) fn current_el() -> u64 {
+    mrs!("CurrentEL") >> 2 & 3
+}
+
+/// Waits until an interrupt is pending; it stays pending, because interrupts are masked at EL2.
+pub(crate) fn wait_for_interrupt() {
+    instruction!("dsb sy");
+    instruction!("wfi");
+}
+
+/// Stops this CPU for good.
+pub(crate) fn halt() -> ! {
+    loop {
+        instruction!("wfi");
+    }
+}
+
+/// A random number from FEAT_RNG, if the CPU has it and has entropy at the moment.
+pub(crate) fn random(present: bool) -> Option<u64> {
+    if !present {
+        return None;
+    }
+    let (value, ok): (u64, u64);
+    // SAFETY: reads RNDR (S3_3_C2_C4_0), which exists by the caller's word; NZCV.Z says "no entropy".
+    unsafe {
+        core::arch::asm!("mrs {0}, S3_3_C2_C4_0", "cset {1}, ne", out(reg) value, out(reg) ok,
+            options(nostack))
+    };
+    (ok != 0).then_some(value)
+}
+
+/// The current frame pointer.
+#[inline(always)]
+pub(crate) fn frame_pointer() -> u64 {
+    let fp: u64;
+    // SAFETY: reads x29.
+    unsafe { core::arch::asm!("mov {}, x29", out(reg) fp, options(nomem, nostack, preserves_flags)) };
+    fp
+}

@@ -1,0 +1,113 @@
+//! Why the guest exited: the syndrome registers.
+
+use super::sysreg::{instruction, mrs, msr};
+
+/// ESR_EL2.
+#[inline(always)]
+pub(crate) fn esr() -> u64 {
+    mrs!("esr_el2")
+}
+
+/// FAR_EL2.
+#[inline(always)]
+pub(crate) fn far() -> u64 {
+    mrs!("far_el2")
+}
+
+/// HPFAR_EL2, read only for the classes that define it.
+#[derive(Debug)]
+pub(crate) struct Hardware;
+
+impl trap::FaultRegisters for Hardware {
+    #[inline(always)]
+    fn far(&self) -> u64 {
+        far()
+    }
+
+    #[inline(always)]
+    fn hpfar(&self) -> u64 {
+        mrs!("hpfar_el2")
+    }
+}
+
+/// Where the guest was (ELR_EL2).
+#[inline(always)]
+pub(crate) fn elr() -> u64 {
+    mrs!("elr_el2")
+}
+
+/// Where the guest goes on.
+///
+/// # Safety
+/// The vCPU must be the resident one; only `vcpu::apply` moves its PC.
+#[inline(always)]
+pub(crate) unsafe fn set_elr(value: u64) {
+    msr!("elr_el2", value);
+}
+
+/// The guest's PSTATE (SPSR_EL2).
+#[inline(always)]
+pub(crate) fn spsr() -> u64 {
+    mrs!("spsr_el2")
+}
+
+/// Sets the guest's PSTATE.
+///
+/// # Safety
+/// `value` must name EL1 or EL0 in AArch64.
+#[inline(always)]
+pub(crate) unsafe fn set_spsr(value: u64) {
+    msr!("spsr_el2", value);
+}
+
+/// The EL1 registers that an exception into EL1 writes and reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct El1Exception {
+    /// ELR_EL1.
+    pub(crate) elr: u64,
+    /// SPSR_EL1.
+    pub(crate) spsr: u64,
+    /// ESR_EL1.
+    pub(crate) esr: u64,
+    /// FAR_EL1, where the class defines it.
+    pub(crate) far: Option<u64>,
+}
+
+/// VBAR_EL1 and SCTLR_EL1 of the resident vCPU.
+pub(crate) fn el1_vectors() -> (u64, u64) {
+    (mrs!("vbar_el1"), mrs!("sctlr_el1"))
+}
+
+/// Writes what the hardware would at an exception into EL1.
+///
+/// # Safety
+/// The vCPU must be the resident one.
+pub(crate) unsafe fn set_el1_exception(e: &El1Exception) {
+    msr!("elr_el1", e.elr);
+    msr!("spsr_el1", e.spsr);
+    msr!("esr_el1", e.esr);
+    if let Some(far) = e.far {
+        msr!("far_el1", far);
+    }
+}
+
+/// The SError that ESB deferred at the exit (DISR_EL1); zero if there was none.
+#[inline(always)]
+pub(crate) fn deferred_serror() -> u64 {
+    mrs!("S3_0_C12_C1_1")
+}
+
+/// Forgets the deferred SError.
+pub(crate) fn clear_deferred_serror() {
+    msr!("S3_0_C12_C1_1", 0);
+    instruction!("isb");
+}
+
+/// Makes a virtual SError pending for the resident vCPU: VSESR_EL2, then HCR_EL2.VSE.
+///
+/// # Safety
+/// The vCPU must be the resident one.
+pub(crate) unsafe fn pend_virtual_serror(vsesr: u64) {
+    msr!("S3_4_C5_C2_3", vsesr);
+    msr!("hcr_el2", mrs!("hcr_el2") | 1 << 8);
+}

@@ -1,0 +1,79 @@
+//! The generic timers: the guest's EL1 pair, and EL2's own for time slices and deadlines.
+
+use super::sysreg::{instruction, mrs, msr};
+
+/// CNTx_CTL.ENABLE.
+const ENABLE: u64 = 1;
+/// CNTx_CTL.IMASK.
+const IMASK: u64 = 2;
+
+/// EL1 virtual and physical timers of a vCPU that is not resident.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TimerState {
+    cntv_ctl: u64,
+    cntv_cval: u64,
+    cntp_ctl: u64,
+    cntp_cval: u64,
+}
+
+impl TimerState {
+    /// Reads both timers, and turns them off so that they don't fire for the next vCPU.
+    pub(crate) fn save(&mut self) {
+        self.cntv_ctl = mrs!("cntv_ctl_el0");
+        self.cntv_cval = mrs!("cntv_cval_el0");
+        self.cntp_ctl = mrs!("cntp_ctl_el0");
+        self.cntp_cval = mrs!("cntp_cval_el0");
+        msr!("cntv_ctl_el0", 0);
+        msr!("cntp_ctl_el0", 0);
+        instruction!("isb");
+    }
+
+    /// Writes both timers and the virtual offset.
+    ///
+    /// # Safety
+    /// The vCPU must be the one that is entered next.
+    pub(crate) unsafe fn load(&self, cntvoff: u64) {
+        msr!("cntvoff_el2", cntvoff);
+        msr!("cntv_cval_el0", self.cntv_cval);
+        msr!("cntp_cval_el0", self.cntp_cval);
+        // The comparators are in place before the timers are enabled.
+        instruction!("isb");
+        msr!("cntv_ctl_el0", self.cntv_ctl);
+        msr!("cntp_ctl_el0", self.cntp_ctl);
+    }
+
+    /// When the earlier of the two raises its interrupt, as a value of the physical counter.
+    pub(crate) fn deadline(&self, cntvoff: u64) -> Option<u64> {
+        let armed = |ctl: u64| ctl & (ENABLE | IMASK) == ENABLE;
+        let v = armed(self.cntv_ctl).then(|| self.cntv_cval.saturating_add(cntvoff));
+        let p = armed(self.cntp_ctl).then_some(self.cntp_cval);
+        match (v, p) {
+            (Some(v), Some(p)) => Some(v.min(p)),
+            (v, p) => v.or(p),
+        }
+    }
+}
+
+/// The physical counter.
+#[inline]
+pub(crate) fn now() -> u64 {
+    instruction!("isb");
+    mrs!("cntpct_el0")
+}
+
+/// Counts per second, as firmware announced it.
+pub(crate) fn frequency() -> u64 {
+    mrs!("cntfrq_el0")
+}
+
+/// Lets EL2's own timer (CNTHP) fire at `deadline`, or never.
+pub(crate) fn set_alarm(deadline: Option<u64>) {
+    match deadline {
+        Some(at) => {
+            msr!("cnthp_cval_el2", at);
+            msr!("cnthp_ctl_el2", ENABLE);
+        }
+        None => msr!("cnthp_ctl_el2", 0),
+    }
+    instruction!("isb");
+}

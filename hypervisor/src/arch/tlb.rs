@@ -1,0 +1,73 @@
+//! TLB maintenance. Each function is complete: barriers before, so that table writes are seen, and
+//! behind, so that no old translation is used afterwards.
+
+use super::sysreg::{instruction, msr, operation};
+use addr::{Ipa, Va};
+
+/// Forgets all translations, stage 1 and 2 combined, of the current VMID on all CPUs.
+pub(crate) fn flush_vm() {
+    instruction!("dsb ishst");
+    instruction!("tlbi vmalls12e1is");
+    instruction!("dsb ish");
+    instruction!("isb");
+}
+
+/// Forgets all translations of all VMIDs on all CPUs: before VMIDs are reused.
+pub(crate) fn flush_all_vms() {
+    instruction!("dsb ishst");
+    instruction!("tlbi alle1is");
+    instruction!("dsb ish");
+    instruction!("isb");
+}
+
+/// Forgets one page of the current VMID on all CPUs. The combined entries keep no IPA, so all of
+/// the VMID's stage-1 entries go too (DDI 0487 D8.17, "TLB maintenance for stage 2").
+pub(crate) fn flush_ipa<S: Copy>(ipa: Ipa<S>) {
+    instruction!("dsb ishst");
+    operation!("tlbi ipas2e1is", ipa.get() >> 12);
+    instruction!("dsb ish");
+    instruction!("tlbi vmalle1is");
+    instruction!("dsb ish");
+    instruction!("isb");
+}
+
+/// Forgets all stage-1 translations of the current VMID on this CPU: between two vCPUs of one VM,
+/// which share the VMID but not the meaning of their ASIDs.
+pub(crate) fn flush_local_stage1() {
+    instruction!("tlbi vmalle1");
+    instruction!("dsb nsh");
+    instruction!("isb");
+}
+
+/// Forgets one page of EL2's own map on this CPU.
+pub(crate) fn flush_el2_page_local(va: Va) {
+    instruction!("dsb nshst");
+    operation!("tlbi vae2", va.get() >> 12 & 0xfff_ffff_ffff);
+    instruction!("dsb nsh");
+    instruction!("isb");
+}
+
+/// Makes new entries of EL2's own map visible to the table walkers of all CPUs; for entries that were
+/// invalid before, which no TLB holds.
+pub(crate) fn publish_el2() {
+    instruction!("dsb ishst");
+    instruction!("isb");
+}
+
+/// Forgets all of EL2's own translations on all CPUs.
+pub(crate) fn flush_el2() {
+    instruction!("dsb ishst");
+    instruction!("tlbi alle2is");
+    instruction!("dsb ish");
+    instruction!("isb");
+}
+
+/// Makes `vttbr` the stage 2 of this CPU.
+///
+/// # Safety
+/// `vttbr` and `vtcr` must describe the stage-2 tables of the VM that is entered next.
+pub(crate) unsafe fn set_stage2(vttbr: u64, vtcr: u64) {
+    msr!("vttbr_el2", vttbr);
+    msr!("vtcr_el2", vtcr);
+    instruction!("isb");
+}

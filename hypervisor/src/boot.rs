@@ -1,0 +1,410 @@
+//! From the first Rust instruction to the first guest instruction.
+//!
+//! With the MMU off: find the UART, refuse what cannot be run on, build EL2's map. With the MMU on:
+//! read the device tree, give the heap its pool, open the bundle, bring up the CPUs, build the VMs,
+//! run. Whatever is wrong is said in one sentence on the UART, and the machine is turned off.
+
+use crate::arch::entry::{SecondaryBoot, image};
+use crate::arch::{cpu, gic as icc, ids, mmu, timer, vectors};
+use crate::cpu::{Cpu, CpuShared, Local, per_cpu};
+use crate::dev::gic::{self, Redistributor};
+use crate::dev::uart::Uart;
+use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
+use crate::machine::{self, Host, Machine};
+use crate::mem::frames::Frames;
+use crate::mem::{heap, map, tables};
+use crate::vcpu::Vcpu;
+use crate::vm::build::{Means, build};
+use crate::{bundle, console, firmware};
+use addr::{BLOCK_2M, Pa, PaRange};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use fdt::{Conduit, GicVersion, Options};
+use idreg::{HostIds, Reg};
+use manifest::cpio::Archive;
+use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
+use spin::{Mutex, Once};
+use vdev::smccc::{Mitigation, Mitigations};
+use vmsa::attr::S2Features;
+use vmsa::stage1::{Memory, Perm};
+
+/// Milliseconds of a time slice.
+const SLICE_MS: u64 = 10;
+
+/// Entry from assembly, MMU off. `tree` is x0 as the loader set it; `current_el` is CurrentEL.
+pub(crate) extern "C" fn start(tree: u64, current_el: u64) -> ! {
+    let tree = early_tree(tree);
+    let uart = tree.and_then(fdt::early::uart);
+    if let Some(uart) = &uart {
+        // SAFETY: the device tree's UART; physical addresses are accessible with the MMU off, and
+        // nobody else uses it.
+        let claimed = unsafe { Uart::claim(uart) };
+        // SAFETY: one CPU, MMU off: nobody else can hold the lock, which exclusives could not take.
+        unsafe { console::set_uart_early(claimed) };
+    }
+    if let Err(why) = refusal(current_el >> 2 & 3, tree) {
+        // SAFETY: as above.
+        unsafe { console::say_early(why) };
+        firmware::set_conduit(if current_el >> 2 & 3 == 2 { Some(Conduit::Smc) } else { Some(Conduit::Hvc) });
+        if current_el >> 2 & 3 == 3 {
+            firmware::set_conduit(None);
+        }
+        firmware::power_off();
+    }
+    vectors::install();
+    let Some(tree) = tree else { cpu::halt() };
+    let range = PaRange::new(Pa::new(tree.as_ptr().addr() as u64), tree.len() as u64);
+    let uart = uart.map(|u| u.base);
+    // SAFETY: one CPU, MMU off.
+    let regime = range.ok_or("the device tree wraps").and_then(|r| unsafe { map::build_first(mmu::pa_bits(), r, uart) });
+    match regime {
+        // SAFETY: the map has the image, the boot stack, the device tree and the UART where they are.
+        Ok(regime) => unsafe { mmu::enable(&regime) },
+        Err(why) => {
+            // SAFETY: as above.
+            unsafe { console::say_early(why) };
+            cpu::halt();
+        }
+    }
+    heap::init();
+    match run(tree) {
+        Ok(never) => match never {},
+        Err(why) => {
+            log::error!("{why}");
+            machine::end(false, format_args!("boot refused"))
+        }
+    }
+}
+
+/// The device tree as a slice, if x0 points to one.
+fn early_tree(address: u64) -> Option<&'static [u8]> {
+    if address == 0 || address % 8 != 0 {
+        return None;
+    }
+    // SAFETY: the boot protocol says that x0 is the physical address of a device tree in RAM; its
+    // header tells the length, which is bounded by 2 MiB.
+    let header = unsafe { core::slice::from_raw_parts(address as *const u8, 8) };
+    let size = fdt::total_size(header)?.min(2 << 20);
+    // SAFETY: as above.
+    Some(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
+}
+
+/// What cannot be run on, in a sentence.
+fn refusal(el: u64, tree: Option<&[u8]>) -> Result<(), &'static str> {
+    if tree.is_none() {
+        return Err("there is no device tree in x0");
+    }
+    match el {
+        1 => Err("entered at EL1: a hypervisor needs EL2 (QEMU: -machine virt,virtualization=on)"),
+        3 => Err("entered at EL3: firmware must hand over at EL2 (QEMU: without secure=on)"),
+        _ if mmu::e2h() => Err("this CPU does not allow HCR_EL2.E2H = 0, which this hypervisor needs"),
+        _ => Ok(()),
+    }
+}
+
+/// Everything with the MMU on, up to the first guest.
+fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
+    let machine = fdt::machine::read(tree).map_err(|e| format!("device tree: {e}"))?;
+    firmware::set_conduit(machine.psci);
+    let options = Options::parse(&machine.bootargs).map_err(|e| format!("{e}"))?;
+    console::init_log(options.log);
+    log::info!("Tagvisor {} at {}", env!("CARGO_PKG_VERSION"), image::start());
+    check_machine(&machine)?;
+    let (archive, initrd) = open_bundle(&machine)?;
+    let mut taken = Vec::from(machine.reserved.as_slice());
+    taken.extend([image_range()?, initrd]);
+    taken.extend(PaRange::new(Pa::new(tree.as_ptr().addr() as u64), tree.len() as u64));
+    let mut frames = Frames::new(&machine.memory, &taken);
+    give_heap(&mut frames)?;
+    let archive = bundle::publish(archive);
+    map_devices(&machine)?;
+    map::prepare_windows()?;
+    // SAFETY: mapped by `map_devices`, and nobody else drives it.
+    unsafe { gic::init_distributor(machine.gic.gicd.start()) }?;
+
+    let all = bring_up(&machine)?;
+    let ids = combined_ids(&all, &options).ok_or("there is no CPU")?;
+    let means = means(&ids, all.len(), &machine);
+    let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("bundle: {e}"))?;
+    let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
+    manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
+    let vms = build(spec, &means, &mut frames)?;
+    console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
+    let host = host(&means);
+    let uart_intid = machine.uart.as_ref().and_then(|u| u.intid);
+    let published = machine::publish(Machine {
+        vms,
+        cpus: all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor)).collect(),
+        host,
+        uart_intid,
+        free: frames.free(),
+    });
+    enable_interrupts(published)?;
+    for vm in &published.vms {
+        log::debug!("VM {} {}: stage 2 {} bytes", vm.id, vm.spec.name, vm.stage2.table_bytes);
+        if vm.spec.autostart {
+            let _ = vm.request_start();
+        }
+    }
+    published.end_if_done();
+    GO.store(true, Ordering::Release);
+    serve(published, 0)
+}
+
+/// What this hypervisor cannot do without.
+fn check_machine(machine: &fdt::Machine) -> Result<(), String> {
+    if machine.gic.version != GicVersion::V3 {
+        return Err("the interrupt controller is a GICv2, but a GICv3 is needed (QEMU: add \
+                    gic-version=3 to -machine)"
+            .into());
+    }
+    if machine.memory.iter().any(|m| m.end().get() > map::STACKS) {
+        return Err(format!("there is RAM above {:#x}, which EL2's map does not reach", map::STACKS));
+    }
+    if machine.cpus.len() > map::MAX_CPUS {
+        return Err(format!("the machine has {} CPUs, more than {}", machine.cpus.len(), map::MAX_CPUS));
+    }
+    idreg::check_tables().map_err(|e| format!("the tables of ID registers contradict themselves: {e:?}"))
+}
+
+fn image_range() -> Result<PaRange, String> {
+    let size = image::end().get() - image::start().get();
+    PaRange::new(image::start(), size).ok_or_else(|| "the image wraps".into())
+}
+
+/// The archive that came as initrd.
+fn open_bundle(machine: &fdt::Machine) -> Result<(Archive<'static>, PaRange), String> {
+    let range = machine.initrd.ok_or("there is no bundle: the loader gave no initrd")?;
+    if !machine.memory.iter().any(|m| m.contains_range(&range)) {
+        return Err(format!("the bundle at {} is not in RAM", range.start()));
+    }
+    map::add(range, Perm::ReadOnly, Memory::Normal)?;
+    // SAFETY: just mapped, read-only for good, and kept out of the frames.
+    let bytes = unsafe { core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize) };
+    Ok((Archive::new(bytes).map_err(|e| format!("bundle: {e}"))?, range))
+}
+
+/// A pool of RAM for EL2's heap: a 64th of what there is, 4 to 64 MiB.
+fn give_heap(frames: &mut Frames) -> Result<(), String> {
+    let size = (frames.free() / 64).clamp(4 << 20, 64 << 20).next_power_of_two().max(BLOCK_2M);
+    let pool = frames.take_pool(size).ok_or("there is not enough RAM for the hypervisor itself")?;
+    map::add(pool, Perm::ReadWrite, Memory::Normal)?;
+    // SAFETY: just mapped and taken out of the frames.
+    unsafe { heap::extend(pool) };
+    Ok(())
+}
+
+fn map_devices(machine: &fdt::Machine) -> Result<(), String> {
+    for range in core::iter::once(&machine.gic.gicd).chain(&machine.gic.gicr) {
+        map::add(*range, Perm::ReadWrite, Memory::Device)?;
+    }
+    Ok(())
+}
+
+/// A CPU that is up, as the boot CPU knows it.
+struct Up {
+    affinity: u64,
+    redistributor: Redistributor,
+    ids: HostIds,
+}
+
+/// What a secondary CPU reports while the boot CPU waits for it.
+static REPORT: Mutex<Option<Result<Up, &'static str>>> = Mutex::new(None);
+/// What a secondary CPU needs to set itself up.
+static REGIONS: Once<Vec<PaRange>> = Once::new();
+/// Set when the machine is published: secondaries start to serve. Release by the boot CPU, Acquire by
+/// them.
+static GO: AtomicBool = AtomicBool::new(false);
+
+/// Sets this CPU up; the same on all.
+fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
+    vectors::install();
+    cpu::set_per_cpu(per_cpu(index, panic_stack));
+    let affinity = cpu::affinity();
+    let regions = REGIONS.get().ok_or("no redistributors are known")?;
+    let ppis = [VTIMER_INTID, PTIMER_INTID, HYP_TIMER, MAINTENANCE];
+    // SAFETY: `map_devices` mapped the regions.
+    let redistributor = unsafe { Redistributor::claim(regions, affinity, &ppis) }?;
+    icc::init_cpu_interface();
+    timer::set_alarm(None);
+    Ok(Up { affinity, redistributor, ids: host_ids() })
+}
+
+/// This CPU's ID registers.
+fn host_ids() -> HostIds {
+    let mut host = HostIds {
+        features: ids::feature_registers(),
+        midr: ids::midr(),
+        revidr: ids::revidr(),
+        aidr: ids::aidr(),
+        ctr: ids::ctr(),
+        dczid: ids::dczid(),
+        gmid: 0,
+        pmcr: 0,
+    };
+    if host.has_mte() {
+        host.gmid = ids::gmid();
+    }
+    if host.has_pmu() {
+        host.pmcr = ids::pmcr();
+    }
+    host
+}
+
+/// Turns the other CPUs on, one after the other.
+fn bring_up(machine: &fdt::Machine) -> Result<Vec<Up>, String> {
+    REGIONS.call_once(|| machine.gic.gicr.clone());
+    let this = cpu::affinity();
+    let mut cpus = Vec::new();
+    // VM manifests count the CPUs that are up, the boot CPU first.
+    let (_, panic_stack) = map::add_stacks(0)?;
+    cpus.push(set_up_cpu(0, panic_stack)?);
+    for other in machine.cpus.iter().filter(|c| c.enabled && c.mpidr != this) {
+        match turn_on(other.mpidr, cpus.len()) {
+            Ok(up) => cpus.push(up),
+            Err(why) => log::warn!("CPU {:#x} is not used: {why}", other.mpidr),
+        }
+    }
+    Ok(cpus)
+}
+
+fn turn_on(affinity: u64, index: usize) -> Result<Up, String> {
+    let (stack, panic_stack) = map::add_stacks(index)?;
+    let regime = mmu::current();
+    let boot = alloc::boxed::Box::leak(alloc::boxed::Box::new(SecondaryBoot {
+        ttbr0: regime.ttbr0,
+        tcr: regime.tcr,
+        mair: regime.mair,
+        sctlr: mmu::SCTLR,
+        stack,
+        cpu: index as u64,
+        panic_stack,
+    }));
+    // It reads this with its MMU off.
+    tables::clean(boot);
+    let entry = image::secondary_entry().get();
+    let context = core::ptr::from_ref(boot).addr() as u64;
+    firmware::cpu_on(affinity, entry, context).map_err(|e| format!("PSCI CPU_ON: {e}"))?;
+    let deadline = timer::now() + timer::frequency();
+    while timer::now() < deadline {
+        if let Some(report) = REPORT.lock().take() {
+            return report.map_err(String::from);
+        }
+        core::hint::spin_loop();
+    }
+    Err("it does not answer".into())
+}
+
+/// A secondary CPU's first Rust function, on its own stack, MMU on.
+pub(crate) extern "C" fn secondary(boot: &'static SecondaryBoot) -> ! {
+    let index = boot.cpu as usize;
+    let up = set_up_cpu(index, boot.panic_stack);
+    let failed = up.is_err();
+    *REPORT.lock() = Some(up);
+    if failed {
+        cpu::halt();
+    }
+    while !GO.load(Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    match machine::get() {
+        Some(machine) => match serve(machine, index) {
+            Ok(never) => match never {},
+            Err(why) => panic!("{why}"),
+        },
+        None => cpu::halt(),
+    }
+}
+
+/// The safe combination of all CPUs' ID registers, less what options turn off.
+fn combined_ids(all: &[Up], options: &Options) -> Option<HostIds> {
+    let (first, rest) = all.split_first()?;
+    let mut host = first.ids;
+    for up in rest {
+        host.combine(&up.ids);
+    }
+    if !options.fwb {
+        hide(&mut host, Reg::Mmfr2, 40);
+    }
+    if !options.mte_perm {
+        hide(&mut host, Reg::Pfr2, 0);
+    }
+    Some(host)
+}
+
+/// Makes a 4-bit field say "not implemented".
+fn hide(host: &mut HostIds, reg: Reg, lsb: u32) {
+    if let Some(value) = host.features.get_mut(reg as usize) {
+        *value &= !(0xf << lsb);
+    }
+}
+
+/// What the builder of VMs needs to know of the machine.
+fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<'a> {
+    Means {
+        ids,
+        pa_bits: mmu::pa_bits(),
+        stage2: S2Features { fwb: ids.has_fwb(), mte_perm: ids.has_mte() && ids.has_mte_perm() },
+        vmid16: ids.field(Reg::Mmfr1, 4) == 2,
+        mte: ids.has_mte(),
+        rng: ids.field(Reg::Isar0, 60) != 0,
+        list_registers: icc::virtual_interface().list_registers,
+        cpus,
+        ram: &machine.memory,
+    }
+}
+
+/// What the exit path needs to know of the machine.
+fn host(means: &Means<'_>) -> Host {
+    let unaffected = |field: u64| if field != 0 { Mitigation::Unaffected } else { Mitigation::Unknown };
+    Host {
+        mte: means.mte,
+        pauth: means.ids.has_pauth(),
+        rng: means.rng,
+        vgic: icc::virtual_interface(),
+        slice: timer::frequency() / 1000 * SLICE_MS,
+        mitigations: Mitigations {
+            workaround_1: unaffected(means.ids.field(Reg::Pfr0, 56)),
+            workaround_2: Mitigation::Unknown,
+            workaround_3: unaffected(means.ids.field(Reg::Pfr0, 56)),
+        },
+    }
+}
+
+/// Routes the interrupts of the console and of devices given to VMs.
+fn enable_interrupts(machine: &Machine) -> Result<(), String> {
+    let Some(boot) = machine.cpus.first() else { return Err("there is no CPU".into()) };
+    if let Some(intid) = machine.uart_intid {
+        gic::enable_spi(intid, boot.affinity, false)?;
+        console::enable_receive_interrupt();
+    }
+    for vm in &machine.vms {
+        let home = vm.vcpus.first().and_then(|v| machine.cpus.get(v.cpu)).unwrap_or(boot);
+        for region in &vm.spec.regions {
+            if let manifest::RegionKind::Device { interrupts, .. } = &region.kind {
+                for i in interrupts {
+                    gic::enable_spi(i.physical, home.affinity, i.edge)
+                        .map_err(|why| format!("VM {}: interrupt {}: {why}", vm.spec.name, i.physical))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs this CPU's vCPUs for good.
+fn serve(machine: &'static Machine, index: usize) -> Result<core::convert::Infallible, String> {
+    let shared = machine.cpus.get(index).ok_or("a CPU without a place")?;
+    let mut vcpus = Vec::new();
+    for vm in &machine.vms {
+        for (id, vcpu) in vm.vcpus.iter().enumerate().filter(|(_, v)| v.cpu == index) {
+            vcpus.push(Vcpu::new(vm, id, vcpu));
+        }
+    }
+    let redistributor = shared.redistributor;
+    let local =
+        Local { machine, shared, host: machine.host, midr: ids::midr(), redistributor, fp_owner: None };
+    Cpu::new(local, vcpus).serve()
+}

@@ -1,0 +1,83 @@
+//! A physical CPU: the vCPUs that it runs, and what it needs to run them.
+
+pub(crate) mod schedule;
+
+use crate::arch::cpu::PerCpu;
+use crate::dev::gic::Redistributor;
+use crate::machine::{Host, Machine};
+use crate::vcpu::Vcpu;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use manifest::MAX_VMS;
+
+/// The part of a CPU that others see.
+#[derive(Debug)]
+pub(crate) struct CpuShared {
+    /// MPIDR_EL1's affinity fields.
+    pub(crate) affinity: u64,
+    /// Its redistributor.
+    pub(crate) redistributor: Redistributor,
+    /// A vCPU that is not the resident one has something to do. Set with Release by whoever kicks,
+    /// taken with Acquire by the CPU.
+    reschedule: AtomicBool,
+}
+
+impl CpuShared {
+    /// Nothing asked.
+    pub(crate) const fn new(affinity: u64, redistributor: Redistributor) -> Self {
+        Self { affinity, redistributor, reschedule: AtomicBool::new(false) }
+    }
+
+    /// Asks the CPU to look whom to run.
+    pub(crate) fn ask_reschedule(&self) {
+        self.reschedule.store(true, Ordering::Release);
+    }
+
+    /// Takes that request.
+    #[inline]
+    pub(crate) fn take_reschedule(&self) -> bool {
+        self.reschedule.load(Ordering::Acquire) && self.reschedule.swap(false, Ordering::Acquire)
+    }
+}
+
+/// What the exit path knows of its CPU.
+pub(crate) struct Local {
+    /// The machine.
+    pub(crate) machine: &'static Machine,
+    /// What others see of this CPU.
+    pub(crate) shared: &'static CpuShared,
+    /// Facts about the hardware.
+    pub(crate) host: Host,
+    /// This CPU's MIDR_EL1, which its guests see.
+    pub(crate) midr: u64,
+    /// This CPU's redistributor.
+    pub(crate) redistributor: Redistributor,
+    /// Index in [`Cpu::vcpus`] of the vCPU whose FP registers are in the hardware.
+    pub(crate) fp_owner: Option<usize>,
+}
+
+/// A physical CPU.
+pub(crate) struct Cpu {
+    /// What the exit path needs.
+    pub(crate) local: Local,
+    /// The vCPUs that run here.
+    pub(crate) vcpus: Vec<Vcpu>,
+    /// Index of the vCPU whose EL1 state is in the hardware.
+    resident: Option<usize>,
+    /// For each VM, which of its vCPUs ran here last.
+    last_of_vm: [Option<usize>; MAX_VMS],
+    /// Turns given so far.
+    turns: u64,
+}
+
+impl Cpu {
+    /// A CPU that has not run anything.
+    pub(crate) fn new(local: Local, vcpus: Vec<Vcpu>) -> Self {
+        Self { local, vcpus, resident: None, last_of_vm: [None; MAX_VMS], turns: 0 }
+    }
+}
+
+/// Per-CPU record for the vectors, leaked for good.
+pub(crate) fn per_cpu(index: usize, panic_stack: u64) -> &'static PerCpu {
+    alloc::boxed::Box::leak(alloc::boxed::Box::new(PerCpu { panic_stack, index }))
+}

@@ -1,0 +1,159 @@
+//! Who runs: strict priority between levels, round robin by time slice within one.
+
+use super::Cpu;
+use crate::arch::{cpu, timer};
+use crate::dev::gic::KICK;
+use crate::vcpu::run::{Pause, run};
+use crate::vcpu::{Activity, Vcpu};
+use crate::{console, exit};
+
+impl Cpu {
+    /// Runs vCPUs for good.
+    pub(crate) fn serve(&mut self) -> ! {
+        loop {
+            let resident = self.resident.and_then(|i| self.vcpus.get(i));
+            exit::interrupt::poll(&mut self.local, resident);
+            self.settle_all();
+            match self.choose() {
+                Some(next) => self.give_turn(next),
+                None => self.idle(),
+            }
+        }
+    }
+
+    /// Lets every vCPU do what others asked of it.
+    fn settle_all(&mut self) {
+        for index in 0..self.vcpus.len() {
+            let asked = self.vcpus.get(index).is_some_and(|v| v.shared.asked() != 0);
+            if asked {
+                self.settle(index);
+            }
+        }
+    }
+
+    fn settle(&mut self, index: usize) {
+        let resident = self.resident == Some(index);
+        let Some(vcpu) = self.vcpus.get_mut(index) else { return };
+        if vcpu.must_be_unloaded() {
+            // Its registers are about to be replaced: nothing of it may stay in the hardware.
+            if resident {
+                vcpu.unload(&self.local);
+                self.resident = None;
+            }
+            if self.local.fp_owner == Some(index) {
+                self.local.fp_owner = None;
+            }
+        }
+        vcpu.settle(self.local.machine);
+    }
+
+    /// The vCPU to run: of those that can, the highest priority; of these, the one whose last turn is
+    /// longest ago.
+    fn choose(&self) -> Option<usize> {
+        let now = timer::now();
+        let resident = self.resident;
+        let runnable = |(i, v): &(usize, &Vcpu)| v.is_runnable(now, resident == Some(*i));
+        let best = self.vcpus.iter().enumerate().filter(runnable);
+        best.min_by_key(|(_, v)| (core::cmp::Reverse(v.vm.spec.priority), v.turn)).map(|(i, _)| i)
+    }
+
+    fn give_turn(&mut self, next: usize) {
+        self.turns += 1;
+        let turn = self.turns;
+        let Some(vcpu) = self.vcpus.get_mut(next) else { return };
+        vcpu.turn = turn;
+        if let Activity::Preparing(_) = vcpu.activity {
+            vcpu.prepare_step();
+            return;
+        }
+        vcpu.activity = Activity::Ready;
+        self.make_resident(next);
+        self.set_alarm(next);
+        while let Some(vcpu) = self.vcpus.get_mut(next) {
+            match run(vcpu, &mut self.local) {
+                Pause::SwitchFp => self.switch_fp(next),
+                Pause::Reschedule | Pause::Settle => break,
+            }
+        }
+    }
+
+    fn make_resident(&mut self, next: usize) {
+        if self.resident == Some(next) {
+            return;
+        }
+        if let Some(old) = self.resident.and_then(|i| self.vcpus.get_mut(i)) {
+            old.unload(&self.local);
+        }
+        self.resident = Some(next);
+        let fp_loaded = self.local.fp_owner == Some(next);
+        let Some(vcpu) = self.vcpus.get_mut(next) else { return };
+        let last = self.last_of_vm.get_mut(vcpu.vm.id);
+        let neighbour = last.is_some_and(|last| last.replace(vcpu.id) != Some(vcpu.id));
+        // SAFETY: it is entered next; nobody else is resident.
+        unsafe { vcpu.load(&self.local, neighbour, fp_loaded) };
+    }
+
+    /// The resident vCPU used FP: its registers into the hardware, the owner's out of it.
+    fn switch_fp(&mut self, index: usize) {
+        crate::arch::fp::open();
+        if let Some(owner) = self.local.fp_owner.and_then(|i| self.vcpus.get_mut(i)) {
+            owner.save_fp();
+        }
+        if let Some(vcpu) = self.vcpus.get(index) {
+            // SAFETY: it is resident.
+            unsafe { vcpu.load_fp() };
+            self.local.fp_owner = Some(index);
+        }
+    }
+
+    /// Arms EL2's timer: for the end of the slice if someone of the same priority waits for the
+    /// CPU, and for whoever of no lower priority has a timer that fires while it is not resident.
+    fn set_alarm(&self, running: usize) {
+        let Some(priority) = self.vcpus.get(running).map(|v| v.vm.spec.priority) else { return };
+        let now = timer::now();
+        let mut alarm: Option<u64> = None;
+        for (i, v) in self.vcpus.iter().enumerate() {
+            if i == running || v.vm.spec.priority < priority {
+                continue;
+            }
+            let at = if v.is_runnable(now, false) {
+                Some(now.saturating_add(self.local.host.slice))
+            } else {
+                v.sleeping_deadline()
+            };
+            alarm = earlier(alarm, at);
+        }
+        timer::set_alarm(alarm);
+    }
+
+    /// Nobody can run: waits for an interrupt, or for the first timer of a vCPU that is not resident.
+    fn idle(&mut self) {
+        let mut alarm: Option<u64> = None;
+        for (i, v) in self.vcpus.iter().enumerate() {
+            if self.resident != Some(i) {
+                alarm = earlier(alarm, v.sleeping_deadline());
+            }
+        }
+        // What VMs without focus left unfinished is shown; if it has to wait, so does this CPU not for
+        // longer.
+        if console::tick(milliseconds()) {
+            alarm = earlier(alarm, Some(timer::now().saturating_add(timer::frequency() / 10)));
+        }
+        timer::set_alarm(alarm);
+        cpu::wait_for_interrupt();
+    }
+}
+
+/// Milliseconds since the counter started, for the console's patience.
+fn milliseconds() -> u64 {
+    timer::now() / (timer::frequency() / 1000).max(1)
+}
+
+fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+const _: () = assert!(KICK < 16);

@@ -1,0 +1,68 @@
+//! One handler for each kind of exit. Handlers read and write the vCPU's registers and devices, and
+//! return how the guest goes on; they touch neither its PC nor the hardware.
+
+pub(crate) mod abort;
+pub(crate) mod call;
+pub(crate) mod control;
+pub(crate) mod interrupt;
+pub(crate) mod mmio;
+pub(crate) mod serror;
+pub(crate) mod sysreg;
+
+use crate::cpu::Local;
+use crate::vcpu::Vcpu;
+use crate::vcpu::apply::{GuestFault, Resume};
+use trap::{Exit, WaitKind};
+
+/// What a handler decides.
+pub(crate) type Outcome = Result<Resume, GuestFault>;
+
+/// Hands an exit to its handler.
+#[inline(always)]
+pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcome {
+    match exit {
+        Exit::Hvc { imm } => call::hvc(vcpu, local, imm),
+        Exit::Smc { imm } => call::smc(vcpu, local, imm),
+        Exit::Sysreg(access) => sysreg::access(vcpu, local, access),
+        Exit::DataAbort(abort) => abort::data(vcpu, local, abort),
+        Exit::Wfx(wait) => {
+            vcpu.shared.exits.waits.bump();
+            Ok(match wait.kind {
+                WaitKind::Interrupt => Resume::Wait,
+                // A time-out may come early: the wait ends at once, after others had their turn.
+                WaitKind::Event | WaitKind::InterruptTimeout | WaitKind::EventTimeout => Resume::Yield,
+            })
+        }
+        Exit::Fp => {
+            vcpu.shared.exits.others.bump();
+            Ok(Resume::SwitchFp)
+        }
+        Exit::InstructionAbort(abort) => abort::instruction(vcpu, local, abort),
+        Exit::TagFault(fault) => abort::tag_fault(vcpu, local, &fault),
+        Exit::SystemInstruction(access) => sysreg::instruction(vcpu, access),
+        Exit::Sve
+        | Exit::Sme { .. }
+        | Exit::PAuth
+        | Exit::Eret(_)
+        | Exit::Bti
+        | Exit::IllegalState
+        | Exit::PcAlignment { .. }
+        | Exit::SpAlignment
+        | Exit::Debug(_)
+        | Exit::MopsFault
+        | Exit::Gcs
+        | Exit::Ls64
+        | Exit::Unknown { .. } => {
+            // Hidden features: the instruction is undefined. Classes that never come from a trap of
+            // ours get the same answer.
+            vcpu.shared.exits.others.bump();
+            Err(GuestFault::Undefined)
+        }
+        Exit::AArch32 { ec } => {
+            vcpu.shared.exits.others.bump();
+            log::warn!("{}: AArch32 state (class {ec:#x}), which no VM has: stopped", vcpu.vm.spec.name);
+            crate::vm::stop_for_fault(vcpu.vm, local.machine);
+            Ok(Resume::Leave)
+        }
+    }
+}

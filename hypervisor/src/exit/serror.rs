@@ -1,0 +1,42 @@
+//! SErrors: one that a guest's accesses caused is that VM's affair, and no other's.
+
+use crate::arch::syndrome;
+use crate::cpu::Local;
+use crate::vcpu::Vcpu;
+use crate::vm::stop_for_fault;
+use manifest::OnSError;
+use trap::SError;
+
+/// The ESB at the exit deferred an SError.
+#[cold]
+#[inline(never)]
+pub(crate) fn deferred(vcpu: &mut Vcpu, local: &Local) {
+    let disr = syndrome::deferred_serror();
+    syndrome::clear_deferred_serror();
+    if let Some(error) = SError::from_disr(disr) {
+        charge(vcpu, local, error, disr);
+    }
+}
+
+/// The SError vector was taken from the guest.
+#[cold]
+#[inline(never)]
+pub(crate) fn taken(vcpu: &mut Vcpu, local: &Local) {
+    let esr = syndrome::esr();
+    charge(vcpu, local, SError::from_esr(esr, true), esr);
+}
+
+fn charge(vcpu: &mut Vcpu, local: &Local, error: SError, raw: u64) {
+    assert!(error.is_contained(), "uncontained SError, syndrome {raw:#x}, while {} ran", vcpu.vm.spec.name);
+    let vm = vcpu.vm;
+    if vm.may_report() {
+        log::warn!("{}/{}: SError, syndrome {raw:#x}", vm.spec.name, vcpu.id);
+    }
+    match vm.spec.on_serror {
+        OnSError::Inject => {
+            // SAFETY: the exited vCPU is resident.
+            unsafe { syndrome::pend_virtual_serror(error.vsesr(false)) };
+        }
+        OnSError::Stop => stop_for_fault(vm, local.machine),
+    }
+}

@@ -1,0 +1,126 @@
+//! Trapped system registers and system instructions.
+
+use super::Outcome;
+use crate::cpu::Local;
+use crate::vcpu::Vcpu;
+use crate::vcpu::apply::{GuestFault, Resume};
+use idreg::{CacheRegister, DebugRegister, Policy, policy, refusal};
+use trap::inject::Exception;
+use trap::{SysReg, SysregAccess};
+
+/// MRS or MSR.
+#[inline(always)]
+pub(crate) fn access(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
+    vcpu.shared.exits.sysregs.bump();
+    if access.read
+        && let Some(index) = access.reg.id_index()
+    {
+        vcpu.regs.set(access.rt, vcpu.vm.ids.read(index));
+        return Ok(Resume::Next);
+    }
+    match access.reg {
+        SysReg::ICC_SGI1R_EL1 if !access.read => {
+            send_sgi(vcpu, access, true);
+            Ok(Resume::Next)
+        }
+        _ => other(vcpu, local, access),
+    }
+}
+
+#[inline(always)]
+fn send_sgi(vcpu: &mut Vcpu, access: SysregAccess, group1: bool) {
+    let value = vcpu.regs.get(access.rt);
+    let kick = vcpu.vm.vgic.lock().sgi(vcpu.id, value, group1);
+    vcpu.vm.kick(kick, Some(vcpu.id));
+}
+
+/// Everything rarer.
+#[inline(never)]
+fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
+    let written = vcpu.regs.get(access.rt);
+    let ids = &vcpu.vm.ids;
+    let value = match policy(access.reg) {
+        // ID registers cannot be written.
+        Policy::Feature(index) if access.read => ids.read(index),
+        Policy::Revidr if access.read => ids.revidr(),
+        Policy::Aidr if access.read => ids.aidr(),
+        Policy::Cache(CacheRegister::Ctr) if access.read => ids.ctr(),
+        Policy::Cache(CacheRegister::Clidr) if access.read => ids.clidr(),
+        Policy::Cache(CacheRegister::Ccsidr) if access.read => ids.ccsidr(),
+        Policy::Cache(CacheRegister::Csselr) => {
+            if !access.read {
+                vcpu.csselr = written;
+            }
+            vcpu.csselr
+        }
+        Policy::Sgi1 if !access.read => {
+            send_sgi(vcpu, access, true);
+            0
+        }
+        Policy::SgiOtherGroup if !access.read => 0,
+        Policy::Debug(register) => debug(vcpu, register, access.read, written),
+        Policy::RazWi => 0,
+        Policy::Undefined if access.reg == SysReg::ICC_DIR_EL1 && !access.read => {
+            deactivate(vcpu, local, written);
+            0
+        }
+        Policy::Feature(_)
+        | Policy::Revidr
+        | Policy::Aidr
+        | Policy::Cache(CacheRegister::Ctr | CacheRegister::Clidr | CacheRegister::Ccsidr)
+        | Policy::Sgi1
+        | Policy::SgiOtherGroup
+        | Policy::Undefined => {
+            return Err(match refusal(access, ids.ids()) {
+                Exception::Sysreg(access) => GuestFault::Sysreg(access),
+                Exception::Undefined | Exception::DataAbort { .. } | Exception::InstructionAbort { .. } => {
+                    GuestFault::Undefined
+                }
+            });
+        }
+    };
+    if access.read {
+        vcpu.regs.set(access.rt, value);
+    }
+    Ok(Resume::Next)
+}
+
+/// MDSCR_EL1 and the OS lock remember; nothing else of the debug hardware is there.
+fn debug(vcpu: &mut Vcpu, register: DebugRegister, read: bool, written: u64) -> u64 {
+    /// OSLSR_EL1.OSLM: the lock is implemented.
+    const IMPLEMENTED: u64 = 1 << 3;
+    match register {
+        DebugRegister::Mdscr => {
+            if !read {
+                vcpu.mdscr = written;
+            }
+            vcpu.mdscr
+        }
+        DebugRegister::Oslar => {
+            vcpu.os_lock = written & 1 != 0;
+            0
+        }
+        DebugRegister::Oslsr => IMPLEMENTED | u64::from(vcpu.os_lock) << 1,
+    }
+}
+
+/// ICC_DIR_EL1, which traps while an active interrupt is not in a list register.
+fn deactivate(vcpu: &mut Vcpu, local: &mut Local, intid: u64) {
+    vcpu.sync_interrupts(local);
+    let kick = vcpu.vm.vgic.lock().deactivate(vcpu.id, intid as u32 & 0xff_ffff);
+    vcpu.vm.kick(kick, Some(vcpu.id));
+}
+
+/// A trapped system instruction: cache maintenance by set/way, which no guest needs (all memory is
+/// cleaned by address), does nothing; all else is undefined.
+#[inline(never)]
+pub(crate) fn instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Outcome {
+    vcpu.shared.exits.sysregs.bump();
+    let reg = access.reg;
+    let set_way = reg.op0() == 1 && reg.op1() == 0 && reg.crn() == 7 && matches!(reg.crm(), 6 | 10 | 14);
+    let tag_form = matches!(reg.op2(), 4 | 6);
+    if set_way && (reg.op2() == 2 || tag_form && vcpu.vm.spec.mte) {
+        return Ok(Resume::Next);
+    }
+    Err(GuestFault::Undefined)
+}

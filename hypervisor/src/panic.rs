@@ -1,0 +1,85 @@
+//! A contradiction inside the hypervisor: stop the other CPUs, print, end the machine with `fail`.
+
+use crate::arch::{cpu, syndrome, vectors::El2Frame};
+use crate::{console, machine};
+use core::fmt::Write as _;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Set by the first CPU that panics. Partner: itself, on other CPUs and in a second panic.
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    begin();
+    let mut out = console::Emergency::new();
+    let _ = writeln!(out, "tagvisor: panic on CPU {}: {info}", cpu::index());
+    backtrace(&mut out, cpu::frame_pointer());
+    finish(&mut out, "panic")
+}
+
+/// An exception that EL2 itself took: called by the vectors on the panic stack.
+pub(crate) extern "C" fn el2_exception(frame: &El2Frame, vector: u64) -> ! {
+    begin();
+    let mut out = console::Emergency::new();
+    let kind = match vector & 3 {
+        0 => "synchronous exception",
+        1 => "IRQ",
+        2 => "FIQ",
+        _ => "SError",
+    };
+    let _ = writeln!(
+        out,
+        "tagvisor: panic on CPU {}: {kind} at EL2: ESR {:#018x} ELR {:#018x} FAR {:#018x} SPSR {:#x}",
+        cpu::index(),
+        syndrome::esr(),
+        syndrome::elr(),
+        syndrome::far(),
+        syndrome::spsr(),
+    );
+    for (i, pair) in frame.x.chunks(4).enumerate() {
+        let _ = write!(out, "tagvisor: panic: x{:<2}", i * 4);
+        for x in pair {
+            let _ = write!(out, " {x:#018x}");
+        }
+        let _ = writeln!(out);
+    }
+    let _ = writeln!(out, "tagvisor: panic: sp  {:#018x}", frame.sp);
+    backtrace(&mut out, frame.x.get(29).copied().unwrap_or(0));
+    finish(&mut out, "exception at EL2")
+}
+
+/// Lets one CPU print; a second panic, here or elsewhere, ends quietly.
+fn begin() {
+    if PANICKING.swap(true, Ordering::AcqRel) {
+        cpu::halt();
+    }
+    machine::stop_other_cpus();
+}
+
+/// Whether some CPU panicked: the others stop at the next interrupt.
+pub(crate) fn panicking() -> bool {
+    PANICKING.load(Ordering::Acquire)
+}
+
+fn finish(out: &mut console::Emergency, reason: &str) -> ! {
+    let _ = writeln!(out, "tagvisor: result: fail {reason}");
+    machine::power_off()
+}
+
+/// Return addresses along the frame pointers, as offsets into the image (add the link address to
+/// look them up).
+fn backtrace(out: &mut console::Emergency, mut fp: u64) {
+    let text = crate::arch::entry::image::start().get()..crate::arch::entry::image::rodata().get();
+    for _ in 0..24 {
+        if fp == 0 || fp % 16 != 0 || !crate::mem::map::is_stack(fp) {
+            break;
+        }
+        // SAFETY: `is_stack` says that 16 bytes at `fp` are mapped stack.
+        let [next, ret] = unsafe { core::ptr::read_volatile(fp as *const [u64; 2]) };
+        if text.contains(&ret) {
+            let _ = writeln!(out, "tagvisor: panic: called from {:#x}", ret - text.start);
+        }
+        fp = next;
+    }
+}

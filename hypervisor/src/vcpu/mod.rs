@@ -1,0 +1,207 @@
+//! A virtual CPU: its registers, what it is doing, and what others ask of it.
+//!
+//! A [`Vcpu`] belongs to its physical CPU, which alone touches it. What other CPUs may touch is
+//! [`VcpuShared`], in the VM.
+
+pub(crate) mod apply;
+pub(crate) mod run;
+pub(crate) mod switch;
+
+use crate::arch::el1::{El1State, MteState, PauthKeys};
+use crate::arch::fp::FpState;
+use crate::arch::gic::VirtualCpuInterface;
+use crate::arch::guest::GuestRegs;
+use crate::arch::timer::TimerState;
+use crate::vm::Vm;
+use crate::vm::prepare::Preparation;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
+pub(crate) mod request {
+    /// Its virtual interrupts may have changed.
+    pub(crate) const INTERRUPT: u32 = 1;
+    /// Get off the CPU: the VM stops.
+    pub(crate) const STOP: u32 = 1 << 1;
+    /// The VM starts: vCPU 0 prepares its memory.
+    pub(crate) const PREPARE: u32 = 1 << 2;
+    /// CPU_ON: begin.
+    pub(crate) const POWER_ON: u32 = 1 << 3;
+}
+
+/// The part of a vCPU that other CPUs see.
+#[derive(Debug)]
+pub(crate) struct VcpuShared {
+    /// Physical CPU that it runs on.
+    pub(crate) cpu: usize,
+    /// [`request`] bits. Set with Release by whoever asks, taken with Acquire by the vCPU's CPU.
+    requests: AtomicU32,
+    /// Exits so far.
+    pub(crate) exits: ExitCounts,
+}
+
+impl VcpuShared {
+    /// Runs on `cpu`; nothing asked.
+    pub(crate) fn new(cpu: usize) -> Self {
+        Self { cpu, requests: AtomicU32::new(0), exits: ExitCounts::default() }
+    }
+
+    /// Asks; returns whether nothing was asked before, so that a kick is due.
+    #[inline]
+    pub(crate) fn ask(&self, bits: u32) -> bool {
+        self.requests.fetch_or(bits, Ordering::Release) == 0
+    }
+
+    /// What is asked, left in place.
+    #[inline(always)]
+    pub(crate) fn asked(&self) -> u32 {
+        self.requests.load(Ordering::Acquire)
+    }
+
+    /// Takes only `bits`.
+    #[inline]
+    pub(crate) fn take_only(&self, bits: u32) {
+        self.requests.fetch_and(!bits, Ordering::Acquire);
+    }
+
+    /// Takes what is asked.
+    #[inline]
+    pub(crate) fn take(&self) -> u32 {
+        self.requests.swap(0, Ordering::Acquire)
+    }
+}
+
+/// What a vCPU is doing.
+#[derive(Debug)]
+pub(crate) enum Activity {
+    /// Off: before its VM starts, after CPU_OFF, after its VM stopped.
+    Off,
+    /// Preparing its VM's memory: only vCPU 0, step by step.
+    Preparing(Preparation),
+    /// Wants the CPU.
+    Ready,
+    /// In WFI, or in CPU_SUSPEND: until an interrupt is pending.
+    Waiting,
+}
+
+/// A count that one CPU writes and all may read.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// One more. A plain load and store: there is one writer, the vCPU's CPU.
+    #[inline(always)]
+    pub(crate) fn bump(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The count.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Exits by kind, for the console's list.
+#[derive(Debug, Default)]
+pub(crate) struct ExitCounts {
+    /// HVC and SMC.
+    pub(crate) calls: Count,
+    /// Trapped system registers and instructions.
+    pub(crate) sysregs: Count,
+    /// Data and instruction aborts, tag faults.
+    pub(crate) aborts: Count,
+    /// WFI and WFE.
+    pub(crate) waits: Count,
+    /// Physical interrupts.
+    pub(crate) interrupts: Count,
+    /// All others.
+    pub(crate) others: Count,
+}
+
+/// A virtual CPU.
+pub(crate) struct Vcpu {
+    /// x0 to x30.
+    pub(crate) regs: GuestRegs,
+    /// The VM.
+    pub(crate) vm: &'static Vm,
+    /// Index in the VM: Aff0 of its MPIDR.
+    pub(crate) id: usize,
+    /// What others see of it.
+    pub(crate) shared: &'static VcpuShared,
+    /// What it is doing.
+    pub(crate) activity: Activity,
+    /// Its list registers have to be brought in line with the model before it is entered.
+    pub(crate) sync_due: bool,
+    /// Last turn on the CPU, for round robin.
+    pub(crate) turn: u64,
+    /// MDSCR_EL1, as written: it has no effect.
+    pub(crate) mdscr: u64,
+    /// The OS lock (OSLAR_EL1), as written: it has no effect.
+    pub(crate) os_lock: bool,
+    /// CSSELR_EL1, where it is trapped.
+    pub(crate) csselr: u64,
+    /// HCR_EL2.VSE while it is not resident.
+    virtual_serror: u64,
+    /// EL1 registers while it is not resident.
+    el1: El1State,
+    /// MTE registers while it is not resident.
+    mte: MteState,
+    /// PAuth keys while it is not resident.
+    pauth: PauthKeys,
+    /// Timers while it is not resident.
+    timers: TimerState,
+    /// Virtual CPU interface while it is not resident.
+    vgic: VirtualCpuInterface,
+    /// FP registers while they are not in the hardware.
+    fp: FpState,
+}
+
+impl Vcpu {
+    /// An off vCPU.
+    pub(crate) fn new(vm: &'static Vm, id: usize, shared: &'static VcpuShared) -> Self {
+        Self {
+            regs: GuestRegs::new(),
+            vm,
+            id,
+            shared,
+            activity: Activity::Off,
+            sync_due: false,
+            turn: 0,
+            mdscr: 0,
+            os_lock: true,
+            csselr: 0,
+            virtual_serror: 0,
+            el1: El1State::default(),
+            mte: MteState::default(),
+            pauth: PauthKeys::default(),
+            timers: TimerState::default(),
+            vgic: VirtualCpuInterface::at_reset(),
+            fp: FpState::new(),
+        }
+    }
+
+    /// Puts the vCPU, which must not be resident, into its first state: at `entry`, `context` in x0.
+    pub(crate) fn reset(&mut self, entry: u64, context: u64) {
+        self.regs = GuestRegs::new();
+        self.regs.set(0, context);
+        self.mdscr = 0;
+        self.os_lock = true;
+        self.csselr = 0;
+        self.virtual_serror = 0;
+        self.el1 = El1State::at_reset(entry);
+        self.mte = MteState::default();
+        self.pauth = PauthKeys::default();
+        self.timers = TimerState::default();
+        self.vgic = VirtualCpuInterface::at_reset();
+        self.fp = FpState::new();
+    }
+
+    /// When one of its timers fires while it is not resident, in counts of the physical counter.
+    pub(crate) fn timer_deadline(&self) -> Option<u64> {
+        self.timers.deadline(self.vm.counter_offset())
+    }
+
+    /// The name for reports: `vm/vcpu`.
+    pub(crate) fn name(&self) -> (&'static str, usize) {
+        (&self.vm.spec.name, self.id)
+    }
+}

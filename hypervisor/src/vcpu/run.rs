@@ -1,0 +1,106 @@
+//! The road of an exit: enter the guest, learn why it came back, decide, apply, enter again.
+
+use super::apply::{GuestFault, Resume, advance, inject};
+use super::{Activity, Vcpu, request};
+use crate::arch::syndrome::{self, Hardware};
+use crate::arch::vectors::Vector;
+use crate::arch::guest;
+use crate::cpu::Local;
+use crate::exit;
+
+/// Why a vCPU gave the CPU back to the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// Someone else may be due: the slice is over, or another vCPU was kicked.
+    Reschedule,
+    /// It used FP while another vCPU's registers are in the hardware.
+    SwitchFp,
+    /// It waits, is off, or was told to stop: look at its activity and requests.
+    Settle,
+}
+
+/// Runs `vcpu`, which is resident, until the scheduler is needed.
+#[inline(never)]
+pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
+    if core::mem::take(&mut vcpu.sync_due) {
+        vcpu.sync_interrupts(local);
+    }
+    loop {
+        // The hazard test on the way in: one load.
+        if vcpu.shared.asked() != 0 && !heed_requests(vcpu, local) {
+            return Pause::Settle;
+        }
+        // SAFETY: the scheduler made this vCPU resident.
+        let vector = unsafe { guest::enter(&mut vcpu.regs) };
+        if syndrome::deferred_serror() != 0 {
+            exit::serror::deferred(vcpu, local);
+        }
+        match vector {
+            Vector::Sync => {
+                let esr = syndrome::esr();
+                let exit = trap::decode(esr, &Hardware);
+                match exit::dispatch(vcpu, local, exit) {
+                    Ok(Resume::Next) => advance(esr),
+                    Ok(Resume::Here) => {}
+                    Ok(other) => {
+                        if let Some(pause) = pause(vcpu, other, esr) {
+                            return pause;
+                        }
+                    }
+                    Err(fault) => fail(vcpu, fault, esr),
+                }
+            }
+            Vector::Interrupt => {
+                if exit::interrupt::handle(vcpu, local) {
+                    return Pause::Reschedule;
+                }
+            }
+            Vector::SError => exit::serror::taken(vcpu, local),
+        }
+    }
+}
+
+/// Does what others asked of the vCPU while it runs; false if the scheduler has to.
+#[inline]
+fn heed_requests(vcpu: &mut Vcpu, local: &mut Local) -> bool {
+    let asked = vcpu.shared.asked();
+    if asked & !request::INTERRUPT != 0 {
+        return false;
+    }
+    vcpu.shared.take_only(request::INTERRUPT);
+    vcpu.sync_interrupts(local);
+    true
+}
+
+/// The rarer ways to go on.
+fn pause(vcpu: &mut Vcpu, resume: Resume, esr: u64) -> Option<Pause> {
+    match resume {
+        Resume::Next => {
+            advance(esr);
+            None
+        }
+        Resume::Here => None,
+        Resume::Wait | Resume::WaitHere => {
+            if resume == Resume::Wait {
+                advance(esr);
+            }
+            if vcpu.vm.vgic.lock().has_pending(vcpu.id) {
+                return None;
+            }
+            vcpu.activity = Activity::Waiting;
+            Some(Pause::Settle)
+        }
+        Resume::Yield => {
+            advance(esr);
+            Some(Pause::Reschedule)
+        }
+        Resume::SwitchFp => Some(Pause::SwitchFp),
+        Resume::Leave => Some(Pause::Settle),
+    }
+}
+
+#[cold]
+fn fail(vcpu: &mut Vcpu, fault: GuestFault, esr: u64) {
+    inject(vcpu, fault, esr);
+}
+

@@ -1,0 +1,107 @@
+//! Another vCPU takes the CPU: the state that lives in the hardware while a vCPU is resident.
+
+use super::Vcpu;
+use crate::arch::gic::HardwareListRegisters;
+use crate::arch::{fp, tlb, traps};
+use crate::cpu::Local;
+use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
+use vgic::PhysIntids;
+
+/// PPIs that are forwarded to the vCPU in residence: their physical active state is its.
+const FORWARDED: [u32; 2] = [VTIMER_INTID, PTIMER_INTID];
+
+impl Vcpu {
+    /// Takes the vCPU out of the hardware.
+    pub(crate) fn unload(&mut self, local: &Local) {
+        self.virtual_serror = traps::pending_virtual_serror();
+        self.el1.save();
+        if local.host.mte {
+            self.mte.save();
+        }
+        if local.host.pauth {
+            self.pauth.save();
+        }
+        self.timers.save();
+        let changes = self.vm.vgic.lock().unload(self.id, &mut HardwareListRegisters);
+        self.vgic.save(local.host.vgic.active_priority_registers);
+        deactivate(changes.deactivate, local);
+        self.vm.kick(changes.kick, None);
+        for intid in FORWARDED {
+            local.redistributor.set_active(intid, false);
+        }
+    }
+
+    /// Puts the vCPU into the hardware. `neighbour`: another vCPU of the same VM ran here since this
+    /// one did, so the TLB holds its translations under the same VMID and ASIDs.
+    ///
+    /// # Safety
+    /// The vCPU must be entered next, on this CPU, with nobody else resident.
+    pub(crate) unsafe fn load(&mut self, local: &Local, neighbour: bool, fp_loaded: bool) {
+        let stage2 = &self.vm.stage2;
+        // SAFETY: the VM's own tables.
+        unsafe { tlb::set_stage2(stage2.vttbr, stage2.vtcr) };
+        if neighbour {
+            tlb::flush_local_stage1();
+        }
+        // SAFETY: this vCPU is entered next; so for all that follow.
+        unsafe {
+            traps::load(&self.vm.traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror)
+        };
+        fp::set_cptr(self.vm.traps.cptr, fp_loaded);
+        // SAFETY: as above.
+        unsafe { self.el1.load() };
+        if local.host.mte {
+            // SAFETY: as above, and the CPU has FEAT_MTE2.
+            unsafe { self.mte.load() };
+        }
+        if local.host.pauth {
+            // SAFETY: as above, and the CPU has FEAT_PAuth.
+            unsafe { self.pauth.load() };
+        }
+        // SAFETY: as above.
+        unsafe { self.vgic.load(local.host.vgic.active_priority_registers) };
+        let mut model = self.vm.vgic.lock();
+        let changes = model.load(self.id, &mut HardwareListRegisters);
+        let active = FORWARDED.map(|intid| model.pending_hw_active(self.id, intid));
+        drop(model);
+        for (intid, active) in FORWARDED.into_iter().zip(active) {
+            local.redistributor.set_active(intid, active);
+        }
+        deactivate(changes.deactivate, local);
+        self.vm.kick(changes.kick, None);
+        // SAFETY: as above. Last: a timer that is due fires from here on.
+        unsafe { self.timers.load(self.vm.counter_offset()) };
+    }
+
+    /// Saves the FP registers, which are this vCPU's.
+    pub(crate) fn save_fp(&mut self) {
+        self.fp.save();
+    }
+
+    /// Loads the FP registers.
+    ///
+    /// # Safety
+    /// The vCPU must be entered next.
+    pub(crate) unsafe fn load_fp(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.fp.load() };
+    }
+
+    /// Brings list registers and model together, as a kick or a maintenance interrupt asks.
+    pub(crate) fn sync_interrupts(&mut self, local: &Local) {
+        let changes = self.vm.vgic.lock().sync(self.id, &mut HardwareListRegisters);
+        deactivate(changes.deactivate, local);
+        self.vm.kick(changes.kick, None);
+    }
+}
+
+/// Deactivates physical interrupts that no guest will end any more.
+fn deactivate(intids: PhysIntids, local: &Local) {
+    for intid in intids.iter() {
+        if intid < 32 {
+            local.redistributor.set_active(intid, false);
+        } else {
+            crate::arch::gic::deactivate(intid);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! From the manifest to VMs: memory, stage 2, ID registers, device trees. Runs once, at boot, on one
+//! CPU; everything that can be refused is refused here, with a sentence.
+
+use super::events::Events;
+use super::ktap::Ktap;
+use super::lifecycle::Life;
+use super::prepare::scrub_some;
+use super::{Backing, Stage2Registers, Vm};
+use crate::arch::cpu;
+use crate::bundle;
+use crate::mem::frames::Frames;
+use crate::mem::tables::StageTwoTables;
+use crate::vcpu::VcpuShared;
+use addr::{Ipa, IpaRange, PaRange};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, AtomicUsize};
+use fdt::guest::GuestTree;
+use idreg::{Features, GuestIds, HostIds, TrapConfig};
+use manifest::{
+    DeviceMemory, MachineSpec, RegionKind, RegionSpec, Tags, Taggable, VmSpec, WithoutMtePerm, layout,
+};
+use spin::Mutex;
+use vdev::pl011::Pl011;
+use vdev::power::{PowerTable, Start};
+use vgic::{Config, Vgic};
+use vmsa::attr::{S2Attr, S2Features, S2Memory};
+use vmsa::stage2::{Geometry, Stage2, tables_needed};
+use vmsa::memory::Unused;
+
+/// What the machine can do, as the builder needs it.
+pub(crate) struct Means<'a> {
+    /// The safe combination of all CPUs' ID registers.
+    pub(crate) ids: &'a HostIds,
+    /// Physical address bits.
+    pub(crate) pa_bits: u8,
+    /// Stage-2 features in use.
+    pub(crate) stage2: S2Features,
+    /// VMIDs have 16 bits.
+    pub(crate) vmid16: bool,
+    /// All CPUs have FEAT_MTE2.
+    pub(crate) mte: bool,
+    /// All CPUs have FEAT_RNG.
+    pub(crate) rng: bool,
+    /// List registers of the virtual CPU interface.
+    pub(crate) list_registers: u8,
+    /// Number of CPUs that are up.
+    pub(crate) cpus: usize,
+    /// Memory that is no VM's to have: devices may not lie in it.
+    pub(crate) ram: &'a [PaRange],
+}
+
+/// Memory shared under a name.
+struct Share {
+    name: String,
+    pieces: Vec<PaRange>,
+}
+
+/// Builds all VMs, or says in a sentence why not.
+pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Frames) -> Result<Vec<Vm>, String> {
+    let mut shares: Vec<Share> = Vec::new();
+    let MachineSpec { taggable, vms } = spec;
+    let mut built: Vec<Vm> = Vec::new();
+    for (id, vm) in vms.into_iter().enumerate() {
+        let name = vm.name.clone();
+        let vm = build_one(id, vm, &taggable, means, frames, &mut shares);
+        built.push(vm.map_err(|why| format!("VM {name}: {why}"))?);
+    }
+    Ok(built)
+}
+
+fn build_one(
+    id: usize,
+    spec: VmSpec,
+    taggable: &Taggable,
+    means: &Means<'_>,
+    frames: &mut Frames,
+    shares: &mut Vec<Share>,
+) -> Result<Vm, String> {
+    if spec.mte && !means.mte {
+        return Err("it wants MTE, which this machine's CPUs do not have".into());
+    }
+    for cpu in &spec.cpus {
+        if usize::from(*cpu) >= means.cpus {
+            return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus));
+        }
+    }
+    let mut backing = Vec::new();
+    for region in &spec.regions {
+        let pieces = back(region, means, frames, shares)?;
+        let owned = matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly);
+        let tagged = spec.mte && memory_type(region, &spec, means)? == S2Memory::WriteBack
+            && !matches!(region.kind, RegionKind::Device { .. });
+        if tagged && !pieces.iter().all(|p| can_be_tagged(p, taggable)) {
+            return Err(format!(
+                "region {} has tags, but its memory is not among the machine's taggable ranges",
+                region.name
+            ));
+        }
+        backing.push(Backing { pieces, prepared_at_start: owned, tagged });
+    }
+    let stage2 = map_all(id, &spec, &backing, means)?;
+    let features = Features { mte: spec.mte, ..Features::default() };
+    let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
+    let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
+    Ok(Vm {
+        id,
+        ids: GuestIds::new(means.ids, &features),
+        traps: TrapConfig::new(means.ids, &features),
+        stage2,
+        tree: tree(&spec, means)?,
+        vgic: Mutex::new(interrupt_controller(&spec, means)),
+        uart: Mutex::new(Pl011::new()),
+        power: Mutex::new(PowerTable::new(vcpus.len(), boot)),
+        life: Mutex::new(Life::new()),
+        to_stop: AtomicUsize::new(0),
+        events: Mutex::new(Events::new()),
+        ktap: Mutex::new(Ktap::new()),
+        starts: AtomicU64::new(0),
+        counter_offset: AtomicU64::new(0),
+        reports: AtomicU64::new(0),
+        forwarded: forwarded(&spec),
+        vcpus,
+        backing,
+        spec,
+    })
+}
+
+/// Physical memory for a region.
+fn back(
+    region: &RegionSpec, means: &Means<'_>, frames: &mut Frames, shares: &mut Vec<Share>,
+) -> Result<Vec<PaRange>, String> {
+    let size = region.ipa.size();
+    let mut take = || {
+        let free = frames.free();
+        frames.take(region.ipa.start().get(), size).ok_or_else(|| {
+            format!(
+                "region {} needs {} KiB of RAM, of which the machine has {} KiB left",
+                region.name,
+                size >> 10,
+                free >> 10
+            )
+        })
+    };
+    match &region.kind {
+        RegionKind::Ram | RegionKind::ReadOnly => take(),
+        RegionKind::Shared { share } => {
+            if let Some(known) = shares.iter().find(|s| s.name == *share) {
+                return Ok(known.pieces.clone());
+            }
+            let pieces = take()?;
+            // Scrubbed once: all its VMs see the same memory from here on.
+            for piece in &pieces {
+                let mut done = 0;
+                while done < piece.size() {
+                    done = scrub_some(piece, done, means.mte);
+                }
+            }
+            fill_share(region, &pieces)?;
+            shares.push(Share { name: share.clone(), pieces: pieces.clone() });
+            Ok(pieces)
+        }
+        RegionKind::Device { pa, .. } => {
+            let range = PaRange::new(*pa, size).ok_or("a device's address wraps")?;
+            if means.ram.iter().any(|ram| ram.overlaps(&range)) {
+                return Err(format!("device region {} ({pa}) lies in the machine's RAM", region.name));
+            }
+            Ok(alloc::vec![range])
+        }
+    }
+}
+
+/// Initial content of shared memory.
+fn fill_share(region: &RegionSpec, pieces: &[PaRange]) -> Result<(), String> {
+    let Some(name) = &region.file else { return Ok(()) };
+    let mut data = bundle::file(name).ok_or_else(|| format!("file {name} is missing"))?;
+    for piece in pieces {
+        let mut at = piece.start();
+        while !data.is_empty() && at < piece.end() {
+            let room = (addr::BLOCK_2M - at.get() % addr::BLOCK_2M).min(piece.end().get() - at.get());
+            let (now, rest) = data.split_at(data.len().min(room as usize));
+            crate::mem::window::with(at, now.len() as u64, vmsa::stage1::Memory::Normal, |w| {
+                w.write(0, now);
+                crate::arch::cache::clean_invalidate(w.va(), now.len() as u64);
+            });
+            data = rest;
+            at = at.checked_add(now.len() as u64).ok_or("a file wraps")?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the manifest says that this memory has tag storage.
+fn can_be_tagged(piece: &PaRange, taggable: &Taggable) -> bool {
+    match taggable {
+        Taggable::None => false,
+        Taggable::All => true,
+        Taggable::Ranges(ranges) => ranges.iter().any(|r| r.contains_range(piece)),
+    }
+}
+
+/// The stage-2 memory type of a region.
+fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<S2Memory, String> {
+    if let RegionKind::Device { memory_type, .. } = &region.kind {
+        match memory_type {
+            DeviceMemory::Device => return Ok(S2Memory::DeviceNGnRE),
+            DeviceMemory::NonCacheable => return Ok(S2Memory::NonCacheable),
+            DeviceMemory::WriteBack => {}
+        }
+    }
+    if !spec.mte || region.tags == Tags::Backed {
+        return Ok(S2Memory::WriteBack);
+    }
+    if means.stage2.mte_perm {
+        return Ok(S2Memory::WriteBackNoTag);
+    }
+    let pages = region.ipa.size() / addr::PAGE_SIZE;
+    match (region.tags, region.without_mte_perm) {
+        (Tags::Lazy, _) if spec.tag_quota.is_none_or(|quota| quota >= pages) => Ok(S2Memory::WriteBack),
+        (Tags::None, WithoutMtePerm::NonCacheable) => Ok(S2Memory::NonCacheable),
+        (Tags::Lazy, _) => Err(format!(
+            "region {} has lazy tags, which need FEAT_MTE_PERM unless the tag quota covers all of it",
+            region.name
+        )),
+        (Tags::None | Tags::Backed, _) => Err(format!(
+            "region {} has no tags, but the VM has MTE: that needs FEAT_MTE_PERM, which this machine's CPUs \
+             lack, or without-mte-perm = \"noncacheable\"",
+            region.name
+        )),
+    }
+}
+
+fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
+    match &region.kind {
+        RegionKind::Ram => S2Attr::rwx(memory),
+        RegionKind::ReadOnly => S2Attr::rx(memory),
+        RegionKind::Shared { .. } | RegionKind::Device { .. } => S2Attr::rw(memory),
+    }
+}
+
+/// The VM's stage 2, complete.
+fn map_all(id: usize, spec: &VmSpec, backing: &[Backing], means: &Means<'_>) -> Result<Stage2Registers, String> {
+    let end = spec.regions.iter().map(|r| r.ipa.end()).max().unwrap_or(layout::UART.end());
+    let bits = Geometry::ipa_bits_for(end.max(layout::UART.end()));
+    let geometry = Geometry::new(bits, means.pa_bits).ok_or_else(|| {
+        format!("its memory ends at {end}, beyond the {} address bits of this machine", means.pa_bits)
+    })?;
+    let ranges = || {
+        let with_ipa = spec.regions.iter().zip(backing);
+        with_ipa.flat_map(|(region, backing)| {
+            let mut at = region.ipa.start();
+            backing.pieces.iter().filter_map(move |piece| {
+                let ipa = IpaRange::new(at, piece.size())?;
+                at = ipa.end();
+                Some((region, ipa, piece.start()))
+            })
+        })
+    };
+    let budget = tables_needed(&geometry, ranges().map(|(_, ipa, pa)| (ipa, pa)));
+    let mut tables = StageTwoTables::new(budget);
+    let mut stage2 = Stage2::new(&mut tables, geometry, means.stage2).ok_or("no memory for its stage 2")?;
+    for (region, ipa, pa) in ranges() {
+        let attr = attributes(region, memory_type(region, spec, means)?);
+        stage2
+            .map(&mut tables, &mut Unused, ipa, pa, attr)
+            .map_err(|e| format!("region {} cannot be mapped: {e:?}", region.name))?;
+    }
+    crate::arch::tlb::publish_el2();
+    // VMID 0 is nobody's.
+    let vmid = u16::try_from(id + 1).map_err(|_| "too many VMs")?;
+    let registers = Stage2Registers {
+        vttbr: stage2.vttbr(vmid),
+        vtcr: geometry.vtcr(means.vmid16),
+        table_bytes: tables.bytes(),
+    };
+    // The tables live as long as the machine.
+    core::mem::forget(tables);
+    Ok(registers)
+}
+
+fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {
+    let initrd = match &spec.initrd {
+        Some(placed) => {
+            let size = bundle::file(&placed.file).map_or(0, |f| f.len() as u64);
+            IpaRange::new(Ipa::new(placed.at.get()), size)
+        }
+        None => None,
+    };
+    let mut seed = [0u8; 32];
+    let mut seeded = true;
+    for chunk in seed.chunks_mut(8) {
+        match cpu::random(means.rng) {
+            Some(random) => chunk.copy_from_slice(&random.to_le_bytes()),
+            None => seeded = false,
+        }
+    }
+    let guest = GuestTree {
+        spec,
+        initrd,
+        rng_seed: seeded.then_some(seed),
+        kaslr_seed: cpu::random(means.rng),
+        psci: fdt::Conduit::Hvc,
+    };
+    fdt::guest::write(&guest).map_err(|e| format!("{e}"))
+}
+
+fn forwarded(spec: &VmSpec) -> Vec<(u32, u32)> {
+    let mut all = Vec::new();
+    for region in &spec.regions {
+        if let RegionKind::Device { interrupts, .. } = &region.kind {
+            all.extend(interrupts.iter().map(|i| (i.physical, i.guest)));
+        }
+    }
+    all
+}
+
+fn interrupt_controller(spec: &VmSpec, means: &Means<'_>) -> Vgic {
+    let mut vgic = Vgic::new(Config {
+        vcpus: spec.cpus.len(),
+        spis: layout::SPIS as usize,
+        list_registers: usize::from(means.list_registers),
+        priority_bits: 5,
+    });
+    for intid in [layout::VTIMER_INTID, layout::PTIMER_INTID] {
+        vgic.map_hw(intid, intid);
+    }
+    for (physical, guest) in forwarded(spec) {
+        vgic.map_hw(guest, physical);
+    }
+    vgic
+}
+

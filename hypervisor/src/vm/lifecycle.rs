@@ -1,0 +1,216 @@
+//! Start and stop: a VM's states, and who moves it from one to the next.
+//!
+//! ```text
+//! Stopped --start--> Starting --(vCPU 0 prepared memory)--> Running --stop--> Stopping
+//!    ^                                                                            |
+//!    +------------------------(all vCPUs are off their CPUs)----------------------+
+//! ```
+//! A stop is asked of every vCPU; each one's CPU answers in `Vcpu::settle`, and the last one to
+//! answer completes the stop, on whatever CPU that is.
+
+use super::events::{Event, post};
+use super::{Verdict, Vm};
+use crate::arch::timer;
+use crate::machine::Machine;
+use crate::vcpu::{Activity, Vcpu, request};
+use crate::{console, vm::ktap::Ktap, vm::prepare::Preparation};
+use abi::hypercall::{Error, EventKind, StopCause, VmState};
+use core::sync::atomic::Ordering;
+use vdev::power::{PowerTable, Start};
+
+/// Whether a VM runs.
+#[derive(Debug)]
+pub(crate) struct Life {
+    /// State.
+    pub(crate) state: VmState,
+    /// Why it stops or stopped.
+    pub(crate) cause: Option<StopCause>,
+    /// Start again as soon as it has stopped.
+    restart: bool,
+}
+
+impl Life {
+    /// Stopped, never started.
+    pub(crate) const fn new() -> Self {
+        Self { state: VmState::Stopped, cause: None, restart: false }
+    }
+}
+
+impl Vm {
+    /// Whether it runs, or is about to.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.life.lock().state != VmState::Stopped
+    }
+
+    /// Begins a start of a stopped VM.
+    pub(crate) fn request_start(&self) -> Result<(), Error> {
+        let mut life = self.life.lock();
+        if life.state != VmState::Stopped {
+            return Err(Error::Busy);
+        }
+        life.state = VmState::Starting;
+        life.cause = None;
+        drop(life);
+        self.ask(0, request::PREPARE, false);
+        Ok(())
+    }
+
+    /// Begins a stop of a VM that runs or starts. With `restart`, it starts again afterwards.
+    pub(crate) fn request_stop(&self, _machine: &Machine, cause: StopCause, restart: bool) -> bool {
+        let mut life = self.life.lock();
+        if !matches!(life.state, VmState::Starting | VmState::Running) {
+            // A restart that comes while a stop is under way is heeded; a stop cancels one.
+            if life.state == VmState::Stopping {
+                life.restart = restart;
+            }
+            return false;
+        }
+        life.state = VmState::Stopping;
+        life.cause = Some(cause);
+        life.restart = restart;
+        self.to_stop.store(self.vcpus.len(), Ordering::Release);
+        drop(life);
+        for vcpu in 0..self.vcpus.len() {
+            self.ask(vcpu, request::STOP, false);
+        }
+        true
+    }
+
+    /// Stops the VM if it runs and starts it.
+    pub(crate) fn request_restart(&self, machine: &Machine, cause: StopCause) -> Result<(), Error> {
+        if self.request_stop(machine, cause, true) {
+            return Ok(());
+        }
+        if self.life.lock().state == VmState::Stopping { Ok(()) } else { self.request_start() }
+    }
+
+    /// The last vCPU is off its CPU.
+    fn stopped(&'static self, machine: &Machine) {
+        let mut life = self.life.lock();
+        life.state = VmState::Stopped;
+        let cause = life.cause.unwrap_or(StopCause::Request);
+        let restart = core::mem::take(&mut life.restart);
+        drop(life);
+        console::end_line(self.id);
+        if let Some(Err(why)) = self.ktap.lock().verdict() {
+            log::info!("{} stopped: {}, but {why}", self.spec.name, describe(cause));
+        } else {
+            log::info!("{} stopped: {}", self.spec.name, describe(cause));
+        }
+        post(machine, Event { kind: EventKind::Stopped, vm: self.id, detail: cause as u64 });
+        if restart {
+            let _ = self.request_start();
+        } else {
+            machine.end_if_done();
+        }
+    }
+
+    /// How it ended.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let life = self.life.lock();
+        if self.starts.load(Ordering::Relaxed) == 0 {
+            return Verdict::NotRun;
+        }
+        match (self.ktap.lock().verdict(), life.cause) {
+            (_, Some(StopCause::Fault)) => Verdict::Fail("stopped by a fault"),
+            (Some(Ok(())), _) => Verdict::Pass,
+            (Some(Err(why)), _) => Verdict::Fail(why),
+            (None, Some(StopCause::SystemOff)) => Verdict::Pass,
+            (None, _) => Verdict::Fail("stopped without a report and without SYSTEM_OFF"),
+        }
+    }
+}
+
+/// A stop's cause in words.
+fn describe(cause: StopCause) -> &'static str {
+    match cause {
+        StopCause::SystemOff => "SYSTEM_OFF",
+        StopCause::SystemReset => "SYSTEM_RESET",
+        StopCause::Request => "on request",
+        StopCause::Fault => "because of a fault",
+    }
+}
+
+impl Vcpu {
+    /// Whether a request is pending that replaces its registers.
+    pub(crate) fn must_be_unloaded(&self) -> bool {
+        self.shared.asked() & (request::STOP | request::PREPARE | request::POWER_ON) != 0
+            || matches!(self.activity, Activity::Off)
+    }
+
+    /// Does what others asked while it is not running. It is not resident if
+    /// [`must_be_unloaded`](Self::must_be_unloaded) said so before.
+    pub(crate) fn settle(&mut self, machine: &'static Machine) {
+        let asked = self.shared.take();
+        if asked & request::STOP != 0 {
+            self.activity = Activity::Off;
+            // The last one completes the stop. AcqRel: what the others did before is seen by it.
+            if self.vm.to_stop.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.vm.stopped(machine);
+            }
+            return;
+        }
+        if asked & request::PREPARE != 0 {
+            self.activity = Activity::Preparing(Preparation::new());
+        }
+        if asked & request::POWER_ON != 0
+            && let Some(start) = self.vm.power.lock().started(self.id)
+        {
+            self.reset(start.entry, start.context);
+            self.activity = Activity::Ready;
+        }
+        if asked & request::INTERRUPT != 0 {
+            // The way into the guest syncs; what waits is woken if there is something to deliver.
+            self.sync_due = true;
+            if matches!(self.activity, Activity::Waiting) && self.vm.vgic.lock().has_pending(self.id) {
+                self.vm.power.lock().resume(self.id);
+                self.activity = Activity::Ready;
+            }
+        }
+    }
+
+    /// Memory is ready: the VM's first instruction is next.
+    pub(crate) fn begin(&mut self, machine: &Machine) {
+        let vm = self.vm;
+        let mut life = vm.life.lock();
+        if life.state != VmState::Starting {
+            // A stop came meanwhile; its request is pending.
+            self.activity = Activity::Off;
+            return;
+        }
+        life.state = VmState::Running;
+        drop(life);
+        let boot = Start { entry: vm.spec.kernel.entry.get(), context: vm.spec.dtb.get() };
+        vm.vgic.lock().reset();
+        vm.uart.lock().reset();
+        *vm.ktap.lock() = Ktap::new();
+        *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
+        vm.forgive_reports();
+        vm.restart_counter(timer::now());
+        vm.starts.fetch_add(1, Ordering::Relaxed);
+        if let Some(start) = vm.power.lock().started(0) {
+            self.reset(start.entry, start.context);
+        }
+        self.activity = Activity::Ready;
+        log::debug!("{} starts", vm.spec.name);
+        post(machine, Event { kind: EventKind::Started, vm: vm.id, detail: 0 });
+    }
+
+    /// Whether it could use the CPU now.
+    pub(crate) fn is_runnable(&self, now: u64, resident: bool) -> bool {
+        match self.activity {
+            Activity::Off => false,
+            Activity::Preparing(_) | Activity::Ready => true,
+            // A resident one's timers are in the hardware, which interrupts.
+            Activity::Waiting => !resident && self.timer_deadline().is_some_and(|at| at <= now),
+        }
+    }
+
+    /// When a waiting vCPU that is not resident has to be looked at.
+    pub(crate) fn sleeping_deadline(&self) -> Option<u64> {
+        match self.activity {
+            Activity::Waiting => self.timer_deadline(),
+            Activity::Off | Activity::Preparing(_) | Activity::Ready => None,
+        }
+    }
+}

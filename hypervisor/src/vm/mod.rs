@@ -1,0 +1,173 @@
+//! A VM while the machine runs: what all its vCPUs share.
+
+pub(crate) mod build;
+pub(crate) mod console;
+pub(crate) mod events;
+pub(crate) mod fault;
+pub(crate) mod ktap;
+pub(crate) mod lifecycle;
+pub(crate) mod prepare;
+
+use crate::arch::gic;
+use crate::machine::{self, Machine};
+use crate::vcpu::{VcpuShared, request};
+use abi::hypercall::StopCause;
+use addr::{Canonical, Ipa, PaRange};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use events::Events;
+use idreg::{GuestIds, TrapConfig};
+use ktap::Ktap;
+use lifecycle::Life;
+use manifest::{RegionKind, VmSpec};
+use spin::Mutex;
+use vdev::pl011::Pl011;
+use vdev::power::PowerTable;
+use vgic::{Kick, Vgic};
+
+/// What the hardware needs to know of a VM's stage 2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stage2Registers {
+    /// VTTBR_EL2: root and VMID.
+    pub(crate) vttbr: u64,
+    /// VTCR_EL2.
+    pub(crate) vtcr: u64,
+    /// Bytes of tables.
+    pub(crate) table_bytes: usize,
+}
+
+/// Physical memory behind a region.
+#[derive(Clone, Debug)]
+pub(crate) struct Backing {
+    /// Pieces, in the order of the region's IPAs.
+    pub(crate) pieces: Vec<PaRange>,
+    /// Whether the VM owns it and it is scrubbed and filled at each start. Shared memory is
+    /// scrubbed once, at boot; device memory never.
+    pub(crate) prepared_at_start: bool,
+    /// Whether its tags are zeroed along with the data.
+    pub(crate) tagged: bool,
+}
+
+/// How a VM ended, as far as the machine's verdict goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It has not been started.
+    NotRun,
+    /// Its KTAP plan is complete without a failure, or it has none and called SYSTEM_OFF.
+    Pass,
+    /// Why it failed.
+    Fail(&'static str),
+}
+
+/// A VM.
+pub(crate) struct Vm {
+    /// Id: index in the machine's list, and in hypercalls.
+    pub(crate) id: usize,
+    /// What the manifest says.
+    pub(crate) spec: VmSpec,
+    /// Its ID registers.
+    pub(crate) ids: GuestIds,
+    /// What traps.
+    pub(crate) traps: TrapConfig,
+    /// Its stage 2.
+    pub(crate) stage2: Stage2Registers,
+    /// Physical memory of each region of `spec.regions`.
+    pub(crate) backing: Vec<Backing>,
+    /// Its device tree, copied to the guest at each start.
+    pub(crate) tree: Vec<u8>,
+    /// Its vCPUs, as others see them.
+    pub(crate) vcpus: Vec<VcpuShared>,
+    /// Its interrupt controller.
+    pub(crate) vgic: Mutex<Vgic>,
+    /// Its UART.
+    pub(crate) uart: Mutex<Pl011>,
+    /// PSCI state of its vCPUs.
+    pub(crate) power: Mutex<PowerTable>,
+    /// Whether it runs.
+    pub(crate) life: Mutex<Life>,
+    /// vCPUs that have yet to stop before the VM has stopped.
+    pub(crate) to_stop: AtomicUsize,
+    /// Events that it has not read yet, if it is a control VM.
+    pub(crate) events: Mutex<Events>,
+    /// What its output says about its tests.
+    pub(crate) ktap: Mutex<Ktap>,
+    /// Starts so far.
+    pub(crate) starts: AtomicU64,
+    /// CNTVOFF_EL2: the physical count at the VM's start.
+    counter_offset: AtomicU64,
+    /// Reports that this VM caused since it started: they are limited.
+    reports: AtomicU64,
+    /// Interrupts of devices that it has: INTID at the physical GIC, and in the VM.
+    pub(crate) forwarded: Vec<(u32, u32)>,
+}
+
+/// Most reports of one VM per start: a hostile guest cannot flood the console.
+const MAX_REPORTS: u64 = 16;
+
+impl Vm {
+    /// CNTVOFF_EL2 for its vCPUs.
+    pub(crate) fn counter_offset(&self) -> u64 {
+        self.counter_offset.load(Ordering::Relaxed)
+    }
+
+    /// The VM's counter starts at 0 now.
+    pub(crate) fn restart_counter(&self, now: u64) {
+        self.counter_offset.store(now, Ordering::Relaxed);
+    }
+
+    /// Makes the vCPUs of `kick` look at their virtual interrupts. `own`: the caller's own vCPU, which
+    /// looks before it enters its guest anyway.
+    #[inline]
+    pub(crate) fn kick(&self, kick: Kick, own: Option<usize>) {
+        for vcpu in kick {
+            self.ask(vcpu, request::INTERRUPT, own == Some(vcpu));
+        }
+    }
+
+    /// Asks something of a vCPU and makes its CPU look, unless it is the caller's own.
+    #[inline]
+    pub(crate) fn ask(&self, vcpu: usize, bits: u32, own: bool) {
+        let Some(shared) = self.vcpus.get(vcpu) else { return };
+        if shared.ask(bits) && !own {
+            wake(shared.cpu);
+        }
+    }
+
+    /// Whether an IPA is memory that a vCPU can start in.
+    pub(crate) fn is_ram(&self, ipa: u64) -> bool {
+        self.spec.regions.iter().any(|r| {
+            matches!(r.kind, RegionKind::Ram | RegionKind::ReadOnly)
+                && r.ipa.contains(Ipa::<Canonical>::new(ipa))
+        })
+    }
+
+    /// Whether the machine's end and verdict wait for it.
+    pub(crate) fn counts(&self) -> bool {
+        true
+    }
+
+    /// Whether the VM may print another report.
+    pub(crate) fn may_report(&self) -> bool {
+        self.reports.fetch_add(1, Ordering::Relaxed) < MAX_REPORTS
+    }
+
+    /// A new start may report again.
+    pub(crate) fn forgive_reports(&self) {
+        self.reports.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Makes a CPU see that one of its vCPUs was asked something. On this CPU the scheduler looks
+/// anyway: at the next exit's end if the vCPU is resident, else when it chooses.
+#[inline]
+fn wake(cpu: usize) {
+    let Some(machine) = machine::get() else { return };
+    let Some(shared) = machine.cpus.get(cpu) else { return };
+    shared.ask_reschedule();
+    gic::send_sgi(crate::dev::gic::KICK, shared.affinity);
+}
+
+/// Stops a VM because of what it did.
+pub(crate) fn stop_for_fault(vm: &'static Vm, machine: &Machine) {
+    vm.request_stop(machine, StopCause::Fault, false);
+}
