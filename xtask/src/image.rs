@@ -25,16 +25,17 @@ pub fn command(arguments: &Arguments) -> Result<bool> {
         Some(output) => output.clone(),
         None => paths::output()?.join("image"),
     };
-    write(&bundle::from_root(&arguments.manifest), &output, arguments.address)?;
+    let bundle = bundle::write(&bundle::from_root(&arguments.manifest))?;
+    write(&build::image(Binary::Hypervisor)?, &bundle, &output, arguments.address)?;
     println!("{}", output.display());
     Ok(true)
 }
 
-/// Writes the three files.
-pub fn write(manifest: &Path, output: &Path, address: Option<u64>) -> Result<()> {
+/// Writes the files, with the commands of the script in plain text beside it.
+pub fn write(image: &Path, bundle: &Path, output: &Path, address: Option<u64>) -> Result<()> {
     fs::create_dir_all(output).with_context(|| format!("cannot create {}", output.display()))?;
-    fs::copy(build::image(Binary::Hypervisor)?, output.join("Image"))?;
-    fs::copy(bundle::write(manifest)?, output.join("bundle"))?;
+    fs::copy(image, output.join("Image"))?;
+    fs::copy(bundle, output.join("bundle"))?;
     let script = script(address);
     fs::write(output.join("boot.cmd"), &script)?;
     fs::write(output.join("boot.scr"), legacy_script(&script))?;

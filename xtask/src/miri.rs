@@ -14,10 +14,12 @@ pub struct Arguments {
 pub fn command(arguments: &Arguments) -> Result<bool> {
     let crates =
         if arguments.crates.is_empty() { Workspace::load()?.pure_crates() } else { arguments.crates.clone() };
-    // Through rustup, because the toolchain that runs us is another one.
-    let mut miri = Command::new("rustup");
-    miri.args(["run", "nightly", "cargo", "miri", "test"]).current_dir(paths::root());
-    miri.env_remove("CARGO").env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN");
+    if !process::capture(rustup().args(["run", "nightly", "cargo", "miri", "--version"]))?.status.success() {
+        let nightly = ["toolchain", "install", "nightly", "--no-self-update", "--profile", "minimal"];
+        process::run(rustup().args(nightly).args(["--component", "miri,rust-src"]))?;
+    }
+    let mut miri = rustup();
+    miri.args(["run", "nightly", "cargo", "miri", "test"]);
     // Interpreted tests are slow: a few cases of each property.
     miri.env("PROPTEST_CASES", "8").env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-permissive-provenance");
     for name in crates {
@@ -25,4 +27,12 @@ pub fn command(arguments: &Arguments) -> Result<bool> {
     }
     process::run(&mut miri)?;
     Ok(true)
+}
+
+/// Through rustup, because the toolchain that runs us is another one.
+fn rustup() -> Command {
+    let mut command = Command::new("rustup");
+    command.current_dir(paths::root());
+    command.env_remove("CARGO").env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN");
+    command
 }
