@@ -307,7 +307,9 @@ fn closing_of_n2() {
     assert_eq!(t.hcr & (hcr::TID4 | hcr::FWB | hcr::TERR), 0);
     let mut mpam = n2();
     mpam.features[Reg::Pfr0 as usize] |= 1 << 40;
-    assert_eq!(TrapConfig::new(&mpam, &PLAIN).mpam2, Some(3 << 48));
+    let traps = arm_sysregs::el2::registers::Mpam2El2::TRAPMPAM0EL1
+        | arm_sysregs::el2::registers::Mpam2El2::TRAPMPAM1EL1;
+    assert_eq!(TrapConfig::new(&mpam, &PLAIN).mpam2, Some(traps.bits()));
 }
 
 #[test]
