@@ -244,7 +244,7 @@ fn host_ids() -> HostIds {
         gmid: 0,
         pmcr: 0,
     };
-    if host.has_mte() {
+    if host.field(Reg::Pfr1, 8) >= 2 {
         host.gmid = ids::gmid();
     }
     if host.has_pmu() {
