@@ -32,28 +32,28 @@ pub(crate) struct Suite {
 
 /// A formatted message, cut at its capacity.
 pub(crate) struct Message {
-    text: [u8; 120],
-    len: usize,
+    text: [u8; 112],
+    len: u8,
 }
 
 impl Message {
     /// Formats.
     pub(crate) fn new(args: fmt::Arguments<'_>) -> Self {
-        let mut message = Self { text: [0; 120], len: 0 };
+        let mut message = Self { text: [0; 112], len: 0 };
         // A message that is too long is cut: that is all that can fail.
         let _ = message.write_fmt(args);
         message
     }
 
     fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.text[..self.len]).unwrap_or("?")
+        core::str::from_utf8(&self.text[..usize::from(self.len)]).unwrap_or("?")
     }
 }
 
 impl Write for Message {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         for byte in s.bytes().map(|b| if b.is_ascii() { b } else { b'?' }) {
-            let Some(slot) = self.text.get_mut(self.len) else { return Err(fmt::Error) };
+            let Some(slot) = self.text.get_mut(usize::from(self.len)) else { return Err(fmt::Error) };
             *slot = byte;
             self.len += 1;
         }

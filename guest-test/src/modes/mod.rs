@@ -1,10 +1,50 @@
 //! What is not a test: special behaviour asked for by `mode=` on the command line.
 
+use crate::harness::{Outcome, check, report};
+use crate::rt::cpu;
 use crate::rt::machine::Machine;
 
-/// Runs `mode`.
-pub(crate) fn run(mode: &str, _machine: &Machine) {
+mod bench;
+mod hostile;
+mod restart;
+pub(crate) mod tlb;
+
+/// Runs `mode`. Those that end report one KTAP test.
+pub(crate) fn run(mode: &'static str, machine: &Machine) {
+    let f: fn(&Machine) -> Outcome = match mode {
+        "spin" => spin(machine.option("yield").is_some()),
+        "idle" => idle(),
+        "bench" => bench::run,
+        "hostile" => hostile::run,
+        "tlb" => |machine| tlb::run(machine, machine.number("count").unwrap_or(40)),
+        "restart-loop" => restart::run,
+        _ => |_| {
+            check!(false, "no such mode");
+            Ok(())
+        },
+    };
     println!("KTAP version 1");
     println!("1..1");
-    println!("not ok 1 mode # no mode {mode}");
+    report(1, "mode", mode, &f(machine));
+}
+
+/// Keeps the CPU for ever, without ever waiting. With `yield=on` it ends its turn each time where
+/// QEMU emulates all CPUs in turns, so that a measurement on another CPU sees little of it.
+fn spin(yielding: bool) -> ! {
+    println!("# spinning");
+    loop {
+        if yielding {
+            cpu::relax();
+        }
+        // SAFETY: an instruction that does nothing, so that the loop is not empty.
+        unsafe { core::arch::asm!("nop", options(nostack)) };
+    }
+}
+
+/// Sleeps for ever.
+fn idle() -> ! {
+    println!("# idle");
+    loop {
+        cpu::wait_interrupt();
+    }
 }

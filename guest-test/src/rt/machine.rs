@@ -8,10 +8,10 @@ use dtoolkit::{Node, Property};
 /// Most regions and memory ranges kept.
 const MAX_REGIONS: usize = 32;
 
-/// A region of memory outside the `memory` nodes (`compatible = "tagvisor,region"`).
+/// A region outside the `memory` nodes: memory that is not ordinary RAM, or a device.
 #[derive(Clone, Copy)]
 pub(crate) struct Region {
-    /// Its node's name up to the `@`.
+    /// Its name in the manifest.
     pub(crate) name: &'static str,
     /// First IPA.
     pub(crate) start: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Region {
     pub(crate) read_only: bool,
     /// Device memory.
     pub(crate) device: bool,
-    /// `backed`, `none` or `lazy`; empty if the tree does not say.
+    /// `backed`, `none` or `lazy`.
     pub(crate) tags: &'static str,
 }
 
@@ -61,7 +61,7 @@ fn ranges(node: FdtNode<'static>) -> impl Iterator<Item = (u64, u64)> {
 impl Machine {
     /// Reads the tree at `tree`.
     pub(crate) fn new(tree: u64) -> Self {
-        assert!(tree != 0 && tree % 8 == 0, "no device tree in x0: {tree:#x}");
+        assert!(tree != 0 && tree.is_multiple_of(8), "no device tree in x0: {tree:#x}");
         // SAFETY: the boot protocol puts a device tree there and nothing writes it; a wrong magic
         // ends the parse.
         let parsed = unsafe { Fdt::from_raw(tree as *const u8) };
@@ -83,6 +83,10 @@ impl Machine {
         };
         for node in fdt.root().children() {
             machine.top(node);
+        }
+        let read_only = machine.option("ro").unwrap_or("");
+        for region in machine.regions.iter_mut().flatten() {
+            region.read_only = read_only.split(',').any(|name| name == region.name);
         }
         machine
     }
@@ -122,24 +126,18 @@ impl Machine {
         }
     }
 
+    /// Keeps a region of memory or a device of the machine underneath. The tree does not say which
+    /// regions are read-only; `ro=NAME,NAME` on the command line does.
     fn region(&mut self, node: FdtNode<'static>) {
-        if !node.is_compatible("tagvisor,region") {
+        let device = node.is_compatible("tagvisor,device");
+        if !device && !node.is_compatible("tagvisor,region") {
             return;
         }
-        let kind = string(&node, "tagvisor,kind").unwrap_or("");
-        let any = |names: [&str; 3]| names.iter().find_map(|n| string(&node, n));
-        let name = any(["tagvisor,name", "region-name", "label"]).unwrap_or("region");
         let Some((start, size)) = ranges(node).next() else { return };
-        let region = Region {
-            name,
-            start,
-            size,
-            read_only: kind == "read-only" || node.property("read-only").is_some(),
-            device: kind == "device",
-            tags: any(["tagvisor,tags", "region-tags", "tags"]).unwrap_or(""),
-        };
+        let name = string(&node, "region-name").unwrap_or("device");
+        let tags = string(&node, "tags").unwrap_or("none");
         if let Some(slot) = self.regions.iter_mut().find(|r| r.is_none()) {
-            *slot = Some(region);
+            *slot = Some(Region { name, start, size, read_only: false, device, tags });
         }
     }
 

@@ -57,7 +57,7 @@ const fn windows() -> Table {
     let mut table = [0; 512];
     let mut i = 0;
     while i < attributes.len() * 64 {
-        table[i] = (i as u64 % 64) * GIB | attributes[i / 64] | common;
+        table[i] = ((i as u64 % 64) * GIB) | attributes[i / 64] | common;
         i += 1;
     }
     // The first GiB holds the devices of the machine layout.

@@ -3,6 +3,7 @@
 use crate::harness::Suite;
 
 mod abort;
+pub(crate) mod control;
 mod entry;
 mod fp;
 mod gic;
@@ -27,4 +28,5 @@ pub(crate) static ALL: &[&Suite] = &[
     &mte::SUITE,
     &abort::SUITE,
     &smp::SUITE,
+    &control::SUITE,
 ];

@@ -17,6 +17,7 @@ suite!(
     [
         fresh_tags_are_zero,
         all_memory_holds_tags,
+        backed_regions,
         tag_each_granule,
         two_granules,
         zeroing_stores,
@@ -85,6 +86,23 @@ fn all_memory_holds_tags(machine: &Machine) -> Outcome {
             check_eq!(ldg(va), old ^ 0xa, "tag at {at:#x}");
             stg(with_tag(va, old));
         }
+    }
+    Ok(())
+}
+
+fn backed_regions(machine: &Machine) -> Outcome {
+    needs(2)?;
+    let mut found = false;
+    for region in machine.regions().filter(|r| r.tags == "backed" && !r.read_only) {
+        found = true;
+        let va = tagged(region.start + region.size - 16);
+        let old = ldg(va);
+        stg(with_tag(va, old ^ 5));
+        check_eq!(ldg(va), old ^ 5, "tag in region {}", region.name);
+        stg(with_tag(va, old));
+    }
+    if !found {
+        skip!("no such region");
     }
     Ok(())
 }
@@ -208,7 +226,7 @@ fn irg_and_gcr(_: &Machine) -> Outcome {
     // RRND = 0: the sequence follows from RGSR_EL1 (Arm ARM, IRG).
     let sequence = || {
         msr!("gcr_el1", 0);
-        msr!("rgsr_el1", 0x1234_00);
+        msr!("rgsr_el1", 0x12_3400);
         [0; 8].map(|_: u64| tag_of(irg(0, 0)))
     };
     let (first, second) = (sequence(), sequence());

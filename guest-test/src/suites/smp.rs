@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 suite!(
     "smp",
     true,
-    [start_and_stop_20_times, data, atomics, message_passing, code, ping_pong, counters_agree]
+    [start_and_stop_20_times, data, atomics, message_passing, code, ping_pong, counters_agree, same_asid]
 );
 
 fn several(machine: &Machine) -> Outcome {
@@ -176,4 +176,9 @@ fn counters_agree(machine: &Machine) -> Outcome {
         );
     }
     Ok(())
+}
+
+/// One ASID, one address, two tables.
+fn same_asid(machine: &Machine) -> Outcome {
+    crate::modes::tlb::run(machine, 10)
 }

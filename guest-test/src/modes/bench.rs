@@ -1,0 +1,200 @@
+//! Measurements in instructions, as the guest sees them: its own loops included.
+//!
+//! Meant for `-icount shift=0,sleep=off` and a 1 GHz counter (`-cpu max`), where CNTVCT counts the
+//! instructions of all CPUs together, because QEMU runs them in turns on one clock. That is what
+//! makes `sgi_ipi` the sum over both vCPUs: the sender polls with YIELD and so does the receiver,
+//! which ends their turns; nobody else runs in between, so the difference of CNTVCT is what both of
+//! them and the hypervisor under both executed. On a machine in real time the values are nanoseconds.
+
+use crate::harness::{Outcome, check, check_eq, skip};
+use crate::rt::machine::Machine;
+use crate::rt::timer::{ENABLE, MASK, SECOND, VIRTUAL};
+use crate::rt::{cpu, gic, irq, mmu, mte, timer};
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+const ROUNDS: u64 = 1000;
+const WARM_UP: u64 = 100;
+
+/// Runs all measurements.
+pub(crate) fn run(machine: &Machine) -> Outcome {
+    msr!("cntkctl_el1", 3);
+    use_fp();
+    if mte::level() >= 2 {
+        mte::stg(mte::with_tag(mmu::tagged(crate::rt::mem::scratch(0)), 3));
+        mte::set_checks(1, 1);
+    } else {
+        println!("# no MTE");
+    }
+    gic::enable(VIRTUAL);
+    msr!("cntv_cval_el0", timer::now() + timer::ticks(3600 * SECOND));
+    msr!("cntv_ctl_el0", ENABLE);
+    measure("hypercall_null", hypercall_null);
+    measure("mmio_vgic_read", mmio_vgic_read);
+    measure("idreg_read", idreg_read);
+    let sgi = sgi_ipi(machine);
+    let timer = vtimer_irq();
+    if machine.option("switch").is_some() {
+        vcpu_switch(machine)?;
+    }
+    timer.and(sgi)
+}
+
+/// Runs `f` to warm up, then measures its rounds and prints the mean.
+fn measure(name: &str, f: impl Fn(u64)) {
+    f(WARM_UP);
+    let start = timer::now();
+    f(ROUNDS);
+    print(name, timer::now() - start);
+}
+
+fn print(name: &str, ticks: u64) {
+    let ns = u128::from(ticks) * 1_000_000_000 / u128::from(mrs!("cntfrq_el0"));
+    println!("# bench {name} {}", (ns as u64 + ROUNDS / 2) / ROUNDS);
+}
+
+/// Gives the FP registers a value: from here on the vCPU has FP state.
+fn use_fp() {
+    // SAFETY: no compiled code uses the register.
+    unsafe { asm!(".arch_extension fp", "fmov d0, #1.0", "fadd d0, d0, d0", options(nostack)) };
+}
+
+fn hypercall_null(rounds: u64) {
+    // SAFETY: PSCI_VERSION; SMCCC 1.1 preserves x4 to x17.
+    unsafe {
+        asm!(
+            "2: mov w0, #0x84000000", "hvc #0", "subs {n}, {n}, #1", "b.ne 2b",
+            n = inout(reg) rounds => _,
+            out("x0") _, out("x1") _, out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _,
+            out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _,
+            out("x15") _, out("x16") _, out("x17") _, options(nostack)
+        )
+    };
+}
+
+fn mmio_vgic_read(rounds: u64) {
+    // SAFETY: GICD_TYPER is read-only.
+    unsafe {
+        asm!(
+            "2: ldr {v:w}, [{a}]", "subs {n}, {n}, #1", "b.ne 2b",
+            n = inout(reg) rounds => _, v = out(reg) _, a = in(reg) gic::GICD + gic::TYPER, options(nostack)
+        )
+    };
+}
+
+fn idreg_read(rounds: u64) {
+    // SAFETY: reads a register.
+    unsafe {
+        asm!(
+            "2: mrs {v}, ID_AA64PFR0_EL1", "subs {n}, {n}, #1", "b.ne 2b",
+            n = inout(reg) rounds => _, v = out(reg) _, options(nostack)
+        )
+    };
+}
+
+static LEAVE: AtomicBool = AtomicBool::new(false);
+
+/// Takes interrupts until told to leave.
+fn receive(_: u64) -> u64 {
+    msr!("cntkctl_el1", 3);
+    use_fp();
+    irq::reset();
+    cpu::irq_on();
+    while !LEAVE.load(Relaxed) {
+        cpu::relax();
+    }
+    cpu::irq_off();
+    u64::from(irq::count(cpu::index()))
+}
+
+fn sgi_ipi(machine: &Machine) -> Outcome {
+    let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one CPU: no sgi_ipi") };
+    check_eq!(cpu::start(index, mpidr), Ok(()), "CPU_ON");
+    LEAVE.store(false, Relaxed);
+    cpu::submit(index, receive, 0);
+    gic::send(1, mpidr);
+    check!(irq::wait(index, 1), "the receiver does not answer");
+    measure("sgi_ipi", |rounds| {
+        for _ in 0..rounds {
+            let before = irq::count(index);
+            gic::send(1, mpidr);
+            while irq::count(index) == before {
+                cpu::relax();
+            }
+        }
+    });
+    LEAVE.store(true, Relaxed);
+    let taken = cpu::collect(index);
+    check_eq!(taken, Some(1 + WARM_UP + ROUNDS), "SGIs that the receiver took");
+    check!(cpu::stop(index, mpidr), "CPU_OFF");
+    Ok(())
+}
+
+fn vtimer_irq() -> Outcome {
+    irq::reset();
+    // As the handler leaves it.
+    msr!("cntv_ctl_el0", ENABLE | MASK);
+    cpu::irq_on();
+    let this = cpu::index();
+    measure("vtimer_irq", |rounds| {
+        for _ in 0..rounds {
+            let before = irq::count(this);
+            msr!("cntv_cval_el0", 0);
+            msr!("cntv_ctl_el0", ENABLE);
+            while irq::count(this) == before {
+                cpu::relax();
+            }
+        }
+    });
+    cpu::irq_off();
+    check_eq!(irq::count(this), (WARM_UP + ROUNDS) as u32, "timer interrupts");
+    Ok(())
+}
+
+/// Sleeps between interrupts and answers each, until told to leave.
+fn answer(back_to: u64) -> u64 {
+    msr!("cntkctl_el1", 3);
+    use_fp();
+    irq::reset();
+    let mut taken = 0;
+    while !LEAVE.load(Relaxed) {
+        cpu::wait_interrupt();
+        let intid = gic::acknowledge();
+        if intid < gic::SPECIAL {
+            gic::end(intid);
+            taken += 1;
+            gic::send(2, back_to);
+        }
+    }
+    taken
+}
+
+/// Half a round of SGI and WFI between two vCPUs that share a CPU: one hand-over.
+fn vcpu_switch(machine: &Machine) -> Outcome {
+    let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one CPU: no vcpu_switch") };
+    check_eq!(cpu::start(index, mpidr), Ok(()), "CPU_ON");
+    irq::reset();
+    LEAVE.store(false, Relaxed);
+    cpu::submit(index, answer, cpu::affinity());
+    let rounds = |rounds: u64| {
+        for _ in 0..rounds {
+            gic::send(1, mpidr);
+            loop {
+                cpu::wait_interrupt();
+                let intid = gic::acknowledge();
+                if intid < gic::SPECIAL {
+                    gic::end(intid);
+                    break;
+                }
+            }
+        }
+    };
+    rounds(WARM_UP);
+    let start = timer::now();
+    rounds(ROUNDS / 2);
+    print("vcpu_switch", timer::now() - start);
+    LEAVE.store(true, Relaxed);
+    gic::send(1, mpidr);
+    check!(cpu::collect(index).is_some(), "the other vCPU does not leave");
+    Ok(())
+}

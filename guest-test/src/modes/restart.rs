@@ -1,0 +1,33 @@
+//! A control VM restarts the VM "held" again and again.
+
+use crate::harness::{Outcome, check, check_eq};
+use crate::rt::machine::Machine;
+use crate::rt::timer;
+use crate::suites::control::{Info, call0, drain_events, find, info};
+use abi::hypercall::{VM_RESTART, VM_STOP, VmState};
+
+/// Restarts `count` times.
+pub(crate) fn run(machine: &Machine) -> Outcome {
+    let count = machine.number("count").unwrap_or(1000);
+    let Some(held) = find("held") else {
+        check!(false, "no VM is called held");
+        return Ok(());
+    };
+    let begin = info(held)?.starts;
+    for round in 0..count {
+        check_eq!(call0(VM_RESTART, held), 0, "VM_RESTART, round {round}");
+        let running = |i: Info| i.state == VmState::Running as u64 && i.starts == begin + round + 1;
+        let mut last = Err(0);
+        let came = timer::wait(timer::SECOND * 10, || {
+            drain_events();
+            last = info(held).map_err(|_| 1u8);
+            last.is_ok_and(running)
+        });
+        check!(came, "round {round}: {last:x?}");
+        if (round + 1) % 100 == 0 {
+            println!("# {} restarts", round + 1);
+        }
+    }
+    check_eq!(call0(VM_STOP, held), 0, "VM_STOP");
+    Ok(())
+}
