@@ -75,6 +75,7 @@ global_asm!(
     r#"
     .text
     // x0 = x0 to x7 for EL0, x1 = entry, x2 = stack
+    .globl  el0_enter
 el0_enter:
     stp     x29, x30, [sp, #-112]!
     stp     x19, x20, [sp, #16]
@@ -95,6 +96,7 @@ el0_enter:
     ldp     x6, x7, [x8, #48]
     eret
     // The handler popped its frame: SP is what it was at the ERET.
+    .globl  el0_resume
 el0_resume:
     ldr     x3, [sp, #96]
     msr     DAIF, x3

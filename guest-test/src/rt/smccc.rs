@@ -68,6 +68,7 @@ pub(crate) fn call_all(before: &[u64; 31], after: &mut [u64; 31]) {
 global_asm!(
     r#"
     .text
+    .globl  smccc_call_all
 smccc_call_all:
     stp     x29, x30, [sp, #-112]!
     stp     x19, x20, [sp, #16]

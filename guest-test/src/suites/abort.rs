@@ -215,9 +215,11 @@ fn all_registers_from_device(_: &Machine) -> Outcome {
 global_asm!(
     r#"
     .section .user, "ax"
+    .globl  abort_el0_branch
 abort_el0_branch:
     blr     x0
     svc     #1
+    .globl  abort_el0_svc
 abort_el0_svc:
     add     x0, x0, #1
     svc     #0x77

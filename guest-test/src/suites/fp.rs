@@ -189,14 +189,17 @@ global_asm!(
     .endm
 
     .text
+    .globl  fp_load
 fp_load:
     fp_load_all
     ret
+    .globl  fp_store
 fp_store:
     fp_store_all
     ret
 
     .section .user, "ax"
+    .globl  fp_spin_el0
 fp_spin_el0:
     fp_load_all
     mrs     x3, CNTVCT_EL0

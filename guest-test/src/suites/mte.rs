@@ -549,12 +549,15 @@ global_asm!(
     r#"
     .arch_extension memtag
     .section .user, "ax"
+    .globl  mte_el0_load
 mte_el0_load:
     ldr     x1, [x0]
     svc     #0
+    .globl  mte_el0_store
 mte_el0_store:
     str     x1, [x0]
     svc     #0
+    .globl  mte_el0_tags
 mte_el0_tags:
     ldg     x1, [x0]
     stg     x0, [x0]

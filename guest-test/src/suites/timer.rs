@@ -60,7 +60,8 @@ macro_rules! fires {
             let at = mrs!($counter) + ticks(SECOND / 200);
             msr!($cval, at);
             msr!($ctl, ENABLE);
-            check_eq!(mrs!($ctl) & 7, ENABLE, "CTL while it waits");
+            let waiting = mrs!($ctl);
+            check!(waiting == ENABLE || mrs!($counter) >= at, "CTL is {waiting} while it waits");
             cpu::irq_on();
             let fired = irq::wait(cpu::index(), 1);
             let when = mrs!($counter);
@@ -79,9 +80,9 @@ fires!(virtual_fires, VIRTUAL, "cntvct_el0", "cntv_cval_el0", "cntv_ctl_el0");
 fires!(physical_fires, PHYSICAL, "cntpct_el0", "cntp_cval_el0", "cntp_ctl_el0");
 
 fn tval_and_cval(_: &Machine) -> Outcome {
-    msr!("cntv_cval_el0", now() + 1_000_000_000);
+    msr!("cntv_cval_el0", now() + 2_000_000_000);
     let tval = mrs!("cntv_tval_el0") as u32;
-    check!(tval <= 1_000_000_000 && tval > 0, "TVAL {tval} for a CVAL 1,000,000,000 ahead");
+    check!(tval <= 2_000_000_000 && tval > 0, "TVAL {tval} for a CVAL 2,000,000,000 ahead");
     let before = now();
     msr!("cntv_tval_el0", 5_000);
     let (cval, after) = (mrs!("cntv_cval_el0"), now());
