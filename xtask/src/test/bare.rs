@@ -35,9 +35,13 @@ fn shell(name: &str) -> Result<Tally> {
     let firmware = Firmware::Kernel { image, initrd, append: "console=ttyAMA0 quiet".into() };
     let machine = Machine { virtualization: false, ..Machine::new(firmware) };
     let key = |wait: &str, send: &str| Key { wait: wait.into(), send: send.into() };
-    // Ctrl-C must reach the guest, not end QEMU.
-    let keys =
-        [key("~ # ", "sleep 1000\r"), key("sleep 1000", "\u{3}"), key("~ # ", "mte-test; poweroff -f\r")];
+    // Ctrl-C must reach the guest, not end QEMU. The shell drops what is typed while it changes the
+    // terminal's mode: wait for what only the running command says.
+    let keys = [
+        key("~ # ", "echo run''ning; sleep 1000\r"),
+        key("running", "\u{3}"),
+        key("~ # ", "mte-test; poweroff -f\r"),
+    ];
     let run = terminal::run(name, &machine, &keys, LINUX)?;
     Ok(run.tally(run.missing(&["ok 1 mte.fresh_tags_are_zero".into()])))
 }
