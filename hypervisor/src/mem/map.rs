@@ -31,14 +31,21 @@ const PAGE_WINDOWS: u64 = 0xff40_0000_0000;
 /// Block windows: 2 MiB for each CPU, in the gigabyte that the page windows begin.
 const BLOCK_WINDOWS: u64 = PAGE_WINDOWS + BLOCK_2M;
 
+/// EL2's tables: apart from [`STAGE1`], so that they are all zero and take no room in the image.
+static TABLES: Mutex<OwnTables> = Mutex::new(OwnTables::new());
+
 /// EL2's tables and where they start.
-struct Map {
-    tables: OwnTables,
-    stage1: Option<Stage1>,
-    pa_bits: u8,
+struct Map<'a> {
+    tables: &'a mut OwnTables,
+    stage1: &'a mut Option<Stage1>,
 }
 
-static MAP: Mutex<Map> = Mutex::new(Map { tables: OwnTables::new(), stage1: None, pa_bits: 48 });
+static STAGE1: Mutex<Option<Stage1>> = Mutex::new(None);
+
+/// Runs `f` with the map locked.
+fn with_map<R>(f: impl FnOnce(&mut Map<'_>) -> R) -> R {
+    f(&mut Map { stage1: &mut STAGE1.lock(), tables: &mut TABLES.lock() })
+}
 
 /// Why a mapping failed, in words for a refusal.
 type MapResult = Result<(), &'static str>;
@@ -49,10 +56,10 @@ fn identity(range: PaRange) -> Option<VaRange> {
     VaRange::new(Va::new(start), end - start)
 }
 
-impl Map {
+impl Map<'_> {
     fn add(&mut self, va: VaRange, pa: Pa, perm: Perm, memory: Memory) -> MapResult {
-        let Self { tables, stage1: Some(stage1), .. } = self else { return Err("EL2 has no tables yet") };
-        stage1.map(tables, &mut Unused, va, pa, perm, memory).map_err(|e| match e {
+        let Some(stage1) = self.stage1 else { return Err("EL2 has no tables yet") };
+        stage1.map(self.tables, &mut Unused, va, pa, perm, memory).map_err(|e| match e {
             vmsa::tree::MapError::OutOfTables => "EL2's own tables are exhausted",
             vmsa::tree::MapError::Mapped(_) => "two parts of EL2's map overlap",
             vmsa::tree::MapError::Misaligned
@@ -98,9 +105,11 @@ pub(crate) unsafe fn build_first(
     pa_bits: u8, tree: PaRange, uart: Option<PaRange>,
 ) -> Result<Regime, &'static str> {
     // SAFETY: the caller's promise stands in for the lock.
-    let map = unsafe { &mut *MAP.as_mut_ptr() };
-    map.pa_bits = pa_bits;
-    map.stage1 = Stage1::new(&mut map.tables, pa_bits);
+    let tables = unsafe { &mut *TABLES.as_mut_ptr() };
+    // SAFETY: as above.
+    let stage1 = unsafe { &mut *STAGE1.as_mut_ptr() };
+    *stage1 = Stage1::new(tables, pa_bits);
+    let mut map = Map { tables, stage1 };
     let (text, rodata, data, end) = (image::start(), image::rodata(), image::data(), image::end());
     let between = |a: Pa, b: Pa| PaRange::new(a, b.get() - a.get()).ok_or("the image wraps");
     map.add_identity(between(text, rodata)?, Perm::Execute, Memory::Normal)?;
@@ -120,7 +129,7 @@ pub(crate) unsafe fn build_first(
 
 /// Adds physical memory at its own address.
 pub(crate) fn add(range: PaRange, perm: Perm, memory: Memory) -> MapResult {
-    MAP.lock().add_identity(range, perm, memory)?;
+    with_map(|map| map.add_identity(range, perm, memory))?;
     tlb::publish_el2();
     Ok(())
 }
@@ -136,7 +145,7 @@ pub(crate) fn add_stacks(cpu: usize) -> Result<(u64, u64), &'static str> {
             return Err("no memory for a stack");
         }
         let va = VaRange::new(Va::new(top - size), size).ok_or("a stack wraps")?;
-        MAP.lock().add(va, Pa::new(memory.addr() as u64), Perm::ReadWrite, Memory::Normal)
+        with_map(|map| map.add(va, Pa::new(memory.addr() as u64), Perm::ReadWrite, Memory::Normal))
     };
     let (stack, panic_stack) = (base + STACK_SPACE, base + STACK_SPACE / 2);
     map_one(stack, STACK)?;
@@ -194,16 +203,17 @@ static WINDOWS: spin::Once<(Pa, Pa)> = spin::Once::new();
 
 /// Makes the tables of the windows.
 pub(crate) fn prepare_windows() -> MapResult {
-    let mut map = MAP.lock();
     // Mapping one page creates the level-3 table, and with it the level-2 table whose further
     // entries are the block windows.
     let va = VaRange::new(Va::new(PAGE_WINDOWS), PAGE_SIZE).ok_or("a window wraps")?;
-    let nowhere = image::start();
-    map.add(va, nowhere, Perm::ReadOnly, Memory::Normal)?;
-    let page = map.entry(PAGE_WINDOWS, Level::Three).ok_or("no table for the windows")?;
-    let block = map.entry(BLOCK_WINDOWS, Level::Two).ok_or("no table for the windows")?;
-    // The mapping was only a way to the tables.
-    map.tables.write(page, 0);
+    let (page, block) = with_map(|map| {
+        map.add(va, image::start(), Perm::ReadOnly, Memory::Normal)?;
+        let page = map.entry(PAGE_WINDOWS, Level::Three).ok_or("no table for the windows")?;
+        let block = map.entry(BLOCK_WINDOWS, Level::Two).ok_or("no table for the windows")?;
+        // The mapping was only a way to the tables.
+        map.tables.write(page, 0);
+        Ok::<_, &str>((page, block))
+    })?;
     tlb::flush_el2();
     WINDOWS.call_once(|| (page, block));
     Ok(())
