@@ -1,47 +1,28 @@
 //! KTAP: what payloads print about their tests, one stream for each VM.
+//!
+//! The console may print a line twice: cut off where another VM interrupted it, and whole. So the
+//! last line with a number counts, and one that is cut within the number does not.
 
 use std::collections::BTreeMap;
 
 /// All results of a run, by the VM that printed them (empty without hypervisor).
 #[derive(Default)]
 pub struct Ktap {
-    streams: BTreeMap<String, Stream>,
+    streams: BTreeMap<String, Vec<Report>>,
 }
 
-/// The results of one VM.
+/// What a VM reported from one start to the next.
 #[derive(Default)]
-struct Stream {
+struct Report {
     planned: Option<usize>,
-    passed: usize,
-    skipped: Vec<String>,
-    failed: Vec<String>,
+    results: BTreeMap<usize, (Result, String)>,
 }
 
-/// One line of KTAP that counts.
-enum Report<'a> {
-    Plan(usize),
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Result {
     Passed,
-    Failed(&'a str),
-    Skipped(&'a str),
-}
-
-impl Report<'_> {
-    fn parse(line: &str) -> Option<Report<'_>> {
-        if let Some(count) = line.strip_prefix("1..") {
-            return Some(Report::Plan(count.trim().parse().ok()?));
-        }
-        let (ok, name) = match line.strip_prefix("not ok ") {
-            Some(name) => (false, name),
-            None => (true, line.strip_prefix("ok ")?),
-        };
-        name.starts_with(|first: char| first.is_ascii_digit()).then_some(
-            match (name.contains("# SKIP"), ok) {
-                (true, _) => Report::Skipped(name),
-                (false, true) => Report::Passed,
-                (false, false) => Report::Failed(name),
-            },
-        )
-    }
+    Failed,
+    Skipped,
 }
 
 /// Sums of a run.
@@ -54,13 +35,40 @@ pub struct Sums {
     pub failures: Vec<String>,
 }
 
+/// One line that counts.
+enum Line<'a> {
+    Plan(usize),
+    Result(usize, Result, &'a str),
+}
+
+impl Line<'_> {
+    fn parse(text: &str) -> Option<Line<'_>> {
+        if let Some(count) = text.strip_prefix("1..") {
+            return Some(Line::Plan(count.trim().parse().ok()?));
+        }
+        let (failed, rest) = match text.strip_prefix("not ok ") {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix("ok ")?),
+        };
+        let (number, name) = rest.split_once(' ')?;
+        let result = match (name.contains("# SKIP"), failed) {
+            (true, _) => Result::Skipped,
+            (false, true) => Result::Failed,
+            (false, false) => Result::Passed,
+        };
+        Some(Line::Result(number.parse().ok()?, result, name))
+    }
+}
+
 impl Ktap {
     /// Takes in the lines of a log.
     pub fn of<'a>(lines: impl IntoIterator<Item = &'a str>) -> Ktap {
         let mut ktap = Ktap::default();
         for line in lines {
             let (vm, text) = split_prefix(line);
-            ktap.add(vm, text);
+            if let Some(line) = Line::parse(text) {
+                ktap.add(vm, line);
+            }
         }
         ktap
     }
@@ -70,36 +78,56 @@ impl Ktap {
         self.streams.is_empty()
     }
 
-    fn add(&mut self, vm: &str, text: &str) {
-        let Some(report) = Report::parse(text) else {
+    fn add(&mut self, vm: &str, line: Line<'_>) {
+        let reports = self.streams.entry(vm.into()).or_default();
+        // A plan behind results is that of a VM that was started again.
+        let again =
+            matches!(line, Line::Plan(_)) && reports.last().is_some_and(|last| !last.results.is_empty());
+        if again || reports.is_empty() {
+            reports.push(Report::default());
+        }
+        let Some(report) = reports.last_mut() else {
             return;
         };
-        let stream = self.streams.entry(vm.into()).or_default();
-        match report {
-            Report::Plan(count) => stream.planned = Some(count),
-            Report::Passed => stream.passed += 1,
-            Report::Failed(name) => stream.failed.push(name.into()),
-            Report::Skipped(name) => stream.skipped.push(name.into()),
+        match line {
+            Line::Plan(count) => report.planned = Some(count),
+            Line::Result(number, result, name) => {
+                report.results.insert(number, (result, format!("{number} {name}")));
+            }
         }
     }
 
     /// Adds all up; an incomplete plan is a failure.
     pub fn sums(&self) -> Sums {
         let mut sums = Sums::default();
-        for (vm, stream) in &self.streams {
+        for (vm, reports) in &self.streams {
             let from = if vm.is_empty() { String::new() } else { format!("{vm}: ") };
-            sums.passed += stream.passed;
-            sums.skipped += stream.skipped.len();
-            sums.failures.extend(stream.failed.iter().map(|name| format!("{from}not ok {name}")));
-            let reported = stream.passed + stream.skipped.len() + stream.failed.len();
-            match stream.planned {
-                Some(planned) if planned == reported => {}
-                Some(planned) => sums.failures.push(format!("{from}{reported} of {planned} planned results")),
-                None => sums.failures.push(format!("{from}{reported} results without a plan")),
+            for (index, report) in reports.iter().enumerate() {
+                // What was stopped and started again need not have come to its end.
+                let ended = index + 1 == reports.len();
+                report.add_to(&mut sums, &from, ended);
             }
         }
         sums.failed = sums.failures.len();
         sums
+    }
+}
+
+impl Report {
+    fn add_to(&self, sums: &mut Sums, from: &str, ended: bool) {
+        for (result, name) in self.results.values() {
+            match result {
+                Result::Passed => sums.passed += 1,
+                Result::Skipped => sums.skipped += 1,
+                Result::Failed => sums.failures.push(format!("{from}not ok {name}")),
+            }
+        }
+        let reported = self.results.len();
+        match self.planned {
+            Some(planned) if planned == reported || !ended => {}
+            Some(planned) => sums.failures.push(format!("{from}{reported} of {planned} planned results")),
+            None => sums.failures.push(format!("{from}{reported} results without a plan")),
+        }
     }
 }
 
@@ -112,6 +140,11 @@ pub fn split_prefix(line: &str) -> (&str, &str) {
 mod tests {
     use super::*;
 
+    fn counts(log: &[&str]) -> (usize, usize, usize) {
+        let sums = Ktap::of(log.iter().copied()).sums();
+        (sums.passed, sums.failed, sums.skipped)
+    }
+
     #[test]
     fn counts_each_vm() {
         let log = [
@@ -122,15 +155,26 @@ mod tests {
             "[a] ok 2 z # SKIP no FEAT_X",
             "ok then",
         ];
-        let sums = Ktap::of(log).sums();
-        assert_eq!((sums.passed, sums.failed, sums.skipped), (1, 1, 1));
-        assert_eq!(sums.failures, ["b: not ok 1 y"]);
+        assert_eq!(counts(&log), (1, 1, 1));
+        assert_eq!(Ktap::of(log).sums().failures, ["b: not ok 1 y"]);
     }
 
     #[test]
     fn a_plan_must_be_complete() {
-        assert_eq!(Ktap::of(["1..2", "ok 1 x"]).sums().failed, 1);
-        assert_eq!(Ktap::of(["ok 1 x"]).sums().failed, 1);
+        assert_eq!(counts(&["1..2", "ok 1 x"]), (1, 1, 0));
+        assert_eq!(counts(&["ok 1 x"]), (1, 1, 0));
         assert!(Ktap::of(["hello"]).is_empty());
+    }
+
+    #[test]
+    fn a_line_that_was_interrupted_counts_once() {
+        let log = ["1..1", "1..12", "not ok 1 x", "ok 1", "ok 2 lo", "ok 2 long # SKIP", "not ok"];
+        assert_eq!(counts(&log), (0, 2, 1));
+    }
+
+    #[test]
+    fn a_restarted_vm_reports_again() {
+        assert_eq!(counts(&["1..2", "ok 1 x", "1..2", "ok 1 x", "ok 2 y"]), (3, 0, 0));
+        assert_eq!(counts(&["1..2", "not ok 1 x", "1..1", "ok 1 x"]), (1, 1, 0));
     }
 }
