@@ -150,6 +150,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     }
     published.end_if_done();
     GO.store(true, Ordering::Release);
+    cpu::send_event();
     serve(published, 0)
 }
 
@@ -307,7 +308,7 @@ pub(crate) extern "C" fn secondary(boot: &'static SecondaryBoot) -> ! {
         cpu::halt();
     }
     while !GO.load(Ordering::Acquire) {
-        core::hint::spin_loop();
+        cpu::wait_for_event();
     }
     match machine::get() {
         Some(machine) => match serve(machine, index) {

@@ -29,15 +29,21 @@ pub(crate) fn affinity() -> u64 {
     mrs!("mpidr_el1") & 0xff_00ff_ffff
 }
 
-/// The current exception level.
-pub(crate) fn current_el() -> u64 {
-    mrs!("CurrentEL") >> 2 & 3
-}
-
 /// Waits until an interrupt is pending; it stays pending, because interrupts are masked at EL2.
 pub(crate) fn wait_for_interrupt() {
     instruction!("dsb sy");
     instruction!("wfi");
+}
+
+/// Waits for an event: [`send_event`] by another CPU, or nothing at all.
+pub(crate) fn wait_for_event() {
+    instruction!("wfe");
+}
+
+/// Wakes the CPUs that wait for an event; what was written before is visible to them.
+pub(crate) fn send_event() {
+    instruction!("dsb ish");
+    instruction!("sev");
 }
 
 /// Stops this CPU for good.

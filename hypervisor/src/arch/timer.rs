@@ -54,6 +54,13 @@ impl TimerState {
     }
 }
 
+/// Whether the lines of the resident vCPU's virtual and physical timer are high.
+pub(crate) fn lines() -> [bool; 2] {
+    const STATUS: u64 = 4;
+    let high = |ctl: u64| ctl & (ENABLE | IMASK | STATUS) == ENABLE | STATUS;
+    [high(mrs!("cntv_ctl_el0")), high(mrs!("cntp_ctl_el0"))]
+}
+
 /// The physical counter.
 #[inline]
 pub(crate) fn now() -> u64 {

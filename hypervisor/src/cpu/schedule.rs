@@ -1,7 +1,7 @@
 //! Who runs: strict priority between levels, round robin by time slice within one.
 
 use super::Cpu;
-use crate::arch::{cpu, timer};
+use crate::arch::{cpu, timer, traps};
 use crate::dev::gic::KICK;
 use crate::vcpu::run::{Pause, run};
 use crate::vcpu::{Activity, Vcpu};
@@ -68,7 +68,9 @@ impl Cpu {
         }
         vcpu.activity = Activity::Ready;
         self.make_resident(next);
-        self.set_alarm(next);
+        let contended = self.set_alarm(next);
+        // A vCPU that polls with WFE gives way if there is somebody to give way to.
+        traps::set_wfe_traps(contended);
         while let Some(vcpu) = self.vcpus.get_mut(next) {
             match run(vcpu, &mut self.local) {
                 Pause::SwitchFp => self.switch_fp(next),
@@ -108,15 +110,18 @@ impl Cpu {
 
     /// Arms EL2's timer: for the end of the slice if someone of the same priority waits for the
     /// CPU, and for whoever of no lower priority has a timer that fires while it is not resident.
-    fn set_alarm(&self, running: usize) {
-        let Some(priority) = self.vcpus.get(running).map(|v| v.vm.spec.priority) else { return };
+    /// Returns whether someone waits.
+    fn set_alarm(&self, running: usize) -> bool {
+        let Some(priority) = self.vcpus.get(running).map(|v| v.vm.spec.priority) else { return false };
         let now = timer::now();
         let mut alarm: Option<u64> = None;
+        let mut contended = false;
         for (i, v) in self.vcpus.iter().enumerate() {
             if i == running || v.vm.spec.priority < priority {
                 continue;
             }
             let at = if v.is_runnable(now, false) {
+                contended = true;
                 Some(now.saturating_add(self.local.host.slice))
             } else {
                 v.sleeping_deadline()
@@ -124,6 +129,7 @@ impl Cpu {
             alarm = earlier(alarm, at);
         }
         timer::set_alarm(alarm);
+        contended
     }
 
     /// Nobody can run: waits for an interrupt, or for the first timer of a vCPU that is not resident.

@@ -59,7 +59,8 @@ pub(crate) fn poll(local: &mut Local, resident: Option<&Vcpu>) {
             VTIMER_INTID | PTIMER_INTID => match resident {
                 Some(vcpu) => {
                     let kick = vcpu.vm.vgic.lock().hw_fired(vcpu.id, intid);
-                    vcpu.vm.kick(kick, None);
+                    // The scheduler looks at its requests next.
+                    vcpu.vm.kick(kick, Some(vcpu.id));
                 }
                 None => gic::deactivate(intid),
             },

@@ -27,8 +27,12 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
     }
     loop {
         // The hazard test on the way in: one load.
-        if vcpu.shared.asked() != 0 && !heed_requests(vcpu, local) {
-            return Pause::Settle;
+        if vcpu.shared.asked() != 0 {
+            if !heed_requests(vcpu, local) {
+                return Pause::Settle;
+            }
+            // Whoever asked while something was asked already sent no kick: look again.
+            continue;
         }
         // SAFETY: the scheduler made this vCPU resident.
         let vector = unsafe { guest::enter(&mut vcpu.regs) };
@@ -43,7 +47,7 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
                     Ok(Resume::Next) => advance(esr),
                     Ok(Resume::Here) => {}
                     Ok(other) => {
-                        if let Some(pause) = pause(vcpu, other, esr) {
+                        if let Some(pause) = pause(vcpu, local, other, esr) {
                             return pause;
                         }
                     }
@@ -63,8 +67,7 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
 /// Does what others asked of the vCPU while it runs; false if the scheduler has to.
 #[inline]
 fn heed_requests(vcpu: &mut Vcpu, local: &mut Local) -> bool {
-    let asked = vcpu.shared.asked();
-    if asked & !request::INTERRUPT != 0 {
+    if vcpu.shared.asked() & !request::INTERRUPT != 0 {
         return false;
     }
     vcpu.shared.take_only(request::INTERRUPT);
@@ -73,7 +76,7 @@ fn heed_requests(vcpu: &mut Vcpu, local: &mut Local) -> bool {
 }
 
 /// The rarer ways to go on.
-fn pause(vcpu: &mut Vcpu, resume: Resume, esr: u64) -> Option<Pause> {
+fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option<Pause> {
     match resume {
         Resume::Next => {
             advance(esr);
@@ -84,6 +87,8 @@ fn pause(vcpu: &mut Vcpu, resume: Resume, esr: u64) -> Option<Pause> {
             if resume == Resume::Wait {
                 advance(esr);
             }
+            // What the guest did in its list registers decides whether something still waits there.
+            vcpu.sync_interrupts(local);
             if vcpu.vm.vgic.lock().has_pending(vcpu.id) {
                 return None;
             }

@@ -2,7 +2,7 @@
 
 use super::Vcpu;
 use crate::arch::gic::HardwareListRegisters;
-use crate::arch::{fp, tlb, traps};
+use crate::arch::{fp, timer, tlb, traps};
 use crate::cpu::Local;
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
 use vgic::PhysIntids;
@@ -85,6 +85,18 @@ impl Vcpu {
     pub(crate) unsafe fn load_fp(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.fp.load() };
+    }
+
+    /// Takes back a timer interrupt whose line has fallen before the guest acknowledged it: the guest
+    /// masked or moved its timer, which does not exit. To be asked before the guest reads pending
+    /// state.
+    pub(crate) fn sample_timers(&mut self) {
+        for (intid, level) in FORWARDED.into_iter().zip(timer::lines()) {
+            if !level {
+                let kick = self.vm.vgic.lock().set_line(self.id, intid, false);
+                self.vm.kick(kick, Some(self.id));
+            }
+        }
     }
 
     /// Brings list registers and model together, as a kick or a maintenance interrupt asks.
