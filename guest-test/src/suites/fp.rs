@@ -85,14 +85,15 @@ fn over_interrupts(_: &Machine) -> Outcome {
 fn over_wfi(_: &Machine) -> Outcome {
     gic::enable(timer::VIRTUAL);
     irq::clear(cpu::index());
-    cpu::irq_on();
     for round in 0..10 {
         kept(10 + round, "WFI", || {
             msr!("cntv_tval_el0", timer::ticks(SECOND / 500));
             msr!("cntv_ctl_el0", ENABLE);
             cpu::wait_interrupt();
+            cpu::irq_on();
+            irq::wait(cpu::index(), round as u32 + 1);
+            cpu::irq_off();
         })?;
-        irq::wait(cpu::index(), round as u32 + 1);
     }
     Ok(())
 }

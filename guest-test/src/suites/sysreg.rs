@@ -44,6 +44,15 @@ macro_rules! hidden {
 }
 
 fn hidden_are_undefined(_: &Machine) -> Outcome {
+    // Where the CPU has SVE and SME and a hypervisor hides them, CPACR_EL1.ZEN and SMEN still trap
+    // to EL1 first: open them, so that what is left is the answer to the access.
+    msr!("cpacr_el1", (3 << 16) | (3 << 20) | (3 << 24));
+    let outcome = hidden_registers();
+    msr!("cpacr_el1", 3 << 20);
+    outcome
+}
+
+fn hidden_registers() -> Outcome {
     let _present: u32 = hidden! {
         "id_aa64dfr0_el1", 8, "pmcr_el0";
         "id_aa64dfr0_el1", 8, "pmccntr_el0";

@@ -129,14 +129,17 @@ fn sleep(interrupts: bool) -> Outcome {
     let (start, duration) = (now(), ticks(SECOND / 100));
     msr!("cntv_cval_el0", start + duration);
     msr!("cntv_ctl_el0", ENABLE);
+    // WFI may end early for no reason. It runs with IRQs masked: an interrupt taken just before it
+    // would be slept over.
+    while now() < start + duration && (!interrupts || irq::count(cpu::index()) == 0) {
+        cpu::wait_interrupt();
+        if interrupts {
+            cpu::irq_on();
+            cpu::irq_off();
+        }
+    }
     if interrupts {
         cpu::irq_on();
-    }
-    // WFI may end early for no reason.
-    while now() < start + duration {
-        cpu::wait_interrupt();
-    }
-    if interrupts {
         check!(irq::wait(cpu::index(), 1), "no interrupt");
         cpu::irq_off();
         return Ok(());
