@@ -108,7 +108,7 @@ _start:
     adrp    x1, __stacks
     add     x1, x1, :lo12:__stacks
     add     x2, x0, #1
-    add     x1, x1, x2, lsl #15
+    add     x1, x1, x2, lsl #14
     mov     sp, x1
     mov     x29, xzr
     mov     x30, xzr
