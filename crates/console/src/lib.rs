@@ -3,7 +3,8 @@
 //! [`Console`] turns characters of VMs and lines of the hypervisor into bytes for the UART, and
 //! bytes from the UART into characters for the VM in focus or [`Action`]s. It does no I/O: bytes
 //! leave through a closure. [`mod@line`] holds the rules for one VM's line, [`keys`] the escape keys,
-//! [`own`] the hypervisor's lines, which also work without a [`Console`], in a panic.
+//! [`own`] the hypervisor's lines, which also work without a [`Console`], in a panic. Beside it stand
+//! [`ring`], where bytes wait for a transmitter, and [`ktap`], which judges what a VM printed.
 //!
 //! What the output looks like, split at every CR and LF into pieces:
 //! - A piece that is not empty begins with `[NAME] `, and is then that VM's, or with `tagvisor: `,
@@ -21,8 +22,10 @@
 extern crate alloc;
 
 pub mod keys;
+pub mod ktap;
 pub mod line;
 pub mod own;
+pub mod ring;
 
 use alloc::boxed::Box;
 use core::fmt;
