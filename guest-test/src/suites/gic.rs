@@ -6,9 +6,18 @@
 use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::gic::*;
 use crate::rt::machine::Machine;
-use crate::rt::mem::{read8, read32, read64, write8, write32, write64};
+use crate::rt::mem::{read32, read64};
 use crate::rt::timer::{ENABLE, SECOND, VIRTUAL};
 use crate::rt::{cpu, irq, timer};
+
+mod configuration;
+mod priority;
+
+use configuration::{
+    bits_of_others, edge_configuration, level_by_timer, one_of_n, priority_bits, priority_bytes,
+    reroute_while_pending, reserved_registers, route_to_another_cpu,
+};
+use priority::{binary_point, group_disabled, preemption, priority_mask, priority_order, running_priority};
 
 suite!(
     "gic",
@@ -242,102 +251,6 @@ fn clear_while_pending(_: &Machine) -> Outcome {
     nothing("after ICPENDR")
 }
 
-fn priority_order(_: &Machine) -> Outcome {
-    let order = [(SPI + 3, 0x20), (SPI, 0x40), (SPI + 4, 0x80), (SPI + 1, 0xa0), (SPI + 2, 0xc0)];
-    msr!("icc_pmr_el1", 0);
-    for &(intid, priority) in order.iter().rev() {
-        edge_spi(intid, priority);
-        set_pending(intid);
-    }
-    msr!("icc_pmr_el1", 0xff);
-    for (intid, _) in order {
-        take(intid, "the next in order")?;
-    }
-    nothing("after all")
-}
-
-fn priority_mask(_: &Machine) -> Outcome {
-    edge_spi(SPI, 0x80);
-    msr!("icc_pmr_el1", 0x80);
-    set_pending(SPI);
-    check_eq!(acknowledge(), SPURIOUS, "IAR with PMR equal to the priority");
-    check!(pending(SPI), "the SPI is not pending");
-    msr!("icc_pmr_el1", 0x90);
-    take(SPI, "the SPI with a lower mask")?;
-    check_eq!(mrs!("icc_pmr_el1"), 0x90, "ICC_PMR_EL1");
-    Ok(())
-}
-
-fn group_disabled(_: &Machine) -> Outcome {
-    edge_spi(SPI, PRIORITY);
-    msr!("icc_igrpen1_el1", 0);
-    set_pending(SPI);
-    timer::delay(SECOND / 500);
-    check_eq!(acknowledge(), SPURIOUS, "IAR with ICC_IGRPEN1_EL1 = 0");
-    msr!("icc_igrpen1_el1", 1);
-    take(SPI, "the SPI with group 1 on")?;
-    write32(GICD + CTLR, 0x10);
-    set_pending(SPI);
-    timer::delay(SECOND / 500);
-    let got = acknowledge();
-    write32(GICD + CTLR, 0x12);
-    check_eq!(got, SPURIOUS, "IAR with GICD_CTLR.EnableGrp1 = 0");
-    take(SPI, "the SPI with the distributor on")
-}
-
-fn nest(outer: u8, inner: u8) -> u32 {
-    edge_spi(SPI, outer);
-    edge_spi(SPI + 1, inner);
-    irq::reset();
-    irq::NEST.store(SPI + 1, core::sync::atomic::Ordering::Relaxed);
-    cpu::irq_on();
-    set_pending(SPI);
-    irq::wait(cpu::index(), 2);
-    cpu::irq_off();
-    irq::NESTED.load(core::sync::atomic::Ordering::Relaxed)
-}
-
-fn preemption(_: &Machine) -> Outcome {
-    check_eq!(nest(0x80, 0x40), 1, "interrupts inside one of lower priority");
-    check_eq!(irq::count(cpu::index()), 2, "interrupts in all");
-    check_eq!(nest(0x80, 0x80), 0, "interrupts inside one of the same priority");
-    check_eq!(irq::count(cpu::index()), 2, "interrupts in all, same priority");
-    check_eq!(nest(0x40, 0x80), 0, "interrupts inside one of higher priority");
-    check_eq!(irq::count(cpu::index()), 2, "interrupts in all, lower priority");
-    nothing("after all")
-}
-
-fn binary_point(_: &Machine) -> Outcome {
-    // With BPR1 = 5, priority bits 7:5 decide about preemption, the rest only about the order.
-    msr!("icc_bpr1_el1", 5);
-    check_eq!(mrs!("icc_bpr1_el1"), 5, "ICC_BPR1_EL1");
-    check_eq!(nest(0x98, 0x80), 0, "interrupts inside one of the same group priority");
-    check_eq!(nest(0x98, 0x60), 1, "interrupts inside one of a lower group priority");
-    msr!("icc_bpr1_el1", 0);
-    let least = mrs!("icc_bpr1_el1");
-    check!((1..=4).contains(&least), "the least ICC_BPR1_EL1 is {least}");
-    nothing("after all")
-}
-
-fn running_priority(_: &Machine) -> Outcome {
-    edge_spi(SPI, 0x80);
-    edge_spi(SPI + 1, 0x40);
-    check_eq!(mrs!("icc_rpr_el1"), 0xff, "ICC_RPR_EL1 when idle");
-    set_pending(SPI);
-    check_eq!(acknowledge_soon(), SPI, "the first");
-    check_eq!(mrs!("icc_rpr_el1"), 0x80, "ICC_RPR_EL1 inside the first");
-    set_pending(SPI + 1);
-    check_eq!(acknowledge_soon(), SPI + 1, "the second");
-    check_eq!(mrs!("icc_rpr_el1"), 0x40, "ICC_RPR_EL1 inside the second");
-    check!(active(SPI) && active(SPI + 1), "both are active");
-    end(SPI + 1);
-    check_eq!(mrs!("icc_rpr_el1"), 0x80, "ICC_RPR_EL1 after the second");
-    end(SPI);
-    check_eq!(mrs!("icc_rpr_el1"), 0xff, "ICC_RPR_EL1 after both");
-    check!(!active(SPI) && !active(SPI + 1), "neither is active");
-    Ok(())
-}
-
 fn eoi_mode_1(_: &Machine) -> Outcome {
     edge_spi(SPI, PRIORITY);
     msr!("icc_ctlr_el1", 2);
@@ -469,142 +382,6 @@ fn sgis_and_spis_together(_: &Machine) -> Outcome {
         last = priority;
     }
     nothing("after all")
-}
-
-fn level_by_timer(_: &Machine) -> Outcome {
-    enable(VIRTUAL);
-    msr!("cntv_tval_el0", 0);
-    msr!("cntv_ctl_el0", ENABLE);
-    check_eq!(acknowledge_soon(), VIRTUAL, "INTID");
-    // Still high while active: ending it makes it pending again, lowering the line does not.
-    end(VIRTUAL);
-    check_eq!(acknowledge_soon(), VIRTUAL, "INTID while the line stays high");
-    timer::off();
-    end(VIRTUAL);
-    nothing("after the line went low")?;
-    // High, then low before it is acknowledged: gone.
-    disable(VIRTUAL);
-    msr!("cntv_ctl_el0", ENABLE);
-    check!(timer::wait(SECOND, || pending(VIRTUAL)), "the line is high and the PPI not pending");
-    timer::off();
-    check!(timer::wait(SECOND, || !pending(VIRTUAL)), "the line is low and the PPI pending");
-    enable(VIRTUAL);
-    nothing("after the line went low, disabled")
-}
-
-fn edge_configuration(_: &Machine) -> Outcome {
-    for intid in [SPI, SPI + 15, 32 + 15] {
-        let old = edge(intid);
-        set_edge(intid, true);
-        check!(edge(intid), "SPI {intid} is not edge-triggered");
-        set_edge(intid, false);
-        check!(!edge(intid), "SPI {intid} is not level-sensitive");
-        set_edge(intid, old);
-    }
-    // SGIs are always edge-triggered.
-    check!(edge(0) && edge(15), "SGIs are not edge-triggered");
-    set_edge(3, false);
-    check!(edge(3), "an SGI became level-sensitive");
-    // A level SPI pended by software: the latch stays until the acknowledge.
-    route(SPI, cpu::affinity());
-    set_edge(SPI, false);
-    enable(SPI);
-    set_pending(SPI);
-    take(SPI, "a level SPI pended by software")?;
-    nothing("after it")
-}
-
-fn route_to_another_cpu(machine: &Machine) -> Outcome {
-    start_listening(machine)?;
-    for (index, mpidr) in machine.secondaries() {
-        edge_spi(SPI, PRIORITY);
-        route(SPI, mpidr);
-        check_eq!(routed(SPI), mpidr, "GICD_IROUTER");
-        for n in 1..=10 {
-            set_pending(SPI);
-            check!(irq::wait(index, n), "SPI {n} did not reach CPU {index}");
-            check_eq!(irq::logged(index, n as usize - 1), SPI, "INTID at CPU {index}");
-        }
-    }
-    nothing("at CPU 0")
-}
-
-fn reroute_while_pending(machine: &Machine) -> Outcome {
-    start_listening(machine)?;
-    edge_spi(SPI, PRIORITY);
-    set_pending(SPI);
-    check!(timer::wait(SECOND, || mrs!("icc_hppir1_el1") as u32 == SPI), "not pending at CPU 0");
-    let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one CPU") };
-    route(SPI, mpidr);
-    check!(irq::wait(index, 1), "the SPI did not follow its route");
-    nothing("at CPU 0")
-}
-
-fn one_of_n(_: &Machine) -> Outcome {
-    // Interrupt_Routing_Mode: any CPU, or RES0 where GICD_TYPER.No1N says so. Either way the only
-    // listener gets it.
-    edge_spi(SPI, PRIORITY);
-    write64(GICD + 0x6000 + u64::from(SPI) * 8, 1 << 31 | cpu::affinity());
-    set_pending(SPI);
-    take(SPI, "an SPI with IRM = 1")
-}
-
-fn priority_bytes(_: &Machine) -> Outcome {
-    for (n, priority) in [0x10, 0x58, 0xa0, 0xf8].into_iter().enumerate() {
-        set_priority(SPI + n as u32, priority);
-    }
-    check_eq!(priority_word(SPI), 0xf8a0_5810, "GICD_IPRIORITYR as a word");
-    check_eq!(priority(SPI + 2), 0xa0, "GICD_IPRIORITYR as a byte");
-    for (n, priority) in [0x18, 0x50, 0xa8, 0xf0].into_iter().enumerate() {
-        set_priority(4 + n as u32, priority);
-    }
-    check_eq!(priority_word(4), 0xf0a8_5018, "GICR_IPRIORITYR as a word");
-    check_eq!(read8(redistributor() + 0x1_0400 + 6), 0xa8, "GICR_IPRIORITYR as a byte");
-    Ok(())
-}
-
-fn priority_bits(_: &Machine) -> Outcome {
-    let bits = (mrs!("icc_ctlr_el1") >> 8 & 7) + 1;
-    check!((4..=8).contains(&bits), "ICC_CTLR_EL1.PRIbits + 1 is {bits}");
-    set_priority(SPI, 0xff);
-    let kept = priority(SPI);
-    check_eq!(kept.count_ones(), kept.leading_ones(), "implemented bits are the upper ones: {kept:#x}");
-    check!(u64::from(kept.leading_ones()) >= bits.min(4), "the distributor keeps {kept:#x}");
-    msr!("icc_pmr_el1", 0xff);
-    check!(mrs!("icc_pmr_el1") >= 0xf0, "ICC_PMR_EL1 {:#x}", mrs!("icc_pmr_el1"));
-    Ok(())
-}
-
-fn reserved_registers(_: &Machine) -> Outcome {
-    // Legacy and reserved offsets are RES0 with affinity routing.
-    for offset in [0x0c00u64, 0x0080, 0x0100, 0x0200, 0x0300, 0x0400] {
-        // The first word belongs to SGIs and PPIs, which live in the redistributor.
-        let register = GICD + offset;
-        write32(register, 0xffff_ffff);
-        check_eq!(read32(register), 0, "GICD + {offset:#x} with affinity routing");
-    }
-    for offset in [0x20u64, 0x3c, 0x7c, 0xf10, 0xf20, 0x5ff8] {
-        write32(GICD + offset, 0xffff_ffff);
-        check_eq!(read32(GICD + offset), 0, "GICD + {offset:#x}");
-    }
-    Ok(())
-}
-
-fn bits_of_others(_: &Machine) -> Outcome {
-    // Writing 0 and other bits of one word leaves an interrupt as it is.
-    edge_spi(SPI, PRIORITY);
-    let word = GICD + 0x100 + u64::from(SPI / 32) * 4;
-    write32(word, 0);
-    write32(word + 0x80, 1 << ((SPI + 1) % 32));
-    check!(enabled(SPI), "ICENABLER of another SPI");
-    check_eq!(read32(word), read32(word + 0x80), "ISENABLER and ICENABLER read alike");
-    set_pending(SPI + 1);
-    check!(!pending(SPI), "ISPENDR of another SPI");
-    clear_pending(SPI + 1);
-    let before = priority(SPI + 1);
-    write8(GICD + 0x400 + u64::from(SPI), 0x20);
-    check_eq!(priority(SPI + 1), before, "a priority byte's neighbour");
-    Ok(())
 }
 
 fn spurious(_: &Machine) -> Outcome {

@@ -1,15 +1,22 @@
 //! Memory tagging: tags in memory, and checks that fail synchronously, asynchronously and both.
 
 use crate::harness::{Outcome, check, check_eq, skip, suite};
-use crate::rt::exception::{EC_DABT_EL0, EC_DABT_EL1, EC_SVC, FSC_TAG_CHECK, Fault, expect_fault};
+use crate::rt::exception::{FSC_TAG_CHECK, expect_fault};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{read64, scratch, write64};
-use crate::rt::mmu::{MAIR_TAGGED, MAIR_UNTAGGED, set_mair, tagged, user};
+use crate::rt::mmu::tagged;
 use crate::rt::mte::*;
 use crate::rt::timer::SECOND;
-use crate::rt::{cpu, el0, mem, timer};
-use core::arch::global_asm;
-use core::sync::atomic::Ordering::Relaxed;
+use crate::rt::{cpu, mem, timer};
+
+mod checks;
+mod hidden;
+
+use checks::{
+    asymmetric_el0, asymmetric_el1, async_el0, async_el1, override_tco, sync_el0, sync_load, sync_matches,
+    sync_store, tags_at_el0, tco_in_handler,
+};
+use hidden::{off_registers_undefined, off_tags_do_nothing};
 
 suite!(
     "mte",
@@ -260,196 +267,6 @@ fn untagged_window(_: &Machine) -> Outcome {
     Ok(())
 }
 
-fn tag_fault(fault: Option<Fault>, va: u64, write: bool) -> Outcome {
-    let Some(fault) = fault else {
-        check!(false, "no tag check fault at {va:#x}");
-        return Ok(());
-    };
-    check_eq!((fault.ec(), fault.fsc()), (EC_DABT_EL1, FSC_TAG_CHECK), "EC and DFSC");
-    check_eq!(fault.write(), write, "WnR");
-    // FAR[63:60] is unknown for a tag check fault unless FEAT_MTE_TAGGED_FAR.
-    check_eq!(fault.far << 4, va << 4, "FAR");
-    Ok(())
-}
-
-fn sync_load(_: &Machine) -> Outcome {
-    needs(2)?;
-    let va = with_tag(granule(0, 5, 0x1111), 4);
-    set_tco(false);
-    set_checks(1, 0);
-    let fault = expect_fault(|| {
-        read64(va);
-    });
-    set_checks(0, 0);
-    tag_fault(fault, va, false)
-}
-
-fn sync_store(_: &Machine) -> Outcome {
-    needs(2)?;
-    let va = granule(0, 5, 0x1111);
-    set_tco(false);
-    set_checks(1, 0);
-    let fault = expect_fault(|| write64(with_tag(va, 6), 0x2222));
-    set_checks(0, 0);
-    check_eq!(read64(va), 0x1111, "content after a store that failed");
-    tag_fault(fault, with_tag(va, 6), true)
-}
-
-fn sync_matches(_: &Machine) -> Outcome {
-    needs(2)?;
-    set_tco(false);
-    set_checks(1, 0);
-    let fault = expect_fault(|| {
-        for tag in 0..16 {
-            let va = granule(0, tag, tag);
-            read64(va);
-            write64(va, 1);
-        }
-    });
-    set_checks(0, 0);
-    check!(fault.is_none(), "a matching access faults: {fault:x?}");
-    Ok(())
-}
-
-/// One load and one store with the wrong tag under `mode`; the first fault, and TFSR_EL1.TF0.
-fn mismatches(mode: u64, load: bool, store: bool) -> (Option<Fault>, u64) {
-    let va = with_tag(granule(0, 5, 0x1111), 4);
-    set_tco(false);
-    msr!("tfsr_el1", 0);
-    set_checks(mode, 0);
-    let fault = expect_fault(|| {
-        if load {
-            read64(va);
-        }
-        if store {
-            write64(va, 0x2222);
-        }
-    });
-    set_checks(0, 0);
-    mem::barrier();
-    let tfsr = mrs!("tfsr_el1");
-    msr!("tfsr_el1", 0);
-    (fault, tfsr)
-}
-
-fn async_el1(_: &Machine) -> Outcome {
-    needs(2)?;
-    for (load, store) in [(true, false), (false, true)] {
-        let (fault, tfsr) = mismatches(2, load, store);
-        check!(fault.is_none(), "an asynchronous fault is taken: {fault:x?}");
-        check_eq!(tfsr, 1, "TFSR_EL1");
-    }
-    check_eq!(mismatches(2, false, false).1, 0, "TFSR_EL1 without accesses");
-    Ok(())
-}
-
-fn asymmetric_el1(_: &Machine) -> Outcome {
-    needs(3)?;
-    let (fault, tfsr) = mismatches(3, true, false);
-    check!(fault.is_some_and(|f| f.fsc() == FSC_TAG_CHECK && !f.write()), "the load: {fault:x?}");
-    check_eq!(tfsr, 0, "TFSR_EL1 after the load");
-    let (fault, tfsr) = mismatches(3, false, true);
-    check!(fault.is_none(), "the store: {fault:x?}");
-    check_eq!(tfsr, 1, "TFSR_EL1 after the store");
-    Ok(())
-}
-
-fn override_tco(_: &Machine) -> Outcome {
-    needs(2)?;
-    let va = with_tag(granule(0, 5, 0), 4);
-    set_checks(1, 0);
-    set_tco(true);
-    let fault = expect_fault(|| write64(va, 3));
-    set_tco(false);
-    set_checks(0, 0);
-    check!(fault.is_none(), "a fault although PSTATE.TCO is 1");
-    Ok(())
-}
-
-/// Exceptions set PSTATE.TCO, also those that a hypervisor emulates, and SPSR keeps the old value.
-fn tco_in_handler(machine: &Machine) -> Outcome {
-    needs(2)?;
-    let absent = machine.absent();
-    for old in [false, true] {
-        set_tco(old);
-        let abort = expect_fault(|| {
-            read64(absent);
-        });
-        let kept = tco();
-        set_tco(false);
-        check_eq!(kept, old, "TCO after an abort");
-        check_eq!(abort.map(|f| f.spsr >> 25 & 1), Some(u64::from(old)), "SPSR_EL1.TCO of an abort");
-        check_eq!(cpu::this().handler_tco.load(Relaxed), true, "TCO in the handler");
-    }
-    Ok(())
-}
-
-unsafe extern "C" {
-    fn mte_el0_load();
-    fn mte_el0_store();
-    fn mte_el0_tags();
-}
-
-const NO_ARGS: [u64; 8] = [0; 8];
-
-fn at_el0(mode: u64, stub: unsafe extern "C" fn()) -> (el0::Left, u64) {
-    granule(0, 5, 0x1111);
-    let va = with_tag(user(scratch(0)), 4);
-    msr!("tfsre0_el1", 0);
-    set_checks(0, mode);
-    let mut args = NO_ARGS;
-    args[0] = va;
-    let left = el0::run(stub, args);
-    set_checks(0, 0);
-    mem::barrier();
-    let tfsre0 = mrs!("tfsre0_el1");
-    msr!("tfsre0_el1", 0);
-    (left, tfsre0)
-}
-
-fn sync_el0(_: &Machine) -> Outcome {
-    needs(2)?;
-    for (stub, write) in [(mte_el0_load as unsafe extern "C" fn(), 0), (mte_el0_store, 1)] {
-        let (left, tfsre0) = at_el0(1, stub);
-        check_eq!((left.ec(), left.esr & 0x3f), (EC_DABT_EL0, FSC_TAG_CHECK), "EC and DFSC");
-        check_eq!(left.esr >> 6 & 1, write, "WnR");
-        check_eq!(left.far << 4, user(scratch(0)) << 4 | 4 << 60, "FAR");
-        check_eq!(tfsre0, 0, "TFSRE0_EL1");
-    }
-    Ok(())
-}
-
-fn async_el0(_: &Machine) -> Outcome {
-    needs(2)?;
-    for stub in [mte_el0_load as unsafe extern "C" fn(), mte_el0_store] {
-        let (left, tfsre0) = at_el0(2, stub);
-        check_eq!(left.ec(), EC_SVC, "EC");
-        check_eq!(tfsre0, 1, "TFSRE0_EL1");
-        let (left, tfsre0) = at_el0(0, stub);
-        check_eq!((left.ec(), tfsre0), (EC_SVC, 0), "EC and TFSRE0_EL1 without checks");
-    }
-    Ok(())
-}
-
-fn asymmetric_el0(_: &Machine) -> Outcome {
-    needs(3)?;
-    let (left, tfsre0) = at_el0(3, mte_el0_load);
-    check_eq!((left.ec(), left.esr & 0x3f, tfsre0), (EC_DABT_EL0, FSC_TAG_CHECK, 0), "the load");
-    let (left, tfsre0) = at_el0(3, mte_el0_store);
-    check_eq!((left.ec(), tfsre0), (EC_SVC, 1), "the store");
-    Ok(())
-}
-
-fn tags_at_el0(_: &Machine) -> Outcome {
-    needs(2)?;
-    let (left, _) = at_el0(0, mte_el0_tags);
-    check_eq!(left.ec(), EC_SVC, "EC");
-    check_eq!(tag_of(left.x[1]), 5, "the tag that EL0 loaded");
-    check_eq!(tag_of(left.x[2]), 4, "the tag that EL0 stored");
-    check_eq!(ldg(tagged(scratch(0))), 4, "the tag that EL1 sees");
-    Ok(())
-}
-
 fn tags_over_time(_: &Machine) -> Outcome {
     needs(2)?;
     let base = tagged(scratch(3));
@@ -504,65 +321,3 @@ fn on_every_cpu(machine: &Machine) -> Outcome {
     }
     Ok(())
 }
-
-/// Without MTE in the ID registers, tag instructions may be undefined (no MTE at all), but they
-/// never reach tags.
-fn off_tags_do_nothing(_: &Machine) -> Outcome {
-    if level() >= 2 {
-        skip!("FEAT_MTE2 is there");
-    }
-    write64(scratch(0), 0x1111);
-    set_mair(MAIR_TAGGED);
-    let mut tag = 0;
-    let fault = expect_fault(|| {
-        stg(with_tag(tagged(scratch(0)), 7));
-        tag = ldg(tagged(scratch(0)));
-        stzg(with_tag(tagged(scratch(1)), 7));
-    });
-    set_mair(MAIR_UNTAGGED);
-    check!(fault.is_none_or(|f| f.undefined()), "ESR {:#x}", fault.map_or(0, |f| f.esr));
-    check_eq!(tag, 0, "the tag that was stored");
-    check_eq!(read64(scratch(0)), 0x1111, "content");
-    Ok(())
-}
-
-fn off_registers_undefined(_: &Machine) -> Outcome {
-    if level() >= 2 {
-        skip!("FEAT_MTE2 is there");
-    }
-    for (name, result) in [
-        ("GCR_EL1", probe!("gcr_el1")),
-        ("RGSR_EL1", probe!("rgsr_el1")),
-        ("TFSR_EL1", probe!("tfsr_el1")),
-        ("TFSRE0_EL1", probe!("tfsre0_el1")),
-        ("GMID_EL1", probe!("gmid_el1")),
-    ] {
-        match result {
-            Ok(value) => check!(false, "{name} reads {value:#x}"),
-            Err(fault) => check!(fault.undefined(), "{name} gives ESR {:#x}", fault.esr),
-        }
-    }
-    Ok(())
-}
-
-global_asm!(
-    r#"
-    .arch_extension memtag
-    .section .user, "ax"
-    .globl  mte_el0_load
-mte_el0_load:
-    ldr     x1, [x0]
-    svc     #0
-    .globl  mte_el0_store
-mte_el0_store:
-    str     x1, [x0]
-    svc     #0
-    .globl  mte_el0_tags
-mte_el0_tags:
-    ldg     x1, [x0]
-    stg     x0, [x0]
-    ldg     x2, [x0]
-    svc     #0
-    .text
-"#
-);

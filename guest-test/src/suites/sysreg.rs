@@ -11,6 +11,7 @@ suite!(
     true,
     [
         hidden_are_undefined,
+        ras_is_absent,
         higher_levels_are_undefined,
         reserved_id_registers_are_zero,
         id_registers,
@@ -67,10 +68,6 @@ fn hidden_registers() -> Outcome {
         "id_aa64dfr0_el1", 40, "S3_0_C1_C2_1";      // TRFCR_EL1
         "id_aa64dfr0_el1", 52, "S2_1_C9_C2_0";      // BRBIDR0_EL1
         "id_aa64pfr0_el1", 32, "S3_0_C1_C2_0";      // ZCR_EL1
-        "id_aa64pfr0_el1", 28, "S3_0_C5_C3_0";      // ERRIDR_EL1
-        "id_aa64pfr0_el1", 28, "S3_0_C5_C3_1";      // ERRSELR_EL1
-        "id_aa64pfr0_el1", 28, "S3_0_C5_C4_0";      // ERXFR_EL1
-        "id_aa64pfr0_el1", 28, "S3_0_C12_C1_1";     // DISR_EL1
         "id_aa64pfr0_el1", 44, "S3_3_C13_C2_0";     // AMCR_EL0
         "id_aa64pfr0_el1", 44, "S3_3_C13_C2_1";     // AMCFGR_EL0
         "id_aa64pfr0_el1", 44, "S3_3_C13_C4_0";     // AMEVCNTR00_EL0
@@ -91,6 +88,26 @@ fn hidden_registers() -> Outcome {
             [("MPAM0_EL1", probe!("S3_0_C10_C5_1")), ("MPAMIDR_EL1", probe!("S3_0_C10_C4_4"))]
         {
             check!(result.is_err_and(|f| f.undefined()), "{name} is there without MPAM");
+        }
+    }
+    Ok(())
+}
+
+/// Without FEAT_RAS its registers are undefined, or say that there are no error records.
+fn ras_is_absent(_: &Machine) -> Outcome {
+    if field(mrs!("id_aa64pfr0_el1"), 28) != 0 {
+        skip!("FEAT_RAS is there");
+    }
+    for (name, result) in [
+        ("ERRIDR_EL1", probe!("S3_0_C5_C3_0")),
+        ("ERRSELR_EL1", probe!("S3_0_C5_C3_1")),
+        ("ERXFR_EL1", probe!("S3_0_C5_C4_0")),
+        ("ERXSTATUS_EL1", probe!("S3_0_C5_C4_2")),
+        ("DISR_EL1", probe!("S3_0_C12_C1_1")),
+    ] {
+        match result {
+            Ok(value) => check_eq!(value, 0, "{name}"),
+            Err(fault) => check!(fault.undefined(), "{name} gives ESR {:#x}", fault.esr),
         }
     }
     Ok(())
