@@ -7,6 +7,7 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-pie");
         println!("cargo::rustc-link-arg-bins=--no-dynamic-linker");
         println!("cargo::rustc-link-arg-bins=-znotext");
+        println!("cargo::rustc-link-arg-bins=--pack-dyn-relocs=relr");
         println!("cargo::rerun-if-changed={script}");
     }
 }

@@ -51,22 +51,33 @@ _entry:
     cmp     x10, x11
     b.lo    2b
 
-    // R_AARCH64_RELATIVE only: *(base + offset) = base + addend.
+    // Packed relative relocations (ELF gABI, SHT_RELR): *word += base. An even entry is the offset
+    // of a word; an odd one says by bits 63:1 which of the next 63 words are meant.
     adrp    x22, _head
     add     x22, x22, :lo12:_head
-    adrp    x10, __rela_start
-    add     x10, x10, :lo12:__rela_start
-    adrp    x11, __rela_end
-    add     x11, x11, :lo12:__rela_end
+    adrp    x10, __relr_start
+    add     x10, x10, :lo12:__relr_start
+    adrp    x11, __relr_end
+    add     x11, x11, :lo12:__relr_end
 3:  cmp     x10, x11
     b.hs    4f
-    ldp     x12, x13, [x10], #16
-    ldr     x14, [x10], #8
-    cmp     w13, #1027
-    b.ne    3b
+    ldr     x12, [x10], #8
+    tbnz    x12, #0, 31f
+    add     x13, x22, x12
+    ldr     x14, [x13]
     add     x14, x14, x22
-    str     x14, [x22, x12]
+    str     x14, [x13], #8          // x13: where the next bitmap starts
     b       3b
+31: mov     x15, x13
+    add     x13, x13, #(63 * 8)
+32: lsr     x12, x12, #1
+    cbz     x12, 3b
+    tbz     x12, #0, 33f
+    ldr     x14, [x15]
+    add     x14, x14, x22
+    str     x14, [x15]
+33: add     x15, x15, #8
+    b       32b
 4:
     // Drop stale lines over all that was written: .data to the end of .bss.
     dsb     sy
