@@ -1,0 +1,64 @@
+//! A backend that writes down what it is asked for.
+
+use addr::Va;
+use std::cell::RefCell;
+use std::vec::Vec;
+
+use crate::{CacheOps, LineSize, Lines};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Did {
+    /// What the caller's closure does.
+    Wrote,
+    CleanInvalidate(u64),
+    CleanInvalidateTags(u64),
+    Invalidate(u64),
+    InvalidateInstructions,
+    Complete,
+    Synchronize,
+}
+
+pub(crate) struct Recorder<'a> {
+    pub(crate) lines: Lines,
+    pub(crate) did: &'a RefCell<Vec<Did>>,
+}
+
+impl<'a> Recorder<'a> {
+    pub(crate) fn new(data: u8, tags: u8, did: &'a RefCell<Vec<Did>>) -> Self {
+        Self { lines: Lines { data: LineSize::from_log2(data), tags: LineSize::from_log2(tags) }, did }
+    }
+
+    fn note(&self, did: Did) {
+        self.did.borrow_mut().push(did);
+    }
+}
+
+impl CacheOps for Recorder<'_> {
+    fn lines(&self) -> Lines {
+        self.lines
+    }
+
+    fn clean_invalidate_line(&mut self, line: Va) {
+        self.note(Did::CleanInvalidate(line.get()));
+    }
+
+    fn clean_invalidate_tags_line(&mut self, line: Va) {
+        self.note(Did::CleanInvalidateTags(line.get()));
+    }
+
+    fn invalidate_line(&mut self, line: Va) {
+        self.note(Did::Invalidate(line.get()));
+    }
+
+    fn invalidate_instructions(&mut self) {
+        self.note(Did::InvalidateInstructions);
+    }
+
+    fn complete(&mut self) {
+        self.note(Did::Complete);
+    }
+
+    fn synchronize(&mut self) {
+        self.note(Did::Synchronize);
+    }
+}

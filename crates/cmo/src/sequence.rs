@@ -1,0 +1,78 @@
+//! The sequences. None of them does anything, not even a barrier, for an empty range.
+
+use addr::Va;
+
+use crate::{CacheOps, Kind};
+
+/// Has `write` write to `size` bytes at `va`, which EL2 mapped as `kind`, so that a guest sees it
+/// whatever its own memory types are: write-back memory is cleaned and invalidated afterwards, tags too.
+///
+/// Non-cacheable memory is cleaned and invalidated first: a line left from another use of the memory
+/// could be written back over it later. No new one appears, as nobody maps it cacheable.
+#[inline(always)]
+pub fn fill<R>(ops: &mut impl CacheOps, va: Va, size: u64, kind: Kind, write: impl FnOnce() -> R) -> R {
+    if kind == Kind::NonCacheable {
+        publish_uncached(ops, va, size);
+    }
+    let result = write();
+    match kind {
+        Kind::WriteBack => publish_uncached(ops, va, size),
+        Kind::Tagged => clean_invalidate_tags(ops, va, size),
+        Kind::NonCacheable if size != 0 => ops.complete(),
+        Kind::NonCacheable => {}
+    }
+    result
+}
+
+/// Makes what was written to `size` bytes at `va` through the caches readable past them, by a CPU
+/// whose MMU is off: cleans and invalidates to the point of coherency.
+#[inline(always)]
+pub fn publish_uncached(ops: &mut impl CacheOps, va: Va, size: u64) {
+    if size == 0 {
+        return;
+    }
+    // Maintenance by VA follows this CPU's writes to the same line without a barrier (D7.5.9).
+    ops.lines().data.each(va, size, |line| ops.clean_invalidate_line(line));
+    ops.complete();
+}
+
+#[inline(always)]
+fn clean_invalidate_tags(ops: &mut impl CacheOps, va: Va, size: u64) {
+    if size == 0 {
+        return;
+    }
+    ops.lines().tags.each(va, size, |line| ops.clean_invalidate_tags_line(line));
+    ops.complete();
+}
+
+/// Lets all CPUs fetch the instructions that were published before.
+#[inline(always)]
+pub fn publish_instructions(ops: &mut impl CacheOps) {
+    // A fetch between the invalidation and the end of cleaning would bring old instructions back.
+    ops.complete();
+    ops.invalidate_instructions();
+    ops.complete();
+    ops.synchronize();
+}
+
+/// Before this CPU's MMU and caches go on: forgets stale lines over `size` bytes at `va`, all of which
+/// it wrote, or may have written, with its MMU off.
+///
+/// A line that the range covers only in part may hold somebody else's changes: it is cleaned as well.
+#[inline(always)]
+pub fn before_mmu_on(ops: &mut impl CacheOps, va: Va, size: u64) {
+    let Some(behind_first) = size.checked_sub(1) else { return };
+    // The writes were Device accesses, which maintenance does not wait for.
+    ops.complete();
+    let line_size = ops.lines().data;
+    let last = va.get().saturating_add(behind_first);
+    let end_of = |line: Va| line.get() | line_size.bytes().wrapping_sub(1);
+    line_size.each(va, size, |line| {
+        if line < va || end_of(line) > last {
+            ops.clean_invalidate_line(line);
+        } else {
+            ops.invalidate_line(line);
+        }
+    });
+    ops.complete();
+}

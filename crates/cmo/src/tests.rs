@@ -1,0 +1,385 @@
+//! The exact calls of each sequence, and the preparation of random VMs.
+
+use addr::{BLOCK_2M, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange, Va};
+use proptest::prelude::*;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::vec::Vec;
+use std::{format, vec};
+
+use crate::recorder::{Did, Recorder};
+use crate::*;
+
+/// What `run` makes of a machine with lines of 64 bytes, and of 128 for tags.
+fn record(run: impl FnOnce(&mut Recorder<'_>)) -> Vec<Did> {
+    let did = RefCell::default();
+    run(&mut Recorder::new(6, 7, &did));
+    did.into_inner()
+}
+
+/// What `fill` makes of it.
+fn record_fill(va: u64, size: u64, kind: Kind) -> Vec<Did> {
+    let did = RefCell::default();
+    let mut ops = Recorder::new(6, 7, &did);
+    let result = fill(&mut ops, Va::new(va), size, kind, || {
+        did.borrow_mut().push(Did::Wrote);
+        17
+    });
+    assert_eq!(result, 17);
+    did.into_inner()
+}
+
+#[test]
+fn strides_come_from_ctr() {
+    // Neoverse N2: DminLine 4, IDC; no TminLine.
+    let n2 = Lines::from_ctr(0x9444_c004);
+    assert_eq!((n2.data.bytes(), n2.tags.bytes()), (64, 64));
+    let lines = |dmin: u64, tmin: u64| Lines::from_ctr(tmin << 32 | dmin << 16);
+    // Tag lines that cover more than a data line do not lengthen the stride; shorter ones shorten it.
+    assert_eq!((lines(4, 7).data.bytes(), lines(4, 7).tags.bytes()), (64, 64));
+    assert_eq!((lines(5, 3).data.bytes(), lines(5, 3).tags.bytes()), (128, 32));
+    assert_eq!(lines(0, 0).data.bytes(), 4);
+    assert_eq!((lines(15, 63).data.bytes(), lines(15, 63).tags.bytes()), (2048, 2048));
+    assert_eq!(LineSize::from_log2(0).bytes(), 4);
+    let both = lines(4, 6).combine(lines(5, 3));
+    assert_eq!((both.data.bytes(), both.tags.bytes()), (64, 32));
+}
+
+#[test]
+fn write_back_is_cleaned_after_the_write() {
+    use Did::*;
+    let expected = vec![Wrote, CleanInvalidate(0x1000), CleanInvalidate(0x1040), Complete];
+    assert_eq!(record_fill(0x1000, 0x80, Kind::WriteBack), expected);
+    // Unaligned at both ends.
+    assert_eq!(record_fill(0x103f, 2, Kind::WriteBack), expected);
+    assert_eq!(record_fill(0x107f, 1, Kind::WriteBack), [Wrote, CleanInvalidate(0x1040), Complete]);
+}
+
+#[test]
+fn tags_are_cleaned_with_the_data() {
+    use Did::*;
+    let expected = [Wrote, CleanInvalidateTags(0x1000), CleanInvalidateTags(0x1080), Complete];
+    assert_eq!(record_fill(0x1000, 0x100, Kind::Tagged), expected);
+    assert_eq!(record_fill(0x107f, 2, Kind::Tagged), expected);
+}
+
+#[test]
+fn non_cacheable_memory_has_no_lines_when_it_is_written() {
+    use Did::*;
+    let expected = [CleanInvalidate(0x40), CleanInvalidate(0x80), Complete, Wrote, Complete];
+    assert_eq!(record_fill(0x50, 0x40, Kind::NonCacheable), expected);
+}
+
+#[test]
+fn instructions_after_all_cleaning() {
+    use Did::*;
+    let did = record(|ops| {
+        publish_uncached(ops, Va::new(0x2004), 4);
+        publish_instructions(ops);
+    });
+    let expected =
+        [CleanInvalidate(0x2000), Complete, Complete, InvalidateInstructions, Complete, Synchronize];
+    assert_eq!(did, expected);
+}
+
+#[test]
+fn before_the_mmu_is_on() {
+    use Did::*;
+    let did = record(|ops| before_mmu_on(ops, Va::new(0x2000), 0x80));
+    assert_eq!(did, [Complete, Invalidate(0x2000), Invalidate(0x2040), Complete]);
+    // What shares a line with somebody else is not thrown away.
+    let did = record(|ops| before_mmu_on(ops, Va::new(0x2010), 0xa0));
+    let expected = [Complete, CleanInvalidate(0x2000), Invalidate(0x2040), CleanInvalidate(0x2080), Complete];
+    assert_eq!(did, expected);
+    let did = record(|ops| before_mmu_on(ops, Va::new(0x2000), 0x3f));
+    assert_eq!(did, [Complete, CleanInvalidate(0x2000), Complete]);
+}
+
+#[test]
+fn nothing_for_nothing() {
+    for kind in [Kind::WriteBack, Kind::Tagged, Kind::NonCacheable] {
+        assert_eq!(record_fill(0x1020, 0, kind), [Did::Wrote]);
+    }
+    assert_eq!(record(|ops| publish_uncached(ops, Va::new(0x1020), 0)), []);
+    assert_eq!(record(|ops| before_mmu_on(ops, Va::new(0), 0)), []);
+}
+
+#[test]
+fn the_end_of_the_address_space() {
+    use Did::*;
+    let last = u64::MAX - 63;
+    for size in [0x40, 0x41, u64::MAX] {
+        let did = record(|ops| publish_uncached(ops, Va::new(last), size));
+        assert_eq!(did, [CleanInvalidate(last), Complete]);
+        let did = record(|ops| before_mmu_on(ops, Va::new(last), size));
+        assert_eq!(did, [Complete, Invalidate(last), Complete]);
+    }
+    let did = record(|ops| publish_uncached(ops, Va::new(u64::MAX), 1));
+    assert_eq!(did, [CleanInvalidate(last), Complete]);
+}
+
+proptest! {
+    #[test]
+    fn every_line_once(log2 in 2_u8..=11, start in any::<u64>(), size in 1_u64..20_000) {
+        let line = 1_u64 << log2;
+        let mut seen = Vec::new();
+        LineSize::from_log2(log2).each(Va::new(start), size, |va| seen.push(va.get()));
+        let last = start.saturating_add(size - 1);
+        prop_assert_eq!(seen[0], start / line * line);
+        prop_assert_eq!(*seen.last().unwrap(), last / line * line);
+        prop_assert!(seen.windows(2).all(|w| w[1] - w[0] == line));
+    }
+}
+
+/// A VM for the preparation.
+#[derive(Clone, Debug)]
+struct Vm {
+    regions: Vec<(IpaRange, Vec<PaRange>, Kind, bool)>,
+    items: Vec<Item>,
+}
+
+impl Contents for Vm {
+    fn region(&self, n: usize) -> Option<Region<'_>> {
+        let (ipa, pieces, kind, owned) = self.regions.get(n)?;
+        Some(Region { ipa: *ipa, pieces, kind: *kind, owned: *owned })
+    }
+
+    fn item(&self, n: usize) -> Option<Item> {
+        self.items.get(n).copied()
+    }
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::WriteBack), Just(Kind::Tagged), Just(Kind::NonCacheable)]
+}
+
+/// Regions of pieces with gaps, at IPAs that follow each other; items anywhere in the owned ones, some
+/// across the border of two.
+fn vms() -> impl Strategy<Value = Vm> {
+    let piece = (0_u64..600, prop_oneof![1_u64..8, 1_u64..1300]);
+    let region = (proptest::collection::vec(piece, 0..4), kinds(), any::<bool>());
+    let items = proptest::collection::vec((any::<u64>(), prop_oneof![Just(0), 1_u64..300_000]), 0..5);
+    (proptest::collection::vec(region, 0..5), items).prop_map(|(regions, items)| {
+        let (mut pa, mut ipa) = (0x4000_0000, 0x8000_0000);
+        let regions: Vec<_> = regions
+            .into_iter()
+            .map(|(pieces, kind, owned)| {
+                let pieces: Vec<_> = pieces
+                    .into_iter()
+                    .map(|(gap, pages)| {
+                        let piece = PaRange::new(Pa::new(pa + gap * PAGE_SIZE), pages * PAGE_SIZE).unwrap();
+                        pa = piece.end().get();
+                        piece
+                    })
+                    .collect();
+                let size = pieces.iter().map(PaRange::size).sum();
+                let range = IpaRange::new(Ipa::new(ipa), size).unwrap();
+                ipa += size;
+                (range, pieces, kind, owned)
+            })
+            .collect();
+        // An item starts in an owned region and ends where owned memory ends at the latest.
+        let owned: Vec<_> = regions.iter().filter(|r| r.3 && r.0.size() > 0).map(|r| r.0).collect();
+        let items = items
+            .into_iter()
+            .filter_map(|(at, size)| {
+                let first = (at % owned.len().max(1) as u64) as usize;
+                let at = owned.get(first)?.start().get() + at / 16 % owned[first].size();
+                let mut end = owned[first].end();
+                for next in &owned[first + 1..] {
+                    end = if next.start() == end { next.end() } else { end };
+                }
+                Some(Item { at: Ipa::new(at), size: size.min(end.get() - at) })
+            })
+            .collect();
+        Vm { regions, items }
+    })
+}
+
+/// Where an IPA of the VM is in physical memory.
+fn translate(vm: &Vm, ipa: u64) -> u64 {
+    let (range, pieces, ..) = vm.regions.iter().find(|r| r.0.contains(Ipa::new(ipa))).unwrap();
+    let mut offset = ipa - range.start().get();
+    for piece in pieces {
+        if offset < piece.size() {
+            return piece.start().get() + offset;
+        }
+        offset -= piece.size();
+    }
+    panic!("no memory behind {ipa:#x}");
+}
+
+/// All steps of a preparation.
+fn run(vm: &Vm) -> Vec<Work> {
+    let mut at = Preparation::START;
+    let mut works = Vec::new();
+    while !at.is_done() {
+        let (work, next) = at.step(vm);
+        assert_ne!(next, at, "no progress");
+        works.push(work);
+        at = next;
+    }
+    assert_eq!(at.step(vm), (Work::Nothing, at));
+    works
+}
+
+fn chunk_of(work: &Work) -> Option<Chunk> {
+    match work {
+        Work::Zero(chunk) | Work::Copy { to: chunk, .. } => Some(*chunk),
+        Work::Misplaced { .. } | Work::PublishInstructions | Work::Nothing => None,
+    }
+}
+
+proptest! {
+    #[test]
+    fn all_is_zeroed_once_then_filled_then_fetched(vm in vms()) {
+        let works = run(&vm);
+        // The order: zeroing, copying, one publication of instructions as the last step.
+        let rank = |work: &Work| match work {
+            Work::Zero(_) => 0,
+            Work::Copy { .. } => 1,
+            Work::PublishInstructions => 2,
+            Work::Misplaced { .. } | Work::Nothing => 9,
+        };
+        prop_assert!(works.windows(2).all(|w| rank(&w[0]) <= rank(&w[1])), "{works:?}");
+        prop_assert_eq!(works.iter().filter(|w| rank(w) == 2).count(), 1);
+        prop_assert!(works.iter().all(|w| rank(w) < 9));
+
+        // Each page that the VM owns is zeroed once, as its region's kind, and no other page.
+        let mut pages = BTreeMap::new();
+        for (_, pieces, kind, owned) in &vm.regions {
+            for piece in pieces.iter().filter(|_| *owned) {
+                for page in 0..piece.size() / PAGE_SIZE {
+                    pages.insert(piece.start().get() + page * PAGE_SIZE, *kind);
+                }
+            }
+        }
+        let all: Vec<_> = vm.regions.iter().flat_map(|r| &r.1).copied().collect();
+        let mut left = pages.clone();
+        for chunk in works.iter().filter_map(chunk_of) {
+            let (start, end) = (chunk.memory.start().get(), chunk.memory.end().get());
+            prop_assert!(start < end && start / BLOCK_2M == (end - 1) / BLOCK_2M, "{chunk:?}");
+            prop_assert!(end - start <= 256 << 10);
+            prop_assert_eq!(all.iter().filter(|piece| piece.contains_range(&chunk.memory)).count(), 1);
+            prop_assert_eq!(pages.get(&(start & !(PAGE_SIZE - 1))), Some(&chunk.kind));
+        }
+        for work in &works {
+            if let Work::Zero(chunk) = work {
+                prop_assert!(chunk.memory.is_aligned(PAGE_SIZE));
+                for page in 0..chunk.memory.size() / PAGE_SIZE {
+                    let page = chunk.memory.start().get() + page * PAGE_SIZE;
+                    prop_assert_eq!(left.remove(&page), Some(chunk.kind), "{:#x}", page);
+                }
+            }
+        }
+        prop_assert!(left.is_empty(), "not zeroed: {left:x?}");
+
+        // Each item is copied from its first byte to its last, to where the VM sees it.
+        let mut copied = vec![0_u64; vm.items.len()];
+        for work in &works {
+            if let Work::Copy { item, from, to } = work {
+                prop_assert_eq!(*from, copied[*item]);
+                let size = to.memory.size();
+                for byte in [0, size - 1] {
+                    let ipa = vm.items[*item].at.get() + from + byte;
+                    prop_assert_eq!(to.memory.start().get() + byte, translate(&vm, ipa));
+                }
+                prop_assert!(size <= 64 << 10);
+                copied[*item] += size;
+            }
+        }
+        let sizes: Vec<_> = vm.items.iter().map(|item| item.size).collect();
+        prop_assert_eq!(copied, sizes);
+    }
+
+    #[test]
+    fn all_that_is_written_is_cleaned_before_instructions_are_fetched(vm in vms()) {
+        let did = RefCell::default();
+        // Large lines keep the record short.
+        let mut ops = Recorder::new(11, 10, &did);
+        let mut to_clean = BTreeMap::new();
+        for work in run(&vm) {
+            match chunk_of(&work) {
+                Some(Chunk { memory, kind }) => {
+                    // The window is at the physical address here.
+                    let va = Va::new(memory.start().get());
+                    let before = did.borrow().len();
+                    fill(&mut ops, va, memory.size(), kind, || did.borrow_mut().push(Did::Wrote));
+                    // Non-cacheable memory has nothing to clean when it was written.
+                    if kind != Kind::NonCacheable {
+                        let line = if kind == Kind::Tagged { ops.lines.tags } else { ops.lines.data };
+                        line.each(va, memory.size(), |line| {
+                            to_clean.insert(line.get(), (kind, before));
+                        });
+                    }
+                }
+                None => publish_instructions(&mut ops),
+            }
+        }
+        let did = did.into_inner();
+        // For each line that was written, its last cleaning comes after the write.
+        let mut cleaned = BTreeMap::new();
+        for (when, did) in did.iter().enumerate() {
+            match did {
+                Did::CleanInvalidate(line) => cleaned.insert(*line, (Kind::WriteBack, when)),
+                Did::CleanInvalidateTags(line) => cleaned.insert(*line, (Kind::Tagged, when)),
+                Did::Wrote | Did::Invalidate(_) | Did::InvalidateInstructions | Did::Complete
+                | Did::Synchronize => None,
+            };
+        }
+        let last_write = did.iter().rposition(|d| *d == Did::Wrote);
+        let instructions = did.iter().position(|d| *d == Did::InvalidateInstructions).unwrap();
+        prop_assert!(last_write.is_none_or(|write| write < instructions));
+        prop_assert_eq!(&did[instructions..], &[Did::InvalidateInstructions, Did::Complete, Did::Synchronize]);
+        for (line, (kind, before)) in &to_clean {
+            let (how, when) = cleaned.get(line).copied().unwrap();
+            prop_assert!(how == *kind && *before < when && when < instructions, "{line:#x}");
+        }
+        // Between a write and the next there is its cleaning, complete.
+        let writes: Vec<_> = did.iter().enumerate().filter(|(_, d)| **d == Did::Wrote).collect();
+        for pair in writes.windows(2) {
+            let between = &did[pair[0].0 + 1..pair[1].0];
+            prop_assert!(between.contains(&Did::Complete), "{between:?}");
+        }
+    }
+}
+
+#[test]
+fn an_item_outside_owned_memory_is_named() {
+    let range = |start: u64, size: u64| IpaRange::new(Ipa::new(start), size).unwrap();
+    let memory = PaRange::new(Pa::new(0x4000_0000), 0x2000).unwrap();
+    let region = |owned| (range(0x1000, 0x2000), vec![memory], Kind::WriteBack, owned);
+    for (vm, copies) in [
+        (Vm { regions: vec![region(true)], items: vec![Item { at: Ipa::new(0x2800), size: 0x801 }] }, 1),
+        (Vm { regions: vec![region(false)], items: vec![Item { at: Ipa::new(0x1000), size: 1 }] }, 0),
+        (Vm { regions: vec![], items: vec![Item { at: Ipa::new(u64::MAX), size: 2 }] }, 0),
+    ] {
+        let mut at = Preparation::START;
+        let mut copied = 0;
+        loop {
+            let (work, next) = at.step(&vm);
+            match work {
+                Work::Misplaced { item } => {
+                    assert_eq!((item, next), (0, at), "{vm:?}");
+                    break;
+                }
+                Work::Copy { .. } => copied += 1,
+                Work::Zero(_) => {}
+                Work::PublishInstructions | Work::Nothing => panic!("{vm:?}"),
+            }
+            at = next;
+        }
+        assert_eq!(copied, copies);
+    }
+}
+
+#[test]
+fn chunks_cover_a_range() {
+    let memory = PaRange::new(Pa::new(0x401f_f000), 0x20_2000).unwrap();
+    let all: Vec<_> = chunks(memory, Kind::Tagged).collect();
+    assert_eq!(all.first().unwrap().memory, PaRange::new(Pa::new(0x401f_f000), PAGE_SIZE).unwrap());
+    assert!(all.windows(2).all(|w| w[0].memory.end() == w[1].memory.start()));
+    assert_eq!(all.last().unwrap().memory.end(), memory.end());
+    assert!(all.iter().all(|chunk| chunk.kind == Kind::Tagged));
+    assert_eq!(chunks(PaRange::new(Pa::new(0), 0).unwrap(), Kind::WriteBack).count(), 0);
+}
