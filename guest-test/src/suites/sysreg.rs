@@ -75,7 +75,6 @@ fn hidden_registers() -> Outcome {
         "id_aa64mmfr1_el1", 16, "S3_0_C10_C4_7";    // LORID_EL1
         "id_aa64pfr1_el1", 24, "S3_0_C1_C2_6";      // SMCR_EL1
         "id_aa64pfr1_el1", 24, "S3_1_C0_C0_6";      // SMIDR_EL1
-        "id_aa64pfr1_el1", 36, "S3_0_C4_C3_0";      // ALLINT
         "id_aa64pfr1_el1", 44, "S3_0_C2_C5_0";      // GCSCR_EL1
         "id_aa64isar0_el1", 60, "S3_3_C2_C4_0";     // RNDR
         "id_aa64mmfr3_el1", 0, "S3_0_C2_C0_3";      // TCR2_EL1
@@ -83,6 +82,11 @@ fn hidden_registers() -> Outcome {
         "id_aa64mmfr3_el1", 8, "S3_0_C10_C2_3";     // PIR_EL1
         "id_aa64mmfr3_el1", 16, "S3_0_C10_C2_4";    // POR_EL1
     };
+    // ALLINT: a hypervisor can trap the write only (HCRX_EL2.TALLINT).
+    if field(mrs!("id_aa64pfr1_el1"), 36) == 0 {
+        let fault = crate::rt::exception::expect_fault(|| msr!("S3_0_C4_C3_0", 0));
+        check!(fault.is_some_and(|f| f.undefined()), "MSR ALLINT without FEAT_NMI: {fault:x?}");
+    }
     if field(mrs!("id_aa64pfr0_el1"), 40) == 0 && field(mrs!("id_aa64pfr1_el1"), 16) == 0 {
         for (name, result) in
             [("MPAM0_EL1", probe!("S3_0_C10_C5_1")), ("MPAMIDR_EL1", probe!("S3_0_C10_C4_4"))]
