@@ -5,7 +5,7 @@
 //! run. Whatever is wrong is said in one sentence on the UART, and the machine is turned off.
 
 use crate::arch::entry::{SecondaryBoot, image};
-use crate::arch::{cpu, gic as icc, ids, mmu, timer, vectors};
+use crate::arch::{cache, cpu, gic as icc, ids, mmu, tags, timer, vectors};
 use crate::cpu::{Cpu, CpuShared, Local, per_cpu};
 use crate::dev::gic::{self, Redistributor};
 use crate::dev::uart::Uart;
@@ -16,7 +16,7 @@ use crate::mem::{heap, map, tables};
 use crate::vcpu::Vcpu;
 use crate::vm::build::{Means, build};
 use crate::{bundle, console, firmware};
-use addr::{BLOCK_2M, Pa, PaRange};
+use addr::{BLOCK_2M, Pa, PaRange, Va};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -60,8 +60,14 @@ pub(crate) extern "C" fn start(tree: u64, current_el: u64) -> ! {
     // SAFETY: one CPU, MMU off.
     let regime = range.ok_or("the device tree wraps").and_then(|r| unsafe { map::build_first(mmu::pa_bits(), r, uart) });
     match regime {
-        // SAFETY: the map has the image, the boot stack, the device tree and the UART where they are.
-        Ok(regime) => unsafe { mmu::enable(&regime) },
+        Ok(regime) => {
+            // Tables, statics and the stack were written past the caches; so was .data, by the entry code.
+            let written = image::end().get() - image::data().get();
+            // SAFETY: nothing of the image was written through the caches since the loader cleaned it.
+            unsafe { cache::before_mmu_on(Va::new(image::data().get()), written) };
+            // SAFETY: the map has the image, the boot stack, the device tree and the UART where they are.
+            unsafe { mmu::enable(&regime) };
+        }
         Err(why) => {
             // SAFETY: as above.
             unsafe { console::say_early(why) };
@@ -83,10 +89,13 @@ fn early_tree(address: u64) -> Option<&'static [u8]> {
     if address == 0 || address % 8 != 0 {
         return None;
     }
+    // The loader may have written it through its caches, and is not bound to clean it.
+    cache::publish_uncached(Va::new(address), 8);
     // SAFETY: the boot protocol says that x0 is the physical address of a device tree in RAM; its
     // header tells the length, which is bounded by 2 MiB.
     let header = unsafe { core::slice::from_raw_parts(address as *const u8, 8) };
     let size = fdt::total_size(header)?.min(2 << 20);
+    cache::publish_uncached(Va::new(address), size as u64);
     // SAFETY: as above.
     Some(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
 }
@@ -223,6 +232,8 @@ static GO: AtomicBool = AtomicBool::new(false);
 fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     vectors::install();
     cpu::set_per_cpu(per_cpu(index, panic_stack));
+    cache::join();
+    tags::allow_access();
     let affinity = cpu::affinity();
     let regions = REGIONS.get().ok_or("no redistributors are known")?;
     let ppis = [VTIMER_INTID, PTIMER_INTID, HYP_TIMER, MAINTENANCE];

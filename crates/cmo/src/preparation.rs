@@ -89,7 +89,10 @@ enum State {
 
 impl Preparation {
     /// At the beginning.
-    pub const START: Self = Self(State::Zero { region: 0, piece: 0, offset: 0 });
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(State::Zero { region: 0, piece: 0, offset: 0 })
+    }
 
     /// Whether nothing is left to do.
     #[must_use]
@@ -106,6 +109,12 @@ impl Preparation {
             State::Done => (Work::Nothing, State::Done),
         };
         (work, Self(state))
+    }
+}
+
+impl Default for Preparation {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

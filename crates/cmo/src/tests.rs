@@ -211,7 +211,7 @@ fn translate(vm: &Vm, ipa: u64) -> u64 {
 
 /// All steps of a preparation.
 fn run(vm: &Vm) -> Vec<Work> {
-    let mut at = Preparation::START;
+    let mut at = Preparation::new();
     let mut works = Vec::new();
     while !at.is_done() {
         let (work, next) = at.step(vm);
@@ -354,7 +354,7 @@ fn an_item_outside_owned_memory_is_named() {
         (Vm { regions: vec![region(false)], items: vec![Item { at: Ipa::new(0x1000), size: 1 }] }, 0),
         (Vm { regions: vec![], items: vec![Item { at: Ipa::new(u64::MAX), size: 2 }] }, 0),
     ] {
-        let mut at = Preparation::START;
+        let mut at = Preparation::new();
         let mut copied = 0;
         loop {
             let (work, next) = at.step(&vm);

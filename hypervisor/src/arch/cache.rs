@@ -1,43 +1,94 @@
-//! Cache maintenance by VA, all of it: QEMU has no caches, boards do.
-//!
-//! What EL2 writes for a guest must reach the point of coherency, because the guest starts with its
-//! MMU off and reads past the caches; what a secondary CPU reads before its MMU is on, too.
+//! Cache maintenance: the instructions. Which of them, in which order and for whom, is `cmo`'s.
 
 use super::sysreg::{instruction, mrs, operation};
+use addr::Va;
+use cmo::{CacheOps, Kind, LineSize, Lines};
+use core::sync::atomic::{AtomicU8, Ordering};
 
-/// Smallest data cache line of this machine, in bytes (CTR_EL0.DminLine).
-fn line() -> u64 {
-    4u64.wrapping_shl((mrs!("ctr_el0") >> 16) as u32 & 0xf)
+/// log2 of the smallest lines of all CPUs that are up. Relaxed: a CPU adds its own while it is brought up,
+/// and nobody writes for a guest before all are.
+static DATA_LINE: AtomicU8 = AtomicU8::new(u8::MAX);
+static TAG_LINE: AtomicU8 = AtomicU8::new(u8::MAX);
+
+/// Adds this CPU's line sizes to those that maintenance has to reach. Needs the MMU on.
+pub(crate) fn join() {
+    let own = Lines::from_ctr(mrs!("ctr_el0"));
+    DATA_LINE.fetch_min(own.data.log2(), Ordering::Relaxed);
+    TAG_LINE.fetch_min(own.tags.log2(), Ordering::Relaxed);
 }
 
-/// Cleans and invalidates `size` bytes at `va` to the point of coherency.
-pub(crate) fn clean_invalidate(va: u64, size: u64) {
-    let line = line();
-    let end = va.wrapping_add(size);
-    let mut at = va & !line.wrapping_sub(1);
-    while at < end {
-        operation!("dc civac", at);
-        at = at.wrapping_add(line);
+/// The caches as this CPU reaches them.
+struct Caches {
+    lines: Lines,
+}
+
+impl Caches {
+    fn new() -> Self {
+        let joined = Lines {
+            data: LineSize::from_log2(DATA_LINE.load(Ordering::Relaxed)),
+            tags: LineSize::from_log2(TAG_LINE.load(Ordering::Relaxed)),
+        };
+        Self { lines: Lines::from_ctr(mrs!("ctr_el0")).combine(joined) }
     }
-    instruction!("dsb sy");
 }
 
-/// Cleans and invalidates data and allocation tags; `va` must be mapped Tagged.
-pub(crate) fn clean_invalidate_tags(va: u64, size: u64) {
-    let line = line();
-    let end = va.wrapping_add(size);
-    let mut at = va & !line.wrapping_sub(1);
-    while at < end {
+impl CacheOps for Caches {
+    fn lines(&self) -> Lines {
+        self.lines
+    }
+
+    #[inline(always)]
+    fn clean_invalidate_line(&mut self, line: Va) {
+        operation!("dc civac", line.get());
+    }
+
+    #[inline(always)]
+    fn clean_invalidate_tags_line(&mut self, line: Va) {
         // DC CIGDVAC.
-        operation!("sys #3, c7, c14, #5", at);
-        at = at.wrapping_add(line);
+        operation!("sys #3, c7, c14, #5", line.get());
     }
-    instruction!("dsb sy");
+
+    #[inline(always)]
+    fn invalidate_line(&mut self, line: Va) {
+        operation!("dc ivac", line.get());
+    }
+
+    #[inline(always)]
+    fn invalidate_instructions(&mut self) {
+        instruction!("ic ialluis");
+    }
+
+    #[inline(always)]
+    fn complete(&mut self) {
+        instruction!("dsb sy");
+    }
+
+    #[inline(always)]
+    fn synchronize(&mut self) {
+        instruction!("isb");
+    }
 }
 
-/// Forgets all instructions in the caches of all CPUs: before a VM's first instruction.
-pub(crate) fn invalidate_instructions() {
-    instruction!("ic ialluis");
-    instruction!("dsb ish");
-    instruction!("isb");
+/// Has `write` write `size` bytes at `va`, mapped as `kind`, so that guests see them past the caches.
+pub(crate) fn fill<R>(va: Va, size: u64, kind: Kind, write: impl FnOnce() -> R) -> R {
+    cmo::fill(&mut Caches::new(), va, size, kind, write)
+}
+
+/// Makes `size` bytes at `va` readable past the caches: by a CPU whose MMU is off, this one included.
+pub(crate) fn publish_uncached(va: Va, size: u64) {
+    cmo::publish_uncached(&mut Caches::new(), va, size);
+}
+
+/// All CPUs forget the instructions in their caches: before a VM's first one.
+pub(crate) fn publish_instructions() {
+    cmo::publish_instructions(&mut Caches::new());
+}
+
+/// Forgets stale lines over what this CPU wrote with its MMU off, right before that goes on.
+///
+/// # Safety
+/// `size` bytes at `va` must have been written with the MMU off only, since they were last cleaned: what
+/// the caches hold of them is lost.
+pub(crate) unsafe fn before_mmu_on(va: Va, size: u64) {
+    cmo::before_mmu_on(&mut Caches::new(), va, size);
 }

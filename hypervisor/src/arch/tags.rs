@@ -1,11 +1,24 @@
 //! Zeroing memory, with and without its allocation tags.
 
-use super::sysreg::{instruction, mrs, operation};
+use super::sysreg::{instruction, mrs, msr, operation};
 
-/// Size in bytes of the block that DC ZVA, DC GZVA clear; `None` if they are prohibited.
+/// SCTLR_EL2.ATA: EL2 may access allocation tags. Without it DC GZVA and STZG store data only.
+const ATA: u64 = 1 << 43;
+
+/// Lets this CPU's EL2 access allocation tags, if it has them (FEAT_MTE2). Nothing at EL2 is tag-checked:
+/// SCTLR_EL2.TCF stays 0.
+pub(crate) fn allow_access() {
+    if mrs!("id_aa64pfr1_el1") >> 8 & 0xf >= 2 {
+        msr!("sctlr_el2", mrs!("sctlr_el2") | ATA);
+        instruction!("isb");
+    }
+}
+
+/// Size in bytes of the block that DC ZVA, DC GZVA clear; `None` if they are prohibited, or larger than
+/// the page that is the least to be zeroed.
 fn zero_block() -> Option<u64> {
     let dczid = mrs!("dczid_el0");
-    (dczid & 0x10 == 0).then(|| 4u64.wrapping_shl(dczid as u32 & 0xf))
+    (dczid & 0x10 == 0 && dczid & 0xf <= 10).then(|| 4u64.wrapping_shl(dczid as u32 & 0xf))
 }
 
 /// Zeroes `size` bytes at `va`.
@@ -23,9 +36,10 @@ pub(crate) unsafe fn zero(va: u64, size: u64) {
         }
     } else {
         while at < end {
+            // Four pairs: a step must stay short without DC ZVA, too.
             // SAFETY: in range by the loop's condition, aligned, writable by the caller's promise.
-            unsafe { core::ptr::write_volatile(at as *mut u64, 0) };
-            at = at.wrapping_add(8);
+            unsafe { core::ptr::write_volatile(at as *mut [u64; 8], [0; 8]) };
+            at = at.wrapping_add(64);
         }
     }
     instruction!("dsb ish");
@@ -46,13 +60,13 @@ pub(crate) unsafe fn zero_with_tags(va: u64, size: u64) {
         }
     } else {
         while at < end {
-            // STZG of a 16-byte granule, tag from the address: zero.
+            // STZ2G of two 16-byte granules, tag from the address: zero.
             // SAFETY: in range, aligned, writable and Tagged by the caller's promise.
             unsafe {
-                core::arch::asm!(".arch_extension memtag", "stzg {0}, [{0}]", in(reg) at,
-                    options(nostack, preserves_flags))
+                core::arch::asm!(".arch_extension memtag", "stz2g {0}, [{0}]", "stz2g {0}, [{0}, #32]",
+                    in(reg) at, options(nostack, preserves_flags))
             };
-            at = at.wrapping_add(16);
+            at = at.wrapping_add(64);
         }
     }
     instruction!("dsb ish");

@@ -5,7 +5,7 @@
 //! address at EL2.
 
 use crate::arch::cache;
-use addr::{PAGE_SIZE, Pa};
+use addr::{PAGE_SIZE, Pa, Va};
 use core::sync::atomic::{AtomicU64, Ordering};
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use alloc::vec::Vec;
@@ -138,5 +138,6 @@ impl TableMemory for StageTwoTables {
 
 /// Makes what this CPU wrote at `object` readable for a CPU whose MMU is off.
 pub(crate) fn clean<T>(object: &T) {
-    cache::clean_invalidate(core::ptr::from_ref(object).addr() as u64, size_of::<T>() as u64);
+    let va = Va::new(core::ptr::from_ref(object).addr() as u64);
+    cache::publish_uncached(va, size_of::<T>() as u64);
 }

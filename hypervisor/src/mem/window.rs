@@ -1,14 +1,16 @@
 //! A CPU's windows into memory that EL2 has no standing map of: guest RAM.
 //!
 //! Each CPU has one page-sized and one block-sized slot of virtual addresses, mapped while a closure
-//! runs and unmapped behind it. The memory type is that of the region's stage-2 leaf, so EL2 never
-//! sees a location under another type than the guest does.
+//! runs and unmapped behind it. The memory type is that of the region's stage-2 leaf ([`Kind`]), so EL2
+//! never sees a location under another type than the guest does. For a guest that is written by
+//! [`fill`], which leaves nothing of it in the caches.
 //!
 //! UNSAFETY: hands out raw addresses for the closure's time only; there is no `&[u8]` into guest memory.
 
-use crate::arch::{cpu, tlb};
+use crate::arch::{cache, cpu, tags, tlb};
 use crate::mem::map;
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, Va};
+use cmo::{Chunk, Kind};
 use core::marker::PhantomData;
 use vmsa::stage1::Memory;
 
@@ -16,15 +18,11 @@ use vmsa::stage1::Memory;
 pub(crate) struct Window<'a> {
     va: u64,
     size: u64,
+    kind: Kind,
     life: PhantomData<&'a ()>,
 }
 
 impl Window<'_> {
-    /// First virtual address.
-    pub(crate) fn va(&self) -> u64 {
-        self.va
-    }
-
     /// Copies `data` to `offset` bytes into the window. Returns false, and copies nothing, if it
     /// does not fit.
     pub(crate) fn write(&self, offset: u64, data: &[u8]) -> bool {
@@ -37,11 +35,26 @@ impl Window<'_> {
         }
         fits
     }
+
+    /// Zeroes all of it, tags too where the guest sees some. Returns false, and zeroes nothing, unless
+    /// it begins and ends at a page.
+    pub(crate) fn zero(&self) -> bool {
+        let whole_pages = (self.va | self.size) & (PAGE_SIZE - 1) == 0;
+        if whole_pages && self.kind == Kind::Tagged {
+            // SAFETY: the window is writable, Tagged, whole pages, and no Rust reference points there;
+            // memory is of this kind only where all CPUs have MTE.
+            unsafe { tags::zero_with_tags(self.va, self.size) };
+        } else if whole_pages {
+            // SAFETY: the window is writable, Normal, whole pages, and no Rust reference points there.
+            unsafe { tags::zero(self.va, self.size) };
+        }
+        whole_pages
+    }
 }
 
 /// Maps the 2 MiB block (or what of it lies around `pa`) and runs `f` on the `size` bytes at `pa`,
 /// which must not cross a 2 MiB boundary.
-pub(crate) fn with<R>(pa: Pa, size: u64, memory: Memory, f: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
+fn with<R>(pa: Pa, size: u64, kind: Kind, f: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
     let offset = pa.get() % BLOCK_2M;
     if offset.checked_add(size)? > BLOCK_2M {
         return None;
@@ -50,12 +63,23 @@ pub(crate) fn with<R>(pa: Pa, size: u64, memory: Memory, f: impl FnOnce(&Window<
     let in_page = pa.get() % PAGE_SIZE + size <= PAGE_SIZE;
     let slot = map::window_slot(cpu::index(), in_page)?;
     let unit = if in_page { PAGE_SIZE } else { BLOCK_2M };
+    let memory = match kind {
+        Kind::WriteBack => Memory::Normal,
+        Kind::Tagged => Memory::Tagged,
+        Kind::NonCacheable => Memory::NonCacheable,
+    };
     slot.set(pa.align_down(unit), memory);
     // The slot was invalid, and invalid entries are in no TLB.
     tlb::publish_el2();
-    let window = Window { va: slot.va().get() + pa.get() % unit, size, life: PhantomData };
+    let window = Window { va: slot.va().get() + pa.get() % unit, size, kind, life: PhantomData };
     let result = f(&window);
     slot.clear();
     tlb::flush_el2_page_local(Va::new(slot.va().get()));
     Some(result)
+}
+
+/// Has `write` write to `chunk`, and publishes that to guests. `None` if there is no window for it.
+pub(crate) fn fill<R>(chunk: Chunk, write: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
+    let (start, size) = (chunk.memory.start(), chunk.memory.size());
+    with(start, size, chunk.kind, |w| cache::fill(Va::new(w.va), size, chunk.kind, || write(w)))
 }

@@ -4,17 +4,19 @@
 use super::events::Events;
 use super::ktap::Ktap;
 use super::lifecycle::Life;
-use super::prepare::scrub_some;
+use super::prepare::zero;
 use super::{Backing, Stage2Registers, Vm};
 use crate::arch::cpu;
 use crate::bundle;
 use crate::mem::frames::Frames;
 use crate::mem::tables::StageTwoTables;
+use crate::mem::window;
 use crate::vcpu::VcpuShared;
 use addr::{Ipa, IpaRange, PaRange};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
 use idreg::{Features, GuestIds, HostIds, TrapConfig};
@@ -88,17 +90,16 @@ fn build_one(
     }
     let mut backing = Vec::new();
     for region in &spec.regions {
-        let pieces = back(region, means, frames, shares)?;
+        let pieces = back(region, taggable, means, frames, shares)?;
         let owned = matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly);
-        let tagged = spec.mte && memory_type(region, &spec, means)? == S2Memory::WriteBack
-            && !matches!(region.kind, RegionKind::Device { .. });
-        if tagged && !pieces.iter().all(|p| can_be_tagged(p, taggable)) {
+        let kind = window_kind(region, &spec, means)?;
+        if kind == Kind::Tagged && !pieces.iter().all(|p| can_be_tagged(p, taggable)) {
             return Err(format!(
                 "region {} has tags, but its memory is not among the machine's taggable ranges",
                 region.name
             ));
         }
-        backing.push(Backing { pieces, prepared_at_start: owned, tagged });
+        backing.push(Backing { pieces, prepared_at_start: owned, kind });
     }
     let stage2 = map_all(id, &spec, &backing, means)?;
     let features = Features { mte: spec.mte, ..Features::default() };
@@ -129,7 +130,7 @@ fn build_one(
 
 /// Physical memory for a region.
 fn back(
-    region: &RegionSpec, means: &Means<'_>, frames: &mut Frames, shares: &mut Vec<Share>,
+    region: &RegionSpec, taggable: &Taggable, means: &Means<'_>, frames: &mut Frames, shares: &mut Vec<Share>,
 ) -> Result<Vec<PaRange>, String> {
     let size = region.ipa.size();
     let mut take = || {
@@ -150,12 +151,11 @@ fn back(
                 return Ok(known.pieces.clone());
             }
             let pieces = take()?;
-            // Scrubbed once: all its VMs see the same memory from here on.
+            // Scrubbed once: all its VMs see the same memory from here on. Nothing of it stays in the
+            // caches, so it does not matter yet whether one of them maps it non-cacheable.
             for piece in &pieces {
-                let mut done = 0;
-                while done < piece.size() {
-                    done = scrub_some(piece, done, means.mte);
-                }
+                let tagged = means.mte && can_be_tagged(piece, taggable);
+                chunks(*piece, if tagged { Kind::Tagged } else { Kind::WriteBack }).for_each(zero);
             }
             fill_share(region, &pieces)?;
             shares.push(Share { name: share.clone(), pieces: pieces.clone() });
@@ -175,18 +175,16 @@ fn back(
 fn fill_share(region: &RegionSpec, pieces: &[PaRange]) -> Result<(), String> {
     let Some(name) = &region.file else { return Ok(()) };
     let mut data = bundle::file(name).ok_or_else(|| format!("file {name} is missing"))?;
-    for piece in pieces {
-        let mut at = piece.start();
-        while !data.is_empty() && at < piece.end() {
-            let room = (addr::BLOCK_2M - at.get() % addr::BLOCK_2M).min(piece.end().get() - at.get());
-            let (now, rest) = data.split_at(data.len().min(room as usize));
-            crate::mem::window::with(at, now.len() as u64, vmsa::stage1::Memory::Normal, |w| {
-                w.write(0, now);
-                crate::arch::cache::clean_invalidate(w.va(), now.len() as u64);
-            });
-            data = rest;
-            at = at.checked_add(now.len() as u64).ok_or("a file wraps")?;
+    for mut chunk in pieces.iter().flat_map(|piece| chunks(*piece, Kind::WriteBack)) {
+        let (now, rest) = data.split_at(data.len().min(chunk.memory.size() as usize));
+        if now.is_empty() {
+            break;
         }
+        chunk.memory = PaRange::new(chunk.memory.start(), now.len() as u64).ok_or("a file wraps")?;
+        if window::fill(chunk, |w| w.write(0, now)) != Some(true) {
+            return Err(format!("there is no window to fill region {}", region.name));
+        }
+        data = rest;
     }
     Ok(())
 }
@@ -229,6 +227,16 @@ fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
             region.name
         )),
     }
+}
+
+/// How EL2 reaches a region: as its stage-2 leaf has it. EL2 never opens a window to a device.
+fn window_kind(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<Kind, String> {
+    let device = matches!(region.kind, RegionKind::Device { .. });
+    Ok(match memory_type(region, spec, means)? {
+        S2Memory::WriteBack if spec.mte && !device => Kind::Tagged,
+        S2Memory::WriteBack | S2Memory::WriteBackNoTag => Kind::WriteBack,
+        S2Memory::NonCacheable | S2Memory::DeviceNGnRE | S2Memory::DeviceNGnRnE => Kind::NonCacheable,
+    })
 }
 
 fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {

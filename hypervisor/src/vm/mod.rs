@@ -44,8 +44,9 @@ pub(crate) struct Backing {
     /// Whether the VM owns it and it is scrubbed and filled at each start. Shared memory is
     /// scrubbed once, at boot; device memory never.
     pub(crate) prepared_at_start: bool,
-    /// Whether its tags are zeroed along with the data.
-    pub(crate) tagged: bool,
+    /// How EL2 reaches it: the type of its stage-2 leaves. Tags are zeroed along with the data if the
+    /// guest sees some.
+    pub(crate) kind: cmo::Kind,
 }
 
 /// How a VM ended, as far as the machine's verdict goes.
