@@ -390,7 +390,7 @@ fn enable_interrupts(machine: &Machine) -> Result<(), String> {
     let Some(boot) = machine.cpus.first() else { return Err("there is no CPU".into()) };
     if let Some(intid) = machine.uart_intid {
         gic::enable_spi(intid, boot.affinity, false)?;
-        console::enable_receive_interrupt();
+        console::enable_interrupts();
     }
     for vm in &machine.vms {
         let home = vm.vcpus.first().and_then(|v| machine.cpus.get(v.cpu)).unwrap_or(boot);

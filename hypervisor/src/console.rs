@@ -1,23 +1,175 @@
 //! The console: VMs and the hypervisor share the machine's UART through [`console::Mux`].
+//!
+//! Output waits in a ring, because a UART takes bytes far more slowly than they are made: each visit
+//! hands it what it takes at once, its transmit interrupt asks for the rest. When the ring is nearly
+//! full, VMs are held back: their characters wait in their own UARTs. Lines of the hypervisor are
+//! never refused; if the ring is full, they wait for the transmitter.
 
-use crate::dev::uart::Uart;
+mod emergency;
+mod logger;
+
+pub(crate) use emergency::Emergency;
+pub(crate) use logger::init_log;
+
+use crate::arch::{cpu, timer};
+use crate::dev::uart::{Lines, Uart};
 use crate::machine;
 use ::console::own::OwnLine;
+use ::console::ring::Ring;
 use ::console::{Action, Console as Mux};
-use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
-use spin::mutex::SpinMutex as Mutex;
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use spin::mutex::{SpinMutex as Mutex, SpinMutexGuard};
+
+/// Bytes of output that wait at most.
+const CAPACITY: usize = 16 << 10;
+/// With more than this waiting, VMs are held back. The rest is for what they have under way: each
+/// may print one more piece, of two lines at most.
+const HIGH: usize = CAPACITY / 4 * 3;
+/// With no more than this waiting, they go on.
+const LOW: usize = CAPACITY / 2;
+/// Bytes that one visit hands to the transmitter, or takes from the receiver, at most.
+const BURST: usize = 64;
 
 struct Console {
     uart: Option<Uart>,
     mux: Option<Mux>,
+    /// The UART has an interrupt, and it is routed.
+    interrupts: bool,
+    /// VMs that are held back, as a bitmap.
+    held: u64,
+    /// Until when received bytes stay in the UART, for lack of room in the VM in focus.
+    paused: Option<u64>,
 }
 
-static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: None, mux: None });
+const _: () = assert!(manifest::MAX_VMS <= 64);
+
+static CONSOLE: Mutex<Console> =
+    Mutex::new(Console { uart: None, mux: None, interrupts: false, held: 0, paused: None });
+
+/// What waits for the transmitter. Only the holder of [`CONSOLE`] locks it: it stands apart so that it
+/// is all zero and takes no room in the image.
+static RING: Mutex<Ring<CAPACITY>> = Mutex::new(Ring::new());
+
+/// Index of the CPU that holds [`CONSOLE`], for a panic on that CPU; [`NOBODY`] if none does. Relaxed:
+/// only whether it is the reader's own counts, and a CPU sees its own stores.
+static HOLDER: AtomicUsize = AtomicUsize::new(NOBODY);
+const NOBODY: usize = usize::MAX;
+
+/// Something waits that [`service`] has to look at. Relaxed: a hint, which the lock makes good; who
+/// misses it comes again.
+static BUSY: AtomicBool = AtomicBool::new(false);
+
+/// When a CPU has to call [`service`] at the latest, as a value of the counter; 0 for never. Relaxed:
+/// as for [`BUSY`].
+static DEADLINE: AtomicU64 = AtomicU64::new(0);
 
 /// Set when the machine ends: only [`Emergency`] prints from then on. Release and Acquire pair with
 /// each other: who sees it set sees the end coming.
 static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// The locked console: knows its holder, and leaves the UART's interrupts as its state wants them.
+struct Locked(SpinMutexGuard<'static, Console>);
+
+fn lock() -> Locked {
+    let guard = CONSOLE.lock();
+    HOLDER.store(cpu::index(), Ordering::Relaxed);
+    Locked(guard)
+}
+
+impl Deref for Locked {
+    type Target = Console;
+
+    fn deref(&self) -> &Console {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut Console {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.0.settle();
+        HOLDER.store(NOBODY, Ordering::Relaxed);
+    }
+}
+
+/// The way out: the ring and the transmitter behind it.
+struct Output<'a> {
+    uart: &'a mut Uart,
+    ring: &'a mut Ring<CAPACITY>,
+}
+
+impl Output<'_> {
+    /// Adds bytes behind what waits. If there is no room for them, makes it: waits for the transmitter.
+    fn put(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        loop {
+            rest = rest.get(self.ring.extend(rest)..).unwrap_or_default();
+            if rest.is_empty() {
+                return;
+            }
+            self.send_waiting(rest.len());
+        }
+    }
+
+    /// Hands `count` bytes to the transmitter, and waits until it takes them.
+    fn send_waiting(&mut self, count: usize) {
+        for byte in core::iter::from_fn(|| self.ring.pop()).take(count) {
+            self.uart.put(byte);
+        }
+    }
+
+    /// Hands some bytes to the transmitter, as far as it takes them at once.
+    fn drain(&mut self) {
+        let mut left = BURST;
+        while left > 0 && !self.ring.is_empty() {
+            let room = self.uart.room().min(left);
+            if room == 0 {
+                return;
+            }
+            left -= room;
+            for byte in core::iter::from_fn(|| self.ring.pop()).take(room) {
+                self.uart.send(byte);
+            }
+        }
+    }
+}
+
+impl Console {
+    /// Runs `f` with the multiplexer, then hands on what the transmitter takes.
+    fn print<R>(&mut self, f: impl FnOnce(&mut Mux, &mut Output<'_>) -> R) -> Option<R> {
+        let (Some(uart), Some(mux)) = (&mut self.uart, &mut self.mux) else { return None };
+        let mut output = Output { uart, ring: &mut RING.lock() };
+        let result = f(mux, &mut output);
+        output.drain();
+        Some(result)
+    }
+
+    /// Whether at most `limit` bytes wait.
+    fn waiting(&self) -> usize {
+        RING.lock().len()
+    }
+
+    /// Brings the UART's interrupts and the hints in line with what waits.
+    fn settle(&mut self) {
+        let Some(uart) = &mut self.uart else { return };
+        let output = !RING.lock().is_empty() || self.held != 0;
+        if self.interrupts {
+            uart.set_interrupts(Lines { receive: self.paused.is_none(), transmit: output });
+        }
+        // Without an interrupt of the UART, the CPUs' own timers move the output.
+        let poll =
+            (output && !self.interrupts).then(|| timer::now().saturating_add(timer::frequency() / 500));
+        BUSY.store(output || self.paused.is_some(), Ordering::Relaxed);
+        DEADLINE.store(poll.or(self.paused).unwrap_or(0), Ordering::Relaxed);
+    }
+}
 
 /// Gives the console its UART while the MMU is off and locks cannot be taken.
 ///
@@ -39,12 +191,13 @@ pub(crate) unsafe fn say_early(text: &str) {
         let mut put = |bytes: &[u8]| bytes.iter().for_each(|b| uart.put(*b));
         OwnLine::print(format_args!("error: {text}"), &mut put);
         OwnLine::print(format_args!("result: fail boot refused"), &mut put);
+        uart.wait_sent();
     }
 }
 
 /// Gives the console its VMs.
 pub(crate) fn set_mux(mux: Mux) {
-    CONSOLE.lock().mux = Some(mux);
+    lock().mux = Some(mux);
 }
 
 /// Nothing but the end of the machine is printed from now on.
@@ -58,141 +211,156 @@ pub(crate) fn is_closed() -> bool {
 }
 
 /// Runs `f` with the multiplexer and a way to print, unless the machine is ending.
-fn with<R>(f: impl FnOnce(&mut Mux, &mut dyn FnMut(&[u8]), &mut Input<'_>) -> R) -> Option<R> {
-    if is_closed() {
-        return None;
-    }
-    let mut console = CONSOLE.lock();
-    let Console { uart: Some(uart), mux: Some(mux) } = &mut *console else { return None };
-    let uart = core::cell::RefCell::new(uart);
-    let mut put = |bytes: &[u8]| bytes.iter().for_each(|b| uart.borrow_mut().put(*b));
-    let mut get = || uart.borrow_mut().get();
-    Some(f(mux, &mut put, &mut get))
+fn with<R>(f: impl FnOnce(&mut Mux, &mut Output<'_>) -> R) -> Option<R> {
+    if is_closed() { None } else { lock().print(f) }
 }
 
-type Input<'a> = dyn FnMut() -> Option<u8> + 'a;
+/// Prints what a VM's UART sent. False if the VM shall hold back more until
+/// [`resume_output`](crate::vm::Vm::resume_output) is called.
+pub(crate) fn guest(vm: usize, bytes: &[u8]) -> bool {
+    if is_closed() {
+        return true;
+    }
+    let mut console = lock();
+    console
+        .print(|mux, out| bytes.iter().for_each(|b| mux.guest(vm, *b, &mut |bytes: &[u8]| out.put(bytes))));
+    let room = console.waiting() <= HIGH;
+    if !room {
+        console.held |= bit(vm);
+    }
+    room
+}
 
-/// Prints a byte that a VM's UART sent.
-pub(crate) fn guest_byte(vm: usize, byte: u8) {
-    with(|mux, mut put, _| mux.guest(vm, byte, &mut put));
+/// Whether a VM that was held back may go on: it looks at its UART, so it waits for that.
+pub(crate) fn has_room(vm: usize) -> bool {
+    if is_closed() {
+        return true;
+    }
+    let mut console = lock();
+    console.print(|_, _| ());
+    let room = console.waiting() <= LOW;
+    if room {
+        console.held &= !bit(vm);
+    }
+    room
+}
+
+const fn bit(vm: usize) -> u64 {
+    1u64.unbounded_shl(vm as u32)
 }
 
 /// A VM stopped: its unfinished line ends.
 pub(crate) fn end_line(vm: usize) {
-    with(|mux, mut put, _| mux.end_line(vm, &mut put));
+    with(|mux, out| mux.end_line(vm, &mut |bytes: &[u8]| out.put(bytes)));
 }
 
 /// The machine is about to end: everything that VMs left unfinished is shown.
 pub(crate) fn flush() {
-    with(|mux, mut put, _| mux.flush(&mut put));
+    with(|mux, out| mux.flush(&mut |bytes: &[u8]| out.put(bytes)));
 }
 
 /// Prints a line of the hypervisor's own.
 pub(crate) fn say(text: fmt::Arguments<'_>) {
-    if with(|mux, mut put, _| mux.say(text, &mut put)).is_some() {
-        return;
-    }
     if is_closed() {
         return;
     }
-    // Before there are VMs.
-    if let Some(uart) = CONSOLE.lock().uart.as_mut() {
+    let mut console = lock();
+    if console.print(|mux, out| mux.say(text, &mut |bytes: &[u8]| out.put(bytes))).is_some() {
+        return;
+    }
+    // Before there are VMs, nobody comes back for what waits.
+    if let Some(uart) = console.uart.as_mut() {
         OwnLine::print(text, &mut |bytes: &[u8]| bytes.iter().for_each(|b| uart.put(*b)));
     }
 }
 
-/// Shows partial lines that have waited long enough; returns whether some still wait.
+/// Shows partial lines that have waited long enough, and moves what waits; returns whether anything
+/// still does.
 pub(crate) fn tick(now_ms: u64) -> bool {
-    with(|mux, mut put, _| mux.tick(now_ms, &mut put)).unwrap_or(false)
+    service();
+    if is_closed() {
+        return false;
+    }
+    let mut console = lock();
+    if console.waiting() > LOW {
+        return true;
+    }
+    console.print(|mux, out| mux.tick(now_ms, &mut |bytes: &[u8]| out.put(bytes))).unwrap_or(false)
+        || BUSY.load(Ordering::Relaxed)
+}
+
+/// Moves what waits: output to the transmitter, one VM that was held back on its way, bytes that were
+/// left in the receiver for too long to a VM that does not want them.
+pub(crate) fn service() {
+    if is_closed() || !BUSY.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut console = lock();
+    console.print(|_, _| ());
+    if console.paused.is_some_and(|until| timer::now() >= until) {
+        console.paused = None;
+    }
+    let mut next = None;
+    if console.held != 0 && console.waiting() <= LOW {
+        let vm = console.held.trailing_zeros() as usize;
+        console.held &= !bit(vm);
+        next = Some(vm);
+    }
+    drop(console);
+    if let Some(vm) = next.and_then(|vm| machine::get()?.vms.get(vm)) {
+        vm.resume_output();
+    }
+}
+
+/// When a CPU that runs a guest has to call [`service`], as a value of the counter.
+#[inline]
+pub(crate) fn deadline() -> Option<u64> {
+    match DEADLINE.load(Ordering::Relaxed) {
+        0 => None,
+        at => Some(at),
+    }
+}
+
+/// The UART's interrupt: takes what has come, moves what waits.
+pub(crate) fn interrupt() {
+    for _ in 0..BURST {
+        let Some(action) = input() else { break };
+        if let Some(machine) = machine::get() {
+            crate::vm::console::act(machine, action);
+        }
+    }
+    service();
 }
 
 /// Takes one received byte, if there is one, and says what it asks for.
-pub(crate) fn input() -> Option<Action> {
-    with(|mux, mut put, get| get().map(|byte| mux.input(byte, &mut put))).flatten()
-}
-
-/// Lets received bytes raise the UART's interrupt.
-pub(crate) fn enable_receive_interrupt() {
-    if let Some(uart) = CONSOLE.lock().uart.as_mut() {
-        uart.enable_receive_interrupt();
+fn input() -> Option<Action> {
+    if is_closed() {
+        return None;
     }
-}
-
-/// Prints past all locks and all formatting of the console: for the end of the machine.
-pub(crate) struct Emergency {
-    at_start: bool,
-}
-
-impl Emergency {
-    /// Takes the UART, whoever has it.
-    pub(crate) fn new() -> Self {
-        close();
-        // A CPU that holds the lock finishes its line if it can.
-        for _ in 0..1_000_000 {
-            if CONSOLE.try_lock().is_some() {
-                return Self { at_start: true };
-            }
-            core::hint::spin_loop();
-        }
-        // SAFETY: nobody else prints: `close` stopped the others, and if the lock's holder is this
-        // very CPU, it panicked and never goes on.
-        unsafe { CONSOLE.force_unlock() };
-        Self { at_start: true }
+    let mut console = lock();
+    if console.paused.is_some() {
+        return None;
     }
+    let byte = console.uart.as_mut()?.get()?;
+    console.print(|mux, out| mux.input(byte, &mut |bytes: &[u8]| out.put(bytes)))
 }
 
-impl Write for Emergency {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut console = CONSOLE.try_lock().ok_or(fmt::Error)?;
-        let uart = console.uart.as_mut().ok_or(fmt::Error)?;
-        if core::mem::take(&mut self.at_start) {
-            // A guest's unfinished line ends here.
-            uart.put(b'\r');
-            uart.put(b'\n');
-        }
-        for byte in text.bytes() {
-            if byte == b'\n' {
-                uart.put(b'\r');
-            }
-            uart.put(byte);
-        }
-        Ok(())
-    }
+/// The VM in focus has no room: received bytes stay in the UART until [`resume_input`], but not for
+/// longer than a second, because the console's keys are among them.
+pub(crate) fn pause_input() {
+    lock().paused = Some(timer::now().saturating_add(timer::frequency()));
 }
 
-/// `log`'s back end: `tagvisor: text`, with the level where it is a warning or an error.
-struct Logger;
-
-impl log::Log for Logger {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        match record.level() {
-            log::Level::Error => say(format_args!("error: {}", record.args())),
-            log::Level::Warn => say(format_args!("warn: {}", record.args())),
-            log::Level::Info => say(*record.args()),
-            log::Level::Debug | log::Level::Trace => say(format_args!("debug: {}", record.args())),
-        }
-    }
-
-    fn flush(&self) {}
+/// There is room again.
+pub(crate) fn resume_input() {
+    lock().paused = None;
 }
 
-/// Makes the console the back end of `log`.
-pub(crate) fn init_log(level: log::LevelFilter) {
-    static LOGGER: Logger = Logger;
-    let _ = log::set_logger(&LOGGER);
-    log::set_max_level(level);
-}
-
-/// Carries out what the keys asked for.
-pub(crate) fn act(action: Action) {
-    if let Some(machine) = machine::get() {
-        crate::vm::console::act(machine, action);
+/// Lets the UART raise its interrupt, which is routed now.
+pub(crate) fn enable_interrupts() {
+    let mut console = lock();
+    if let Some(uart) = console.uart.as_mut() {
+        uart.clear_interrupts();
+        console.interrupts = true;
     }
 }

@@ -128,7 +128,7 @@ impl Cpu {
             };
             alarm = earlier(alarm, at);
         }
-        timer::set_alarm(alarm);
+        timer::set_alarm(earlier(alarm, console::deadline()));
         contended
     }
 

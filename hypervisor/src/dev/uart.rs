@@ -6,22 +6,43 @@
 use arm_pl011_uart::{Interrupts, PL011Registers, UniqueMmioPointer};
 use core::ptr::NonNull;
 use fdt::UartKind;
-use uart_16550::{Uart16550, backend::Backend, spec::registers::IER};
+use uart_16550::spec::registers::{IER, LSR};
+use uart_16550::{Uart16550, backend::Backend};
 
 /// How often a full transmitter is asked before a byte is dropped: a UART that never drains must not
 /// hang the hypervisor.
 const PATIENCE: u32 = 100_000;
 
+/// Bytes of a 16550's transmit FIFO.
+const NS16550_FIFO: usize = 16;
+
+/// The UART.
+pub(crate) struct Uart {
+    layout: Layout,
+    interrupts: Lines,
+    /// It was waited for in vain: nobody waits again until it has taken a byte.
+    stuck: bool,
+}
+
+/// Interrupts that may be raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lines {
+    /// When bytes have come.
+    pub(crate) receive: bool,
+    /// When there is room for bytes.
+    pub(crate) transmit: bool,
+}
+
 /// One of the supported layouts.
-pub(crate) enum Uart {
+enum Layout {
     /// Arm PL011.
     Pl011(arm_pl011_uart::Uart<'static>),
-    /// 16550 and descendants.
-    Ns16550(Uart16550<Registers>),
+    /// 16550 and descendants, and how many bytes fit when its transmitter is empty.
+    Ns16550(Uart16550<Registers>, usize),
 }
 
 /// 16550 registers at any distance and access width.
-pub(crate) struct Registers {
+struct Registers {
     base: *mut u8,
     shift: u8,
     wide: bool,
@@ -61,40 +82,80 @@ impl Uart {
     /// Its registers must be accessible at their physical address, and used by nobody else.
     pub(crate) unsafe fn claim(uart: &fdt::Uart) -> Option<Self> {
         let base = uart.base.start().get() as *mut u8;
-        match uart.kind {
+        let layout = match uart.kind {
             UartKind::Pl011 => {
                 let registers = NonNull::new(base.cast::<PL011Registers>())?;
                 // SAFETY: the caller's promise.
                 let registers = unsafe { UniqueMmioPointer::new(registers) };
-                Some(Self::Pl011(arm_pl011_uart::Uart::new(registers)))
+                Layout::Pl011(arm_pl011_uart::Uart::new(registers))
             }
             UartKind::Ns16550 { reg_shift, reg_io_width } => {
                 let registers = Registers { base, shift: reg_shift.min(8), wide: reg_io_width == 4 };
                 // SAFETY: the caller's promise.
-                Some(Self::Ns16550(unsafe { Uart16550::new_with_backend(registers) }))
+                let mut u = unsafe { Uart16550::new_with_backend(registers) };
+                // IIR[7:6]: firmware has enabled the FIFOs.
+                let fifo = if u.isr().bits() >> 6 == 0b11 { NS16550_FIFO } else { 1 };
+                Layout::Ns16550(u, fifo)
+            }
+        };
+        Some(Self { layout, interrupts: Lines { receive: false, transmit: false }, stuck: false })
+    }
+
+    /// How many bytes the transmitter takes at least, without being asked again.
+    pub(crate) fn room(&mut self) -> usize {
+        match &mut self.layout {
+            Layout::Pl011(u) => usize::from(!u.is_tx_fifo_full()),
+            Layout::Ns16550(u, fifo) => {
+                if u.ready_to_send().is_ok() {
+                    *fifo
+                } else {
+                    0
+                }
             }
         }
     }
 
-    /// Sends a byte; drops it if the transmitter stays full.
+    /// Sends a byte for which [`room`](Self::room) said that there is room.
+    pub(crate) fn send(&mut self, byte: u8) {
+        match &mut self.layout {
+            Layout::Pl011(u) => u.write_word(byte),
+            // SAFETY: register 0 is the transmitter's: the divisor latch is closed.
+            Layout::Ns16550(u, _) => unsafe { u.backend_mut().write(0, byte) },
+        }
+        self.stuck = false;
+    }
+
+    /// Sends a byte when there is room; drops it if the transmitter stays full.
     pub(crate) fn put(&mut self, byte: u8) {
+        let patience = if self.stuck { 1 } else { PATIENCE };
+        for _ in 0..patience {
+            if self.room() > 0 {
+                return self.send(byte);
+            }
+        }
+        self.stuck = true;
+    }
+
+    /// Waits until all bytes have left: the machine is turned off next.
+    pub(crate) fn wait_sent(&mut self) {
+        if self.stuck {
+            return;
+        }
         for _ in 0..PATIENCE {
-            match self {
-                Self::Pl011(u) if !u.is_tx_fifo_full() => return u.write_word(byte),
-                Self::Pl011(_) => {}
-                Self::Ns16550(u) => {
-                    if u.try_send_byte(byte).is_ok() {
-                        return;
-                    }
-                }
+            let busy = match &mut self.layout {
+                Layout::Pl011(u) => u.is_busy(),
+                Layout::Ns16550(u, _) => !u.lsr().contains(LSR::TRANSMITTER_EMPTY),
+            };
+            if !busy {
+                break;
             }
         }
     }
 
     /// Takes a received byte. Line errors are passed over.
     pub(crate) fn get(&mut self) -> Option<u8> {
-        match self {
-            Self::Pl011(u) => {
+        match &mut self.layout {
+            Layout::Pl011(u) => {
                 for _ in 0..64 {
                     if let Ok(byte) = u.read_word() {
                         return byte;
@@ -102,18 +163,38 @@ impl Uart {
                 }
                 None
             }
-            Self::Ns16550(u) => u.try_receive_byte().ok(),
+            Layout::Ns16550(u, _) => u.try_receive_byte().ok(),
         }
     }
 
-    /// Lets received bytes raise the interrupt.
-    pub(crate) fn enable_receive_interrupt(&mut self) {
-        match self {
-            Self::Pl011(u) => {
-                u.clear_interrupts(Interrupts::all());
-                u.set_interrupt_masks(Interrupts::RXI | Interrupts::RTI);
+    /// Forgets what firmware left pending.
+    pub(crate) fn clear_interrupts(&mut self) {
+        match &mut self.layout {
+            Layout::Pl011(u) => u.clear_interrupts(Interrupts::all()),
+            Layout::Ns16550(u, _) => u.disable_interrupts(IER::all()),
+        }
+    }
+
+    /// Lets these interrupts through, and no others.
+    pub(crate) fn set_interrupts(&mut self, lines: Lines) {
+        if lines == self.interrupts {
+            return;
+        }
+        self.interrupts = lines;
+        match &mut self.layout {
+            Layout::Pl011(u) => {
+                let mut masks = Interrupts::empty();
+                masks.set(Interrupts::RXI | Interrupts::RTI, lines.receive);
+                masks.set(Interrupts::TXI, lines.transmit);
+                u.set_interrupt_masks(masks);
             }
-            Self::Ns16550(u) => u.enable_interrupts(IER::DATA_READY),
+            Layout::Ns16550(u, _) => {
+                let mut enabled = IER::empty();
+                enabled.set(IER::DATA_READY, lines.receive);
+                enabled.set(IER::THR_EMPTY, lines.transmit);
+                u.disable_interrupts(!enabled);
+                u.enable_interrupts(enabled);
+            }
         }
     }
 }

@@ -78,12 +78,11 @@ fn device(local: &mut Local, intid: u32) -> bool {
     if intid == HYP_TIMER {
         timer::set_alarm(None);
         gic::deactivate(intid);
+        console::service();
         return true;
     }
     if Some(intid) == local.machine.uart_intid {
-        while let Some(action) = console::input() {
-            console::act(action);
-        }
+        console::interrupt();
         gic::deactivate(intid);
         return true;
     }

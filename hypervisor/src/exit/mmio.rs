@@ -2,7 +2,6 @@
 
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
-use crate::console;
 use addr::{Canonical, Ipa};
 use manifest::layout::{GICD, GICR, GICR_STRIDE, UART};
 use trap::{AccessSize, DataAbort};
@@ -86,23 +85,12 @@ fn redistributor(vcpu: &mut Vcpu, local: &mut Local, abort: &DataAbort, offset: 
 
 #[inline(never)]
 fn uart(vcpu: &mut Vcpu, abort: &DataAbort, offset: u32) {
-    let vm = vcpu.vm;
-    let mut uart = vm.uart.lock();
-    let before = uart.irq();
-    let effect = if abort.write() {
-        uart.write(offset, abort.truncate(vcpu.regs.get(abort.rt())) as u32)
+    let kick = if abort.write() {
+        vcpu.vm.uart_write(offset, abort.truncate(vcpu.regs.get(abort.rt())) as u32)
     } else {
-        let (value, effect) = uart.read(offset);
+        let (value, kick) = vcpu.vm.uart_read(offset);
         vcpu.regs.set(abort.rt(), abort.extend(u64::from(value)));
-        effect
+        kick
     };
-    drop(uart);
-    if let Some(byte) = effect.transmit {
-        vm.ktap.lock().push(byte);
-        console::guest_byte(vm.id, byte);
-    }
-    if effect.irq != before {
-        let kick = vm.vgic.lock().set_line(0, manifest::layout::UART_INTID, effect.irq);
-        vm.kick(kick, Some(vcpu.id));
-    }
+    vcpu.vm.kick(kick, Some(vcpu.id));
 }

@@ -2,10 +2,11 @@
 //! CPU; everything that can be refused is refused here, with a sentence.
 
 use super::events::Events;
-use super::ktap::Ktap;
+use super::uart::GuestUart;
 use super::lifecycle::Life;
 use super::prepare::zero;
 use super::{Backing, Stage2Registers, Vm};
+use ::console::ktap::Ktap;
 use crate::arch::cpu;
 use crate::bundle;
 use crate::mem::frames::Frames;
@@ -24,7 +25,6 @@ use manifest::{
     DeviceMemory, MachineSpec, RegionKind, RegionSpec, Tags, Taggable, VmSpec, WithoutMtePerm, layout,
 };
 use spin::Mutex;
-use vdev::pl011::Pl011;
 use vdev::power::{PowerTable, Start};
 use vgic::{Config, Vgic};
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
@@ -112,7 +112,7 @@ fn build_one(
         stage2,
         tree: tree(&spec, means)?,
         vgic: Mutex::new(interrupt_controller(&spec, means)),
-        uart: Mutex::new(Pl011::new()),
+        uart: Mutex::new(GuestUart::new()),
         power: Mutex::new(PowerTable::new(vcpus.len(), boot)),
         life: Mutex::new(Life::new()),
         to_stop: AtomicUsize::new(0),

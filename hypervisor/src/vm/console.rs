@@ -38,7 +38,10 @@ pub(crate) fn act(machine: &'static Machine, action: Action) {
                 log::info!("{} runs already", vm.spec.name);
             }
         }
-        Action::End => machine::end(true, format_args!("ended from the console")),
+        Action::End => {
+            crate::console::flush();
+            machine::end(true, format_args!("ended from the console"))
+        }
     }
 }
 
@@ -76,19 +79,5 @@ fn exits(machine: &Machine) {
             sum(|e| &e.interrupts),
             sum(|e| &e.others)
         );
-    }
-}
-
-impl Vm {
-    /// A byte from the console arrives at the VM's UART.
-    pub(crate) fn receive(&self, byte: u8) {
-        let effect = self.uart.lock().receive(byte);
-        self.uart_line(effect.irq);
-    }
-
-    /// The UART's interrupt line has this level now.
-    pub(crate) fn uart_line(&self, level: bool) {
-        let kick = self.vgic.lock().set_line(0, manifest::layout::UART_INTID, level);
-        self.kick(kick, None);
     }
 }

@@ -13,7 +13,8 @@ use super::{Verdict, Vm};
 use crate::arch::timer;
 use crate::machine::Machine;
 use crate::vcpu::{Activity, Vcpu, request};
-use crate::{console, vm::ktap::Ktap, vm::prepare::Preparation};
+use crate::vm::prepare::Preparation;
+use ::console::ktap::Ktap;
 use abi::hypercall::{Error, EventKind, StopCause, VmState};
 use core::sync::atomic::Ordering;
 use vdev::power::{PowerTable, Start};
@@ -91,7 +92,7 @@ impl Vm {
         let cause = life.cause.unwrap_or(StopCause::Request);
         let restart = core::mem::take(&mut life.restart);
         drop(life);
-        console::end_line(self.id);
+        self.finish_output();
         if let Some(Err(why)) = self.ktap.lock().verdict() {
             log::info!("{} stopped: {}, but {why}", self.spec.name, describe(cause));
         } else {

@@ -4,10 +4,11 @@ pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod fault;
-pub(crate) mod ktap;
 pub(crate) mod lifecycle;
 pub(crate) mod prepare;
+pub(crate) mod uart;
 
+use ::console::ktap::Ktap;
 use crate::arch::gic;
 use crate::machine::{self, Machine};
 use crate::vcpu::{VcpuShared, request};
@@ -17,11 +18,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use events::Events;
 use idreg::{GuestIds, TrapConfig};
-use ktap::Ktap;
 use lifecycle::Life;
 use manifest::{RegionKind, VmSpec};
 use spin::Mutex;
-use vdev::pl011::Pl011;
+use uart::GuestUart;
 use vdev::power::PowerTable;
 use vgic::{Kick, Vgic};
 
@@ -81,7 +81,7 @@ pub(crate) struct Vm {
     /// Its interrupt controller.
     pub(crate) vgic: Mutex<Vgic>,
     /// Its UART.
-    pub(crate) uart: Mutex<Pl011>,
+    pub(crate) uart: Mutex<GuestUart>,
     /// PSCI state of its vCPUs.
     pub(crate) power: Mutex<PowerTable>,
     /// Whether it runs.
