@@ -1,7 +1,7 @@
 //! Addresses: a device's `reg`, translated by the `ranges` of the buses above it.
 //! Devicetree Specification 0.4, sections 2.3.5, 2.3.6 and 2.3.8.
 
-use crate::tree::{Error, Place, cells};
+use crate::tree::{Flawed, Place, cells};
 use addr::{Pa, PaRange};
 
 /// Most entries of a `ranges` that are read: it is searched for each address below that bus.
@@ -14,14 +14,14 @@ struct CellCounts {
 }
 
 impl CellCounts {
-    fn of(bus: &Place<'_>) -> Result<Self, Error> {
+    fn of(bus: &Place<'_>) -> Result<Self, Flawed> {
         Ok(Self {
             address: Self::count(bus, "#address-cells", 2)?,
             size: Self::count(bus, "#size-cells", 1)?,
         })
     }
 
-    fn count(bus: &Place<'_>, property: &'static str, default: u32) -> Result<usize, Error> {
+    fn count(bus: &Place<'_>, property: &'static str, default: u32) -> Result<usize, Flawed> {
         match bus.u32(property)?.unwrap_or(default) {
             0 => Ok(0),
             1 => Ok(1),
@@ -37,14 +37,14 @@ impl CellCounts {
 }
 
 /// The address range in entry `index` of a node's `reg`, or `None` behind the last one.
-pub(crate) fn reg(place: &Place<'_>, index: usize) -> Result<Option<PaRange>, Error> {
+pub(crate) fn reg(place: &Place<'_>, index: usize) -> Result<Option<PaRange>, Flawed> {
     let Some((address, size)) = untranslated(place, index)? else { return Ok(None) };
     let range = PaRange::new(Pa::new(translate(place, address, size)?), size);
     range.map(Some).ok_or_else(|| place.flaw("reg", "wraps around the end of the address space"))
 }
 
 /// Like [`reg`], for a device that cannot do without it.
-pub(crate) fn device_reg(place: &Place<'_>, index: usize) -> Result<PaRange, Error> {
+pub(crate) fn device_reg(place: &Place<'_>, index: usize) -> Result<PaRange, Flawed> {
     match reg(place, index)? {
         Some(range) if range.size() > 0 => Ok(range),
         Some(_) => Err(place.flaw("reg", "has an entry of size 0")),
@@ -53,7 +53,7 @@ pub(crate) fn device_reg(place: &Place<'_>, index: usize) -> Result<PaRange, Err
 }
 
 /// A node's only address where it is a name, not a place (a CPU's).
-pub(crate) fn unit(place: &Place<'_>) -> Result<u64, Error> {
+pub(crate) fn unit(place: &Place<'_>) -> Result<u64, Flawed> {
     match untranslated(place, 0)? {
         Some((address, 0)) => Ok(address),
         Some(_) => Err(place.flaw("reg", "has a size")),
@@ -61,7 +61,7 @@ pub(crate) fn unit(place: &Place<'_>) -> Result<u64, Error> {
     }
 }
 
-fn untranslated(place: &Place<'_>, index: usize) -> Result<Option<(u64, u64)>, Error> {
+fn untranslated(place: &Place<'_>, index: usize) -> Result<Option<(u64, u64)>, Flawed> {
     let (Some(value), Some(bus)) = (place.value("reg"), place.parent()) else { return Ok(None) };
     let counts = CellCounts::of(&bus)?;
     let stride = counts.stride();
@@ -74,7 +74,7 @@ fn untranslated(place: &Place<'_>, index: usize) -> Result<Option<(u64, u64)>, E
 }
 
 /// The physical address of `address`, which `place` uses on the bus above it.
-fn translate(place: &Place<'_>, address: u64, size: u64) -> Result<u64, Error> {
+fn translate(place: &Place<'_>, address: u64, size: u64) -> Result<u64, Flawed> {
     let mut address = address;
     let mut level = place.parent();
     while let Some(bus) = level {
@@ -90,7 +90,7 @@ fn translate(place: &Place<'_>, address: u64, size: u64) -> Result<u64, Error> {
     Ok(address)
 }
 
-fn map(bus: &Place<'_>, above: &Place<'_>, ranges: &[u8], address: u64, size: u64) -> Result<u64, Error> {
+fn map(bus: &Place<'_>, above: &Place<'_>, ranges: &[u8], address: u64, size: u64) -> Result<u64, Flawed> {
     let (counts, outer) = (CellCounts::of(bus)?, CellCounts::of(above)?);
     let stride = counts.stride().saturating_add(outer.address.saturating_mul(4));
     if stride == 0 || !ranges.len().is_multiple_of(stride) {

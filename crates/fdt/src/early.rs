@@ -1,6 +1,6 @@
 //! What the boot needs before it has a heap: a UART to print refusals on.
 
-use crate::tree;
+use crate::tree::Tree;
 use crate::uart::{self, Uart};
 
 /// The console UART that the tree at the start of `dtb` names, its interrupt left unknown; `None`
@@ -10,5 +10,5 @@ use crate::uart::{self, Uart};
 /// MMU off, where all memory is Device memory and unaligned accesses fault.
 #[must_use]
 pub fn uart(dtb: &[u8]) -> Option<Uart> {
-    uart::find(tree::open(dtb).ok()?, None).ok().flatten()
+    uart::find(&Tree::open(dtb).ok()?, None).ok().flatten()
 }

@@ -1,8 +1,7 @@
 //! Interrupts: from a device's `interrupts` to the INTID at the GIC.
 //! Devicetree Specification 0.4, section 2.4; Linux binding `arm,gic-v3`.
 
-use crate::tree::{Error, Place, by_phandle, cells};
-use dtoolkit::fdt::Fdt;
+use crate::tree::{Flawed, Place, Tree, by_phandle, cells};
 
 /// Most interrupts of one device that are looked at.
 const MAX_INTERRUPTS: usize = 16;
@@ -15,7 +14,7 @@ pub(crate) struct Controller {
 
 impl Controller {
     /// The GIC at `place`.
-    pub(crate) fn new(place: &Place<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(place: &Place<'_>) -> Result<Self, Flawed> {
         match specifier_cells(place)? {
             cells if cells >= 3 => Ok(Self { phandle: place.phandle()?, cells }),
             _ => Err(place.flaw("#interrupt-cells", "is less than 3")),
@@ -26,10 +25,10 @@ impl Controller {
     /// does not go to this controller.
     pub(crate) fn intid(
         &self,
-        tree: Fdt<'_>,
+        tree: &Tree<'_>,
         device: &Place<'_>,
         index: usize,
-    ) -> Result<Option<u32>, Error> {
+    ) -> Result<Option<u32>, Flawed> {
         if index >= MAX_INTERRUPTS {
             return Err(device.flaw("interrupts", "names an interrupt behind the sixteenth"));
         }
@@ -50,11 +49,11 @@ impl Controller {
 
     fn extended(
         &self,
-        tree: Fdt<'_>,
+        tree: &Tree<'_>,
         device: &Place<'_>,
         value: &[u8],
         index: usize,
-    ) -> Result<Option<u32>, Error> {
+    ) -> Result<Option<u32>, Flawed> {
         let flaw = |text| device.flaw("interrupts-extended", text);
         let mut value = value;
         for position in 0..=index {
@@ -83,7 +82,7 @@ impl Controller {
 
     /// Whether the interrupts of `device` go to this controller. A tree that never says where
     /// interrupts go can only mean its GIC.
-    fn serves(&self, device: &Place<'_>) -> Result<bool, Error> {
+    fn serves(&self, device: &Place<'_>) -> Result<bool, Flawed> {
         let mut place = *device;
         loop {
             if let Some(parent) = place.u32("interrupt-parent")? {
@@ -104,7 +103,7 @@ pub(crate) fn named(device: &Place<'_>, name: &str) -> Option<usize> {
     list.split(|&byte| byte == 0).position(|entry| entry == name.as_bytes())
 }
 
-fn specifier_cells(controller: &Place<'_>) -> Result<usize, Error> {
+fn specifier_cells(controller: &Place<'_>) -> Result<usize, Flawed> {
     match controller.u32("#interrupt-cells")? {
         Some(count @ 0..=8) => Ok(usize::try_from(count).unwrap_or(0)),
         Some(_) => Err(controller.flaw("#interrupt-cells", "is more than 8")),

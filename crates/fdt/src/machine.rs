@@ -2,12 +2,11 @@
 
 use crate::bus;
 use crate::interrupt::{Controller, named};
-use crate::tree::{self, Error, Place, search};
+use crate::tree::{Error, Flawed, Place, Tree, search};
 use crate::uart::{self, Uart};
 use addr::{Pa, PaRange};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use dtoolkit::fdt::Fdt;
 
 /// Most CPUs, and most ranges of each kind, that are read: for each, the properties of the node
 /// above are searched again.
@@ -99,7 +98,11 @@ pub struct Timer {
 /// # Errors
 /// The tree is malformed, or does not describe memory, CPUs, a GIC and the architectural timer.
 pub fn read(dtb: &[u8]) -> Result<Machine, Error> {
-    let tree = tree::open(dtb)?;
+    let tree = Tree::open(dtb)?;
+    machine(&tree).map_err(|flawed| tree.error(flawed))
+}
+
+fn machine(tree: &Tree<'_>) -> Result<Machine, Flawed> {
     let root = Place::root(tree);
     let chosen = root.find("/chosen")?;
     let gic_place = find_gic(tree)?;
@@ -114,12 +117,12 @@ pub fn read(dtb: &[u8]) -> Result<Machine, Error> {
         uart: uart::find(tree, Some(&controller))?,
         initrd: chosen.as_ref().map(initrd).transpose()?.flatten(),
         bootargs: bootargs(chosen.as_ref())?,
-        dtb_size: tree.data().len(),
+        dtb_size: tree.fdt().data().len(),
     })
 }
 
 /// `/memory` nodes (Devicetree Specification 0.4, section 3.4).
-fn memory(root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
+fn memory(root: &Place<'_>) -> Result<Vec<PaRange>, Flawed> {
     let mut ranges = Vec::new();
     for place in root.children() {
         let place = place?;
@@ -128,14 +131,14 @@ fn memory(root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
         }
     }
     if ranges.is_empty() {
-        return Err(Error::Lacks("memory"));
+        return Err(root.tree().lacks("memory"));
     }
     Ok(merged(ranges))
 }
 
 /// `/reserved-memory` (section 3.5) and the reservation block (section 5.3). Children without `reg`
 /// ask an operating system to choose a place; nothing lies there yet.
-fn reserved(tree: Fdt<'_>, root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
+fn reserved(tree: &Tree<'_>, root: &Place<'_>) -> Result<Vec<PaRange>, Flawed> {
     let mut ranges = Vec::new();
     if let Some(parent) = root.find("/reserved-memory")? {
         for place in parent.children() {
@@ -145,7 +148,7 @@ fn reserved(tree: Fdt<'_>, root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
             }
         }
     }
-    for entry in tree.memory_reservations() {
+    for entry in tree.fdt().memory_reservations() {
         let range = PaRange::new(Pa::new(entry.address()), entry.size());
         ranges.push(range.ok_or_else(|| root.flaw("(memory reservation block)", "has an entry that wraps"))?);
     }
@@ -153,7 +156,7 @@ fn reserved(tree: Fdt<'_>, root: &Place<'_>) -> Result<Vec<PaRange>, Error> {
 }
 
 /// Adds the ranges of a node's `reg`.
-fn collect(place: &Place<'_>, ranges: &mut Vec<PaRange>) -> Result<(), Error> {
+fn collect(place: &Place<'_>, ranges: &mut Vec<PaRange>) -> Result<(), Flawed> {
     for index in 0..=MAX_COUNT {
         let Some(range) = bus::reg(place, index)? else { return Ok(()) };
         ranges.push(range);
@@ -165,11 +168,14 @@ fn collect(place: &Place<'_>, ranges: &mut Vec<PaRange>) -> Result<(), Error> {
 }
 
 /// The same memory as sorted ranges that neither touch nor are empty.
-fn merged(mut ranges: Vec<PaRange>) -> Vec<PaRange> {
-    ranges.retain(|range| range.size() > 0);
-    ranges.sort_unstable_by_key(PaRange::start);
-    let mut result: Vec<PaRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
+fn merged(ranges: Vec<PaRange>) -> Vec<PaRange> {
+    // At most `MAX_COUNT`, so that the time of insertion sort matters less than the size of a faster one.
+    let mut sorted: Vec<PaRange> = Vec::with_capacity(ranges.len());
+    for range in ranges.into_iter().filter(|range| range.size() > 0) {
+        sorted.insert(sorted.partition_point(|other| other.start() <= range.start()), range);
+    }
+    let mut result: Vec<PaRange> = Vec::with_capacity(sorted.len());
+    for range in sorted {
         let joined = result.last().filter(|last| range.start() <= last.end()).and_then(|last| {
             let size = last.end().max(range.end()).offset_from(last.start())?;
             PaRange::new(last.start(), size)
@@ -183,9 +189,9 @@ fn merged(mut ranges: Vec<PaRange>) -> Vec<PaRange> {
 }
 
 /// `/cpus` (section 3.8).
-fn cpus(root: &Place<'_>) -> Result<Vec<Cpu>, Error> {
+fn cpus(root: &Place<'_>) -> Result<Vec<Cpu>, Flawed> {
     let mut cpus = Vec::new();
-    let Some(parent) = root.find("/cpus")? else { return Err(Error::Lacks("/cpus node")) };
+    let Some(parent) = root.find("/cpus")? else { return Err(root.tree().lacks("/cpus node")) };
     for place in parent.children() {
         let place = place?;
         if !place.is_device_type(c"cpu") {
@@ -201,22 +207,19 @@ fn cpus(root: &Place<'_>) -> Result<Vec<Cpu>, Error> {
             return Err(place.flaw("reg", "is that of the 1025th CPU, one more than can be"));
         }
     }
-    let mut ids: Vec<u64> = cpus.iter().map(|cpu| cpu.mpidr).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.is_empty() {
-        return Err(Error::Lacks("CPU"));
+    if cpus.is_empty() {
+        return Err(root.tree().lacks("CPU"));
     }
-    if ids.len() != cpus.len() {
+    let twice = |(index, cpu): (usize, &Cpu)| cpus.iter().take(index).any(|other| other.mpidr == cpu.mpidr);
+    if cpus.iter().enumerate().any(twice) {
         return Err(parent.flaw("reg", "of two CPUs is the same"));
     }
     Ok(cpus)
 }
 
 /// The PSCI node (Linux binding `psci`); version 0.1 had function ids of its own and is ignored.
-fn psci(tree: Fdt<'_>) -> Result<Option<Conduit>, Error> {
-    let wanted = |place: &Place<'_>| place.compatible(&["arm,psci-1.0", "arm,psci-0.2"]) && place.available();
-    let Some(place) = search(tree, wanted)? else { return Ok(None) };
+fn psci(tree: &Tree<'_>) -> Result<Option<Conduit>, Flawed> {
+    let Some(place) = search(tree, &["arm,psci-1.0", "arm,psci-0.2"])? else { return Ok(None) };
     match place.text("method")? {
         Some("smc") => Ok(Some(Conduit::Smc)),
         Some("hvc") => Ok(Some(Conduit::Hvc)),
@@ -225,18 +228,17 @@ fn psci(tree: Fdt<'_>) -> Result<Option<Conduit>, Error> {
     }
 }
 
-const GIC_V3: &[&str] = &["arm,gic-v3"];
-const GIC_V2: &[&str] = &["arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a9-gic", "arm,cortex-a7-gic"];
+const GIC_V3: &str = "arm,gic-v3";
+const GICS: &[&str] =
+    &[GIC_V3, "arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a9-gic", "arm,cortex-a7-gic"];
 
-fn find_gic(tree: Fdt<'_>) -> Result<Place<'_>, Error> {
-    let wanted =
-        |place: &Place<'_>| (place.compatible(GIC_V3) || place.compatible(GIC_V2)) && place.available();
-    search(tree, wanted)?.ok_or(Error::Lacks("interrupt controller that is a GIC"))
+fn find_gic<'a>(tree: &'a Tree<'a>) -> Result<Place<'a>, Flawed> {
+    search(tree, GICS)?.ok_or_else(|| tree.lacks("interrupt controller that is a GIC"))
 }
 
 /// Linux binding `arm,gic-v3`: distributor, then the redistributor regions.
-fn gic(tree: Fdt<'_>, place: &Place<'_>, controller: &Controller) -> Result<Gic, Error> {
-    let version = if place.compatible(GIC_V3) { GicVersion::V3 } else { GicVersion::V2 };
+fn gic(tree: &Tree<'_>, place: &Place<'_>, controller: &Controller) -> Result<Gic, Flawed> {
+    let version = if place.compatible(&[GIC_V3]) { GicVersion::V3 } else { GicVersion::V2 };
     let regions = match version {
         GicVersion::V2 => 0,
         GicVersion::V3 => place.u32("#redistributor-regions")?.unwrap_or(1),
@@ -255,11 +257,10 @@ fn gic(tree: Fdt<'_>, place: &Place<'_>, controller: &Controller) -> Result<Gic,
 }
 
 /// Linux binding `arm,arch_timer`: interrupts by name, else in this order.
-fn timer(tree: Fdt<'_>, gic: &Controller) -> Result<Timer, Error> {
+fn timer(tree: &Tree<'_>, gic: &Controller) -> Result<Timer, Flawed> {
     const ORDER: [&str; 5] = ["sec-phys", "phys", "virt", "hyp-phys", "hyp-virt"];
-    let wanted =
-        |place: &Place<'_>| place.compatible(&["arm,armv8-timer", "arm,armv7-timer"]) && place.available();
-    let place = search(tree, wanted)?.ok_or(Error::Lacks("architectural timer"))?;
+    let found = search(tree, &["arm,armv8-timer", "arm,armv7-timer"])?;
+    let place = found.ok_or_else(|| tree.lacks("architectural timer"))?;
     let has_names = place.value("interrupt-names").is_some();
     let intid = |name: &str| {
         let index = if has_names { named(&place, name) } else { ORDER.iter().position(|n| *n == name) };
@@ -275,7 +276,7 @@ fn timer(tree: Fdt<'_>, gic: &Controller) -> Result<Timer, Error> {
 }
 
 /// `linux,initrd-start` and `linux,initrd-end` (Linux binding `chosen`).
-fn initrd(chosen: &Place<'_>) -> Result<Option<PaRange>, Error> {
+fn initrd(chosen: &Place<'_>) -> Result<Option<PaRange>, Flawed> {
     let (start, end) = (chosen.number("linux,initrd-start")?, chosen.number("linux,initrd-end")?);
     match (start, end) {
         (Some(start), Some(end)) => {
@@ -290,7 +291,7 @@ fn initrd(chosen: &Place<'_>) -> Result<Option<PaRange>, Error> {
     }
 }
 
-fn bootargs(chosen: Option<&Place<'_>>) -> Result<String, Error> {
+fn bootargs(chosen: Option<&Place<'_>>) -> Result<String, Flawed> {
     let text = chosen.map(|chosen| chosen.text("bootargs")).transpose()?.flatten();
     Ok(text.unwrap_or("").to_string())
 }

@@ -4,6 +4,7 @@
 //! [`Walk`] visits all places. Depth is limited, so stack use and time are: a walk takes at most
 //! `MAX_DEPTH` times the length of the tree.
 
+use core::cell::OnceCell;
 use core::ffi::CStr;
 use core::fmt::{self, Write};
 use core::iter::Fuse;
@@ -109,26 +110,69 @@ pub fn total_size(header: &[u8]) -> Option<usize> {
     (u32::from_be_bytes(*magic) == 0xd00d_feed).then(|| usize::try_from(size).ok()).flatten()
 }
 
-/// Checks the tree at the start of `dtb`; what follows the tree is ignored.
-pub(crate) fn open(dtb: &[u8]) -> Result<Fdt<'_>, Error> {
-    let tree = total_size(dtb).and_then(|size| dtb.get(..size)).unwrap_or(dtb);
-    if tree.len() > MAX_SIZE {
-        return Err(Error::TooLong);
+/// A tree that is being read, and what is wrong with it.
+pub(crate) struct Tree<'a> {
+    fdt: Fdt<'a>,
+    error: OnceCell<Error>,
+}
+
+/// The tree knows what is wrong. Results carry this and not an [`Error`], which is large: moving
+/// one through every function on its way out takes more code than reading the tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flawed;
+
+impl<'a> Tree<'a> {
+    /// Checks the tree at the start of `dtb`; what follows the tree is ignored.
+    pub(crate) fn open(dtb: &'a [u8]) -> Result<Self, Error> {
+        let tree = total_size(dtb).and_then(|size| dtb.get(..size)).unwrap_or(dtb);
+        if tree.len() > MAX_SIZE {
+            return Err(Error::TooLong);
+        }
+        Ok(Self { fdt: Fdt::new(tree).map_err(Error::Blob)?, error: OnceCell::new() })
     }
-    Fdt::new(tree).map_err(Error::Blob)
+
+    /// The parser's view.
+    pub(crate) fn fdt(&self) -> Fdt<'a> {
+        self.fdt
+    }
+
+    /// Keeps `error` for [`error`](Self::error); the first one stays.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note(&self, error: Error) -> Flawed {
+        let _ = self.error.set(error);
+        Flawed
+    }
+
+    /// Notes that the tree lacks something.
+    pub(crate) fn lacks(&self, what: &'static str) -> Flawed {
+        self.note(Error::Lacks(what))
+    }
+
+    /// What was noted.
+    pub(crate) fn error(self, _: Flawed) -> Error {
+        // Only `note` makes a `Flawed`.
+        self.error.into_inner().unwrap_or(Error::Lacks("sense in it"))
+    }
 }
 
 /// A node and the nodes above it.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
+    tree: &'a Tree<'a>,
     node: FdtNode<'a>,
     above: [Option<FdtNode<'a>>; MAX_DEPTH],
     depth: usize,
 }
 
 impl<'a> Place<'a> {
-    pub(crate) fn root(tree: Fdt<'a>) -> Self {
-        Self { node: tree.root(), above: [None; MAX_DEPTH], depth: 0 }
+    pub(crate) fn root(tree: &'a Tree<'a>) -> Self {
+        Self { tree, node: tree.fdt.root(), above: [None; MAX_DEPTH], depth: 0 }
+    }
+
+    /// The tree.
+    pub(crate) fn tree(&self) -> &'a Tree<'a> {
+        self.tree
     }
 
     /// The place of the node above, or `None` at the root.
@@ -138,19 +182,19 @@ impl<'a> Place<'a> {
     }
 
     /// The place of a child of this node.
-    pub(crate) fn child(&self, node: FdtNode<'a>) -> Result<Self, Error> {
+    pub(crate) fn child(&self, node: FdtNode<'a>) -> Result<Self, Flawed> {
         let mut child = *self;
         child.descend(node)?;
         Ok(child)
     }
 
     /// The places of all children.
-    pub(crate) fn children(&self) -> impl Iterator<Item = Result<Self, Error>> + use<'_, 'a> {
+    pub(crate) fn children(&self) -> impl Iterator<Item = Result<Self, Flawed>> + use<'_, 'a> {
         self.node.children().map(|node| self.child(node))
     }
 
     /// The place that `path` leads to from here; a component without a unit address matches any.
-    pub(crate) fn find(&self, path: &str) -> Result<Option<Self>, Error> {
+    pub(crate) fn find(&self, path: &str) -> Result<Option<Self>, Flawed> {
         let mut place = *self;
         for component in path.split('/').filter(|c| !c.is_empty()) {
             let Some(node) = place.node.child(component) else { return Ok(None) };
@@ -159,12 +203,18 @@ impl<'a> Place<'a> {
         Ok(Some(place))
     }
 
-    fn descend(&mut self, node: FdtNode<'a>) -> Result<(), Error> {
-        let Some(slot) = self.above.get_mut(self.depth) else { return Err(Error::TooDeep(self.path())) };
+    fn descend(&mut self, node: FdtNode<'a>) -> Result<(), Flawed> {
+        let Some(slot) = self.above.get_mut(self.depth) else { return Err(self.too_deep()) };
         *slot = Some(self.node);
         self.node = node;
         self.depth = self.depth.saturating_add(1);
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_deep(&self) -> Flawed {
+        self.tree.note(Error::TooDeep(self.path()))
     }
 
     fn ascend(&mut self) -> bool {
@@ -189,18 +239,21 @@ impl<'a> Place<'a> {
         path
     }
 
-    /// The error of a flaw in a property of this node.
-    pub(crate) fn flaw(&self, property: &'static str, flaw: &'static str) -> Error {
-        Error::Property { node: self.path(), property, flaw }
+    /// Notes a flaw in a property of this node.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn flaw(&self, property: &'static str, flaw: &'static str) -> Flawed {
+        self.tree.note(Error::Property { node: self.path(), property, flaw })
     }
 
     /// The bytes of a property.
+    #[inline(never)]
     pub(crate) fn value(&self, property: &str) -> Option<&'a [u8]> {
         self.node.property(property)?.value_as::<&'a [u8]>().ok()
     }
 
     /// A property of one cell.
-    pub(crate) fn u32(&self, property: &'static str) -> Result<Option<u32>, Error> {
+    pub(crate) fn u32(&self, property: &'static str) -> Result<Option<u32>, Flawed> {
         let Some(value) = self.value(property) else { return Ok(None) };
         match value.try_into() {
             Ok(cell) => Ok(Some(u32::from_be_bytes(cell))),
@@ -209,7 +262,7 @@ impl<'a> Place<'a> {
     }
 
     /// A property of one or two cells.
-    pub(crate) fn number(&self, property: &'static str) -> Result<Option<u64>, Error> {
+    pub(crate) fn number(&self, property: &'static str) -> Result<Option<u64>, Flawed> {
         let Some(mut value) = self.value(property) else { return Ok(None) };
         let count = value.len() / 4;
         match cells(&mut value, count) {
@@ -219,7 +272,7 @@ impl<'a> Place<'a> {
     }
 
     /// A property that is text.
-    pub(crate) fn text(&self, property: &'static str) -> Result<Option<&'a str>, Error> {
+    pub(crate) fn text(&self, property: &'static str) -> Result<Option<&'a str>, Flawed> {
         let Some(value) = self.value(property) else { return Ok(None) };
         let text = CStr::from_bytes_until_nul(value).ok().and_then(|t| t.to_str().ok());
         text.map(Some).ok_or_else(|| self.flaw(property, "is not text that ends with NUL"))
@@ -242,7 +295,7 @@ impl<'a> Place<'a> {
     }
 
     /// What other nodes call this one.
-    pub(crate) fn phandle(&self) -> Result<Option<u32>, Error> {
+    pub(crate) fn phandle(&self) -> Result<Option<u32>, Flawed> {
         self.u32("phandle")
     }
 }
@@ -271,7 +324,7 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(tree: Fdt<'a>) -> Self {
+    pub(crate) fn new(tree: &'a Tree<'a>) -> Self {
         let place = Place::root(tree);
         let mut open = [const { None }; MAX_DEPTH + 1];
         open[0] = Some(place.node.children().fuse());
@@ -279,7 +332,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next place; not an iterator because places are large and stay where they are.
-    pub(crate) fn next(&mut self) -> Result<Option<&Place<'a>>, Error> {
+    pub(crate) fn next(&mut self) -> Result<Option<&Place<'a>>, Flawed> {
         while let Some(Some(children)) = self.open.get_mut(self.place.depth) {
             if let Some(node) = children.next() {
                 self.place.descend(node)?;
@@ -296,14 +349,11 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The first place below the root that `wanted` accepts.
-pub(crate) fn search<'a>(
-    tree: Fdt<'a>,
-    wanted: impl Fn(&Place<'a>) -> bool,
-) -> Result<Option<Place<'a>>, Error> {
+/// The first usable place below the root that is compatible with one of `names`.
+pub(crate) fn search<'a>(tree: &'a Tree<'a>, names: &[&str]) -> Result<Option<Place<'a>>, Flawed> {
     let mut walk = Walk::new(tree);
     while let Some(place) = walk.next()? {
-        if wanted(place) {
+        if place.compatible(names) && place.available() {
             return Ok(Some(*place));
         }
     }
@@ -311,6 +361,12 @@ pub(crate) fn search<'a>(
 }
 
 /// The node that others call `phandle`.
-pub(crate) fn by_phandle(tree: Fdt<'_>, phandle: u32) -> Result<Option<Place<'_>>, Error> {
-    search(tree, |place| place.value("phandle") == Some(&phandle.to_be_bytes()))
+pub(crate) fn by_phandle<'a>(tree: &'a Tree<'a>, phandle: u32) -> Result<Option<Place<'a>>, Flawed> {
+    let mut walk = Walk::new(tree);
+    while let Some(place) = walk.next()? {
+        if place.value("phandle") == Some(&phandle.to_be_bytes()) {
+            return Ok(Some(*place));
+        }
+    }
+    Ok(None)
 }

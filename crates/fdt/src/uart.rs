@@ -3,9 +3,8 @@
 
 use crate::bus;
 use crate::interrupt::Controller;
-use crate::tree::{Error, Place, by_phandle};
+use crate::tree::{Flawed, Place, Tree, by_phandle};
 use addr::PaRange;
-use dtoolkit::fdt::Fdt;
 
 /// The machine's console UART.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +35,7 @@ pub enum UartKind {
 
 /// The console UART; `None` if the tree names none or one of another layout. Without `gic`, its
 /// interrupt stays unknown.
-pub(crate) fn find(tree: Fdt<'_>, gic: Option<&Controller>) -> Result<Option<Uart>, Error> {
+pub(crate) fn find(tree: &Tree<'_>, gic: Option<&Controller>) -> Result<Option<Uart>, Flawed> {
     let Some(place) = stdout(tree)? else { return Ok(None) };
     let Some(kind) = kind(&place)? else { return Ok(None) };
     let intid = match gic {
@@ -48,7 +47,7 @@ pub(crate) fn find(tree: Fdt<'_>, gic: Option<&Controller>) -> Result<Option<Uar
 
 /// Kept out of line so that its places are off the stack when the rest needs it.
 #[inline(never)]
-fn stdout(tree: Fdt<'_>) -> Result<Option<Place<'_>>, Error> {
+fn stdout<'a>(tree: &'a Tree<'a>) -> Result<Option<Place<'a>>, Flawed> {
     let root = Place::root(tree);
     let Some(chosen) = root.find("/chosen")? else { return Ok(None) };
     let Some(text) = chosen.text("stdout-path")? else { return Ok(None) };
@@ -59,7 +58,7 @@ fn stdout(tree: Fdt<'_>) -> Result<Option<Place<'_>>, Error> {
 }
 
 /// The place that a path leads to whose first component is an alias.
-fn by_alias<'a>(root: &Place<'a>, path: &str) -> Result<Option<Place<'a>>, Error> {
+fn by_alias<'a>(root: &Place<'a>, path: &str) -> Result<Option<Place<'a>>, Flawed> {
     let (alias, rest) = path.split_once('/').unwrap_or((path, ""));
     let Some(aliases) = root.find("/aliases")? else { return Ok(None) };
     let Some(value) = aliases.value(alias) else { return Ok(None) };
@@ -73,7 +72,7 @@ fn by_alias<'a>(root: &Place<'a>, path: &str) -> Result<Option<Place<'a>>, Error
     }
 }
 
-fn kind(place: &Place<'_>) -> Result<Option<UartKind>, Error> {
+fn kind(place: &Place<'_>) -> Result<Option<UartKind>, Flawed> {
     if place.compatible(&["arm,pl011", "arm,sbsa-uart"]) {
         return Ok(Some(UartKind::Pl011));
     }
@@ -97,7 +96,7 @@ fn kind(place: &Place<'_>) -> Result<Option<UartKind>, Error> {
 }
 
 /// The UART's own `clock-frequency`, or that of its first clock if it is a fixed one.
-fn clock(tree: Fdt<'_>, place: &Place<'_>) -> Result<Option<u32>, Error> {
+fn clock(tree: &Tree<'_>, place: &Place<'_>) -> Result<Option<u32>, Flawed> {
     if let Some(frequency) = place.u32("clock-frequency")? {
         return Ok(Some(frequency));
     }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::{machine, tree};
+use crate::machine;
+use crate::tree::Tree;
 use addr::{Ipa, Pa};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::{Node, Property};
@@ -200,7 +201,7 @@ proptest! {
         }).collect();
         let initrd = initrd.map(|(start, size)| range(start.into(), size.into()));
         match write(&GuestTree { initrd, ..facts(&spec) }) {
-            Ok(dtb) => prop_assert!(tree::open(&dtb).is_ok() && dtb.len() <= 0x1_0000),
+            Ok(dtb) => prop_assert!(Tree::open(&dtb).is_ok() && dtb.len() <= 0x1_0000),
             Err(error) => prop_assert!(error.to_string().starts_with("VM `linux`: ")),
         }
     }

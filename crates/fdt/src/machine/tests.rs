@@ -1,6 +1,7 @@
 use super::*;
 use crate::{UartKind, early};
 use dtoolkit::ToPropertyValue;
+use dtoolkit::fdt::Fdt;
 use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use proptest::prelude::*;
@@ -76,8 +77,8 @@ fn the_tree_of_qemu_is_read() {
     };
     assert_eq!(machine, want);
     assert_eq!(early::uart(QEMU), Some(Uart { intid: None, ..uart }));
-    assert_eq!(tree::total_size(&QEMU[..8]), Some(QEMU.len()));
-    assert_eq!(tree::total_size(&QEMU[1..]), None);
+    assert_eq!(crate::total_size(&QEMU[..8]), Some(QEMU.len()));
+    assert_eq!(crate::total_size(&QEMU[1..]), None);
     let mut padded = QEMU.to_vec();
     padded.extend([0xff; 100]);
     assert_eq!(read(&padded), Ok(want));
