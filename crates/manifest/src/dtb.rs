@@ -24,11 +24,13 @@
 //! Properties that a reader does not know are refused: they would change what the others mean.
 //! [`read`] refuses what has no meaning, [`check`](crate::check()) what makes no sense.
 
+use crate::error::Result;
 use crate::{
     Control, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec,
     Named, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm,
 };
 use addr::{Ipa, IpaRange, Pa, PaRange};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -72,34 +74,41 @@ const REGION: &[&str] = &[
 ];
 
 /// Reads a compiled manifest.
-pub fn read(dtb: &[u8]) -> Result<MachineSpec, Error> {
-    let malformed = |e| Error::machine("", format!("the compiled manifest is no device tree: {e}"));
+pub fn read(dtb: &[u8]) -> core::result::Result<MachineSpec, Error> {
+    machine(dtb).map_err(|error| *error)
+}
+
+fn machine(dtb: &[u8]) -> Result<MachineSpec> {
+    let malformed = |e| Error::machine("", &format_args!("the compiled manifest is no device tree: {e}"));
     let fdt = Fdt::new(dtb).map_err(malformed)?;
     let root = Entry { node: fdt.root(), path: String::new() };
     if root.get::<&str>("compatible")? != Some(COMPATIBLE) {
-        let message = format!("the compiled manifest is not compatible with \"{COMPATIBLE}\"");
-        return Err(Error::machine("", message));
+        let message = format_args!("the compiled manifest is not compatible with \"{COMPATIBLE}\"");
+        return Err(Error::machine("", &message));
     }
     root.known(MACHINE)?;
-    let vms = root.children("vm", MAX_VMS)?;
-    Ok(MachineSpec { taggable: taggable(&root)?, vms: vms.iter().map(vm).collect::<Result<_, _>>()? })
+    let taggable = taggable(&root)?;
+    Ok(MachineSpec { taggable, vms: root.children("vm", MAX_VMS, vm)? })
 }
 
-fn taggable(root: &Entry<'_>) -> Result<Taggable, Error> {
+fn taggable(root: &Entry<'_>) -> Result<Taggable> {
     let key = "taggable";
     match root.need::<&str>(key)? {
         "none" => Ok(Taggable::None),
         "all" => Ok(Taggable::All),
         "ranges" => {
-            let pairs = root.tuples::<u64, 2>("taggable-ranges")?.unwrap_or_default();
-            let range = |&[pa, size]: &[u64; 2]| PaRange::new(Pa::new(pa), size).ok_or(root.malformed(key));
-            Ok(Taggable::Ranges(pairs.iter().map(range).collect::<Result<_, _>>()?))
+            let mut ranges = Vec::new();
+            for pair in root.numbers("taggable-ranges", 8, 2)?.unwrap_or_default().chunks_exact(2) {
+                let &[pa, size] = pair else { continue };
+                ranges.push(PaRange::new(Pa::new(pa), size).ok_or_else(|| root.malformed(key))?);
+            }
+            Ok(Taggable::Ranges(ranges))
         }
         _ => Err(root.malformed(key)),
     }
 }
 
-fn vm(entry: &Entry<'_>) -> Result<VmSpec, Error> {
+fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
     entry.known(VM)?;
     let cpus = entry.list("cpus", MAX_VCPUS)?.ok_or_else(|| entry.missing("cpus"))?;
     let control = match (entry.flag("control-all")?, entry.list("control", MAX_VMS)?) {
@@ -109,17 +118,16 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec, Error> {
         (true, Some(_)) => return Err(entry.malformed("control")),
     };
     let image = entry.placed("kernel", "kernel-at")?.ok_or_else(|| entry.missing("kernel"))?;
-    let regions = entry.children("region", MAX_REGIONS)?;
     Ok(VmSpec {
         name: entry.need("name")?,
         cpus,
-        regions: regions.iter().map(region).collect::<Result<_, _>>()?,
+        regions: entry.children("region", MAX_REGIONS, region)?,
         kernel: KernelSpec { image, entry: Ipa::new(entry.need("entry")?) },
         initrd: entry.placed("initrd", "initrd-at")?,
         dtb: Ipa::new(entry.need("dtb-at")?),
         cmdline: entry.need("cmdline")?,
         mte: entry.flag("mte")?,
-        priority: narrow(entry, "priority", entry.need::<u32>("priority")?)?,
+        priority: entry.narrow("priority", entry.need::<u32>("priority")?.into())?,
         control,
         autostart: entry.flag("autostart")?,
         on_serror: entry.named::<OnSError>("on-serror")?,
@@ -127,10 +135,10 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec, Error> {
     })
 }
 
-fn region(entry: &Entry<'_>) -> Result<RegionSpec, Error> {
+fn region(entry: &Entry<'_>) -> Result<RegionSpec> {
     entry.known(REGION)?;
-    let reg = entry.tuples::<u64, 2>("reg")?.ok_or_else(|| entry.missing("reg"))?;
-    let &[[ipa, size]] = reg.as_slice() else { return Err(entry.malformed("reg")) };
+    let reg = entry.numbers("reg", 8, 2)?.ok_or_else(|| entry.missing("reg"))?;
+    let &[ipa, size] = reg.as_slice() else { return Err(entry.malformed("reg")) };
     let ipa = IpaRange::new(Ipa::new(ipa), size).ok_or_else(|| entry.malformed("reg"))?;
     let kind = match entry.need::<&str>("kind")? {
         "ram" => RegionKind::Ram,
@@ -154,17 +162,15 @@ fn region(entry: &Entry<'_>) -> Result<RegionSpec, Error> {
     })
 }
 
-fn interrupts(entry: &Entry<'_>) -> Result<Vec<DeviceInterrupt>, Error> {
+fn interrupts(entry: &Entry<'_>) -> Result<Vec<DeviceInterrupt>> {
     let key = "interrupts";
-    let interrupt = |&[physical, guest, edge]: &[u32; 3]| match edge {
-        0 | 1 => Ok(DeviceInterrupt { physical, guest, edge: edge == 1 }),
-        _ => Err(entry.malformed(key)),
-    };
-    entry.tuples::<u32, 3>(key)?.unwrap_or_default().iter().map(interrupt).collect()
-}
-
-fn narrow<T: TryFrom<u32>>(entry: &Entry<'_>, key: &str, value: u32) -> Result<T, Error> {
-    T::try_from(value).map_err(|_| entry.malformed(key))
+    let mut interrupts = Vec::new();
+    for triple in entry.numbers(key, 4, 3)?.unwrap_or_default().chunks_exact(3) {
+        let &[physical, guest, edge @ (0 | 1)] = triple else { return Err(entry.malformed(key)) };
+        let (physical, guest) = (entry.narrow(key, physical)?, entry.narrow(key, guest)?);
+        interrupts.push(DeviceInterrupt { physical, guest, edge: edge == 1 });
+    }
+    Ok(interrupts)
 }
 
 /// A node, with its path for sentences.
@@ -174,103 +180,96 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn refuse(&self, what: &str, name: &str) -> Error {
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, what: &str, name: &str) -> Box<Error> {
         let path = if self.path.is_empty() { "/" } else { &self.path };
-        Error::machine("", format!("the compiled manifest has {what} \"{name}\" at {path}"))
+        Error::machine("", &format_args!("the compiled manifest has {what} \"{name}\" at {path}"))
     }
 
-    fn missing(&self, name: &str) -> Error {
+    fn missing(&self, name: &str) -> Box<Error> {
         self.refuse("no property", name)
     }
 
-    fn malformed(&self, name: &str) -> Error {
+    fn malformed(&self, name: &str) -> Box<Error> {
         self.refuse("a malformed property", name)
     }
 
     /// Refuses properties other than these.
-    fn known(&self, names: &[&str]) -> Result<(), Error> {
+    fn known(&self, names: &[&str]) -> Result<()> {
         match self.node.properties().find(|p| !names.contains(&p.name())) {
             Some(property) => Err(self.refuse("an unknown property", property.name())),
             None => Ok(()),
         }
     }
 
-    /// The children, all of which must be `NAME@...`, and at most `max`.
-    fn children(&self, name: &str, max: usize) -> Result<Vec<Entry<'a>>, Error> {
+    /// What `read` makes of the children, all of which must be `NAME@...`, and at most `max`.
+    fn children<T>(&self, name: &str, max: usize, read: fn(&Entry<'a>) -> Result<T>) -> Result<Vec<T>> {
         let mut children = Vec::new();
         for node in self.node.children() {
-            if node.name_without_address() != name {
-                return Err(self.refuse("an unknown node", node.name()));
-            }
-            if children.len() == max {
-                return Err(self.refuse("too many nodes", name));
-            }
-            let path = format!("{}/{}", self.path, node.name());
-            children.push(Entry { node, path });
+            children.push(read(&self.child(node, name, children.len() < max)?)?);
         }
         Ok(children)
     }
 
-    fn get<T: FromPropertyValue<'a>>(&self, name: &str) -> Result<Option<T>, Error> {
+    /// A child that must be `NAME@...` and have a place.
+    fn child(&self, node: FdtNode<'a>, name: &str, has_place: bool) -> Result<Entry<'a>> {
+        if node.name_without_address() != name {
+            return Err(self.refuse("an unknown node", node.name()));
+        }
+        if !has_place {
+            return Err(self.refuse("too many nodes", name));
+        }
+        Ok(Entry { node, path: format!("{}/{}", self.path, node.name()) })
+    }
+
+    fn get<T: FromPropertyValue<'a>>(&self, name: &str) -> Result<Option<T>> {
         let Some(property) = self.node.property(name) else { return Ok(None) };
         property.value_as().map(Some).map_err(|_| self.malformed(name))
     }
 
-    fn need<T: FromPropertyValue<'a>>(&self, name: &str) -> Result<T, Error> {
+    fn need<T: FromPropertyValue<'a>>(&self, name: &str) -> Result<T> {
         self.get(name)?.ok_or_else(|| self.missing(name))
     }
 
-    fn flag(&self, name: &str) -> Result<bool, Error> {
+    fn flag(&self, name: &str) -> Result<bool> {
         Ok(self.get::<[u8; 0]>(name)?.is_some())
     }
 
-    fn named<T: Named>(&self, name: &str) -> Result<T, Error> {
+    fn named<T: Named>(&self, name: &str) -> Result<T> {
         T::from_name(self.need(name)?).ok_or_else(|| self.malformed(name))
     }
 
-    fn placed(&self, file: &str, at: &str) -> Result<Option<Placed>, Error> {
+    fn placed(&self, file: &str, at: &str) -> Result<Option<Placed>> {
         let Some(file) = self.get(file)? else { return Ok(None) };
         Ok(Some(Placed { file, at: Ipa::new(self.need(at)?) }))
     }
 
     /// A list of at most `max` numbers.
-    fn list(&self, name: &str, max: usize) -> Result<Option<Vec<u16>>, Error> {
-        let Some(numbers) = self.tuples::<u32, 1>(name)? else { return Ok(None) };
+    fn list(&self, name: &str, max: usize) -> Result<Option<Vec<u16>>> {
+        let Some(numbers) = self.numbers(name, 4, 1)? else { return Ok(None) };
         if numbers.len() > max {
             return Err(self.malformed(name));
         }
-        numbers.iter().map(|&[n]| narrow(self, name, n)).collect::<Result<_, _>>().map(Some)
+        let mut list = Vec::new();
+        for number in numbers {
+            list.push(self.narrow(name, number)?);
+        }
+        Ok(Some(list))
     }
 
-    fn tuples<T: BigEndian, const N: usize>(&self, name: &str) -> Result<Option<Vec<[T; N]>>, Error> {
+    /// Numbers of `size` bytes, which come in groups of `group`.
+    fn numbers(&self, name: &str, size: usize, group: usize) -> Result<Option<Vec<u64>>> {
         let Some(bytes) = self.get::<&[u8]>(name)? else { return Ok(None) };
-        let size = size_of::<[T; N]>();
-        if !bytes.len().is_multiple_of(size) {
+        if !bytes.len().is_multiple_of(size.saturating_mul(group)) {
             return Err(self.malformed(name));
         }
-        let tuple = |chunk: &[u8]| {
-            let mut numbers = chunk.chunks_exact(size_of::<T>()).map(T::from_bytes);
-            core::array::from_fn(|_| numbers.next().unwrap_or_default())
-        };
-        Ok(Some(bytes.chunks_exact(size).map(tuple).collect()))
+        let number = |chunk: &[u8]| chunk.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        Ok(Some(bytes.chunks_exact(size).map(number).collect()))
     }
-}
 
-/// Numbers of one cell (u32) or two (u64).
-trait BigEndian: Default {
-    /// The number in exactly its size of bytes.
-    fn from_bytes(bytes: &[u8]) -> Self;
-}
-
-impl BigEndian for u32 {
-    fn from_bytes(bytes: &[u8]) -> Self {
-        bytes.try_into().map(Self::from_be_bytes).unwrap_or_default()
-    }
-}
-
-impl BigEndian for u64 {
-    fn from_bytes(bytes: &[u8]) -> Self {
-        bytes.try_into().map(Self::from_be_bytes).unwrap_or_default()
+    fn narrow<T: TryFrom<u64>>(&self, name: &str, value: u64) -> Result<T> {
+        T::try_from(value).map_err(|_| self.malformed(name))
     }
 }
 
