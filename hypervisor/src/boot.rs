@@ -58,7 +58,9 @@ pub(crate) extern "C" fn start(tree: u64, current_el: u64) -> ! {
     let range = PaRange::new(Pa::new(tree.as_ptr().addr() as u64), tree.len() as u64);
     let uart = uart.map(|u| u.base);
     // SAFETY: one CPU, MMU off.
-    let regime = range.ok_or("the device tree wraps").and_then(|r| unsafe { map::build_first(mmu::pa_bits(), r, uart) });
+    let regime = range
+        .ok_or("the device tree wraps")
+        .and_then(|r| unsafe { map::build_first(mmu::pa_bits(), r, uart) });
     match regime {
         Ok(regime) => {
             // Tables, statics and the stack were written past the caches; so was .data, by the entry code.
@@ -192,7 +194,8 @@ fn open_bundle(machine: &fdt::Machine) -> Result<(Archive<'static>, PaRange), St
     }
     map::add(range, Perm::ReadOnly, Memory::Normal)?;
     // SAFETY: just mapped, read-only for good, and kept out of the frames.
-    let bytes = unsafe { core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize) };
+    let bytes =
+        unsafe { core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize) };
     Ok((Archive::new(bytes).map_err(|e| format!("bundle: {e}"))?, range))
 }
 

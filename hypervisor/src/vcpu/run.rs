@@ -2,9 +2,9 @@
 
 use super::apply::{GuestFault, Resume, advance, inject};
 use super::{Activity, Vcpu, request};
+use crate::arch::guest;
 use crate::arch::syndrome::{self, Hardware};
 use crate::arch::vectors::Vector;
-use crate::arch::guest;
 use crate::cpu::Local;
 use crate::exit;
 
@@ -108,4 +108,3 @@ fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option
 fn fail(vcpu: &mut Vcpu, fault: GuestFault, esr: u64) {
     inject(vcpu, fault, esr);
 }
-

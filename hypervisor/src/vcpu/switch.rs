@@ -44,9 +44,7 @@ impl Vcpu {
             tlb::flush_local_stage1();
         }
         // SAFETY: this vCPU is entered next; so for all that follow.
-        unsafe {
-            traps::load(&self.vm.traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror)
-        };
+        unsafe { traps::load(&self.vm.traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror) };
         fp::set_cptr(self.vm.traps.cptr, fp_loaded);
         // SAFETY: as above.
         unsafe { self.el1.load() };

@@ -179,6 +179,7 @@ impl Vcpu {
             self.activity = Activity::Off;
             return;
         }
+        vm.starts.fetch_add(1, Ordering::Relaxed);
         life.state = VmState::Running;
         drop(life);
         let boot = Start { entry: vm.spec.kernel.entry.get(), context: vm.spec.dtb.get() };
@@ -188,7 +189,6 @@ impl Vcpu {
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.forgive_reports();
         vm.restart_counter(timer::now());
-        vm.starts.fetch_add(1, Ordering::Relaxed);
         if let Some(start) = vm.power.lock().started(0) {
             self.reset(start.entry, start.context);
         }

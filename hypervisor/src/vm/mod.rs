@@ -8,10 +8,10 @@ pub(crate) mod lifecycle;
 pub(crate) mod prepare;
 pub(crate) mod uart;
 
-use ::console::ktap::Ktap;
 use crate::arch::gic;
 use crate::machine::{self, Machine};
 use crate::vcpu::{VcpuShared, request};
+use ::console::ktap::Ktap;
 use abi::hypercall::StopCause;
 use addr::{Canonical, Ipa, PaRange};
 use alloc::vec::Vec;
@@ -144,7 +144,7 @@ impl Vm {
 
     /// Whether the machine's end and verdict wait for it.
     pub(crate) fn counts(&self) -> bool {
-        true
+        !self.spec.background
     }
 
     /// Whether the VM may print another report.
