@@ -151,7 +151,7 @@ impl Console {
         Some(result)
     }
 
-    /// Whether at most `limit` bytes wait.
+    /// How many bytes wait.
     fn waiting(&self) -> usize {
         RING.lock().len()
     }
@@ -312,7 +312,7 @@ pub(crate) fn service() {
     }
 }
 
-/// When a CPU that runs a guest has to call [`service`], as a value of the counter.
+/// When a CPU has to call [`service`], as a value of the counter.
 #[inline]
 pub(crate) fn deadline() -> Option<u64> {
     match DEADLINE.load(Ordering::Relaxed) {
@@ -327,6 +327,10 @@ pub(crate) fn interrupt() {
         let Some(action) = input() else { break };
         if let Some(machine) = machine::get() {
             crate::vm::console::act(machine, action);
+        }
+        // A command may print much: one in a visit. What else has come interrupts again.
+        if !matches!(action, Action::None | Action::Send { .. }) {
+            break;
         }
     }
     service();

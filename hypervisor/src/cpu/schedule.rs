@@ -145,7 +145,7 @@ impl Cpu {
         if console::tick(milliseconds()) {
             alarm = earlier(alarm, Some(timer::now().saturating_add(timer::frequency() / 10)));
         }
-        timer::set_alarm(alarm);
+        timer::set_alarm(earlier(alarm, console::deadline()));
         cpu::wait_for_interrupt();
     }
 }

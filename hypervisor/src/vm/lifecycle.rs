@@ -183,8 +183,11 @@ impl Vcpu {
         life.state = VmState::Running;
         drop(life);
         let boot = Start { entry: vm.spec.kernel.entry.get(), context: vm.spec.dtb.get() };
+        // Together: the UART remembers the level that it gave to the vGIC.
+        let mut uart = vm.uart.lock();
         vm.vgic.lock().reset();
-        vm.uart.lock().reset();
+        uart.reset();
+        drop(uart);
         *vm.ktap.lock() = Ktap::new();
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.forgive_reports();
