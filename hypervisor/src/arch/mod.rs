@@ -7,6 +7,7 @@ pub(crate) mod cache;
 pub(crate) mod cpu;
 pub(crate) mod el1;
 pub(crate) mod entry;
+pub(crate) mod errata;
 pub(crate) mod fp;
 pub(crate) mod gic;
 pub(crate) mod guest;
