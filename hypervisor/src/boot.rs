@@ -5,7 +5,7 @@
 //! run. Whatever is wrong is said in one sentence on the UART, and the machine is turned off.
 
 use crate::arch::entry::{SecondaryBoot, image};
-use crate::arch::{cache, cpu, gic as icc, ids, mmu, tags, timer, vectors};
+use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, tags, timer, vectors};
 use crate::cpu::{Cpu, CpuShared, Local, Stay, per_cpu};
 use crate::dev::gic::{self, Redistributor};
 use crate::dev::uart::Uart;
@@ -16,6 +16,8 @@ use crate::mem::{heap, map, tables};
 use crate::vcpu::Vcpu;
 use crate::vm::build::{Means, build};
 use crate::{bundle, console, firmware};
+use ::errata::Workarounds;
+use ::errata::mitigation::Answers;
 use addr::{BLOCK_2M, Pa, PaRange, Va};
 use alloc::format;
 use alloc::string::String;
@@ -26,7 +28,6 @@ use idreg::{HostIds, Reg};
 use manifest::cpio::Archive;
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
 use spin::{Mutex, Once};
-use vdev::smccc::{Mitigation, Mitigations};
 use vmsa::attr::S2Features;
 use vmsa::stage1::{Memory, Perm};
 
@@ -138,6 +139,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     unsafe { gic::init_distributor(machine.gic.gicd.start()) }?;
 
     let all = bring_up(&machine)?;
+    log::debug!("errata workarounds: {}", errata::in_use());
     let ids = combined_ids(&all, &options).ok_or("there is no CPU")?;
     let means = means(&ids, all.len(), &machine);
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("bundle: {e}"))?;
@@ -145,7 +147,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
     let vms = build(spec, &means, &mut frames)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
-    let host = host(&means);
+    let host = host(&means, &all);
     let uart_intid = machine.uart.as_ref().and_then(|u| u.intid);
     let published = machine::publish(Machine {
         vms,
@@ -223,6 +225,8 @@ struct Up {
     affinity: u64,
     redistributor: Redistributor,
     ids: HostIds,
+    /// What firmware says there about speculation.
+    firmware: Answers,
 }
 
 /// What a secondary CPU reports while the boot CPU waits for it.
@@ -238,6 +242,7 @@ fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     vectors::install();
     cpu::set_per_cpu(per_cpu(index, panic_stack));
     cache::join();
+    errata::join();
     tags::allow_access();
     let affinity = cpu::affinity();
     let regions = REGIONS.get().ok_or("no redistributors are known")?;
@@ -246,7 +251,7 @@ fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     let redistributor = unsafe { Redistributor::claim(regions, affinity, &ppis) }?;
     icc::init_cpu_interface();
     timer::set_alarm(None);
-    Ok(Up { affinity, redistributor, ids: host_ids() })
+    Ok(Up { affinity, redistributor, ids: host_ids(), firmware: firmware::mitigations() })
 }
 
 /// This CPU's ID registers.
@@ -342,11 +347,15 @@ fn combined_ids(all: &[Up], options: &Options) -> Option<HostIds> {
     for up in rest {
         host.combine(&up.ids);
     }
-    if !options.fwb {
+    if !options.fwb || errata::in_use().contains(Workarounds::NO_FWB) {
         hide(&mut host, Reg::Mmfr2, 40);
     }
     if !options.mte_perm {
         hide(&mut host, Reg::Pfr2, 0);
+    }
+    if errata::in_use().contains(Workarounds::NO_HARDWARE_DIRTY) {
+        // HAFDBS: the access flag alone.
+        host.limit(Reg::Mmfr1, 0, 1);
     }
     Some(host)
 }
@@ -374,19 +383,14 @@ fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<
 }
 
 /// What the exit path needs to know of the machine.
-fn host(means: &Means<'_>) -> Host {
-    let unaffected = |field: u64| if field != 0 { Mitigation::Unaffected } else { Mitigation::Unknown };
+fn host(means: &Means<'_>, all: &[Up]) -> Host {
     Host {
         mte: means.mte,
         pauth: means.ids.has_pauth(),
         rng: means.rng,
         vgic: icc::virtual_interface(),
         slice: timer::frequency() / 1000 * SLICE_MS,
-        mitigations: Mitigations {
-            workaround_1: unaffected(means.ids.field(Reg::Pfr0, 56)),
-            workaround_2: Mitigation::Unknown,
-            workaround_3: unaffected(means.ids.field(Reg::Pfr0, 56)),
-        },
+        mitigations: firmware::told_to_guests(means.ids, all.iter().map(|up| up.firmware)),
     }
 }
 
