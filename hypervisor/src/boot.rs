@@ -6,7 +6,7 @@
 
 use crate::arch::entry::{SecondaryBoot, image};
 use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, tags, timer, vectors};
-use crate::cpu::{Cpu, CpuShared, Local, per_cpu};
+use crate::cpu::{Cpu, CpuShared, Local, Stay, per_cpu};
 use crate::dev::gic::{self, Redistributor};
 use crate::dev::uart::Uart;
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
@@ -16,13 +16,13 @@ use crate::mem::{heap, map, tables};
 use crate::vcpu::Vcpu;
 use crate::vm::build::{Means, build};
 use crate::{bundle, console, firmware};
+use ::errata::Workarounds;
+use ::errata::mitigation::Answers;
 use addr::{BLOCK_2M, Pa, PaRange, Va};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use ::errata::Workarounds;
-use ::errata::mitigation::Answers;
 use fdt::{Conduit, GicVersion, Options};
 use idreg::{HostIds, Reg};
 use manifest::cpio::Archive;
@@ -34,8 +34,9 @@ use vmsa::stage1::{Memory, Perm};
 /// Milliseconds of a time slice.
 const SLICE_MS: u64 = 10;
 
-/// Entry from assembly, MMU off. `tree` is x0 as the loader set it; `current_el` is CurrentEL.
-pub(crate) extern "C" fn start(tree: u64, current_el: u64) -> ! {
+/// Entry from assembly, MMU off. `tree` is x0 as the loader set it; `current_el` is CurrentEL,
+/// `began` the physical count at the first instruction.
+pub(crate) extern "C" fn start(tree: u64, current_el: u64, began: u64) -> ! {
     let tree = early_tree(tree);
     let uart = tree.and_then(fdt::early::uart);
     if let Some(uart) = &uart {
@@ -78,6 +79,7 @@ pub(crate) extern "C" fn start(tree: u64, current_el: u64) -> ! {
         }
     }
     heap::init();
+    machine::set_began(began);
     match run(tree) {
         Ok(never) => match never {},
         Err(why) => {
@@ -156,7 +158,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     });
     enable_interrupts(published)?;
     for vm in &published.vms {
-        log::debug!("VM {} {}: stage 2 {} bytes", vm.id, vm.spec.name, vm.stage2.table_bytes);
+        log::debug!("VM {}: {} bytes of stage-2 tables", vm.spec.name, vm.stage2.table_bytes);
         if vm.spec.autostart {
             let _ = vm.request_start();
         }
@@ -423,7 +425,14 @@ fn serve(machine: &'static Machine, index: usize) -> Result<core::convert::Infal
         }
     }
     let redistributor = shared.redistributor;
-    let local =
-        Local { machine, shared, host: machine.host, midr: ids::midr(), redistributor, fp_owner: None };
+    let local = Local {
+        machine,
+        shared,
+        host: machine.host,
+        midr: ids::midr(),
+        redistributor,
+        stay: Stay::default(),
+        fp_owner: None,
+    };
     Cpu::new(local, vcpus).serve()
 }

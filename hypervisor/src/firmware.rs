@@ -74,11 +74,8 @@ fn ask_mitigations<C: Call>() -> Answers {
 /// What guests are told about the calls, by the ID registers of all CPUs and firmware's answers on each.
 pub(crate) fn told_to_guests(ids: &HostIds, answers: impl Iterator<Item = Answers>) -> Mitigations {
     let field = |reg, lsb| ids.field(reg, lsb) as u8;
-    let cpus = Speculation {
-        csv2: field(Reg::Pfr0, 56),
-        ssbs: field(Reg::Pfr1, 4),
-        ecbhb: field(Reg::Mmfr1, 60),
-    };
+    let cpus =
+        Speculation { csv2: field(Reg::Pfr0, 56), ssbs: field(Reg::Pfr1, 4), ecbhb: field(Reg::Mmfr1, 60) };
     let answers = answers.reduce(Answers::combine).unwrap_or(Answers::UNKNOWN).for_guests(cpus);
     let told = |answer| match answer {
         Answer::Needed => Mitigation::Needed,

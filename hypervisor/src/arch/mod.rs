@@ -4,6 +4,7 @@
 //! rest of the hypervisor functions with checkable contracts.
 
 pub(crate) mod cache;
+pub(crate) mod copy;
 pub(crate) mod cpu;
 pub(crate) mod el1;
 pub(crate) mod entry;

@@ -34,8 +34,10 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
             // Whoever asked while something was asked already sent no kick: look again.
             continue;
         }
+        local.stay.end();
         // SAFETY: the scheduler made this vCPU resident.
         let vector = unsafe { guest::enter(&mut vcpu.regs) };
+        local.stay.begin();
         if syndrome::deferred_serror() != 0 {
             exit::serror::deferred(vcpu, local);
         }

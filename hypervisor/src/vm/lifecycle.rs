@@ -11,7 +11,7 @@
 use super::events::{Event, post};
 use super::{Verdict, Vm};
 use crate::arch::timer;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::vcpu::{Activity, Vcpu, request};
 use crate::vm::prepare::Preparation;
 use ::console::ktap::Ktap;
@@ -171,7 +171,7 @@ impl Vcpu {
     }
 
     /// Memory is ready: the VM's first instruction is next.
-    pub(crate) fn begin(&mut self, machine: &Machine) {
+    pub(crate) fn begin(&mut self, machine: &Machine, preparing: u64) {
         let vm = self.vm;
         let mut life = vm.life.lock();
         if life.state != VmState::Starting {
@@ -197,6 +197,7 @@ impl Vcpu {
         }
         self.activity = Activity::Ready;
         log::debug!("{} starts", vm.spec.name);
+        machine::guest_begins(preparing);
         post(machine, Event { kind: EventKind::Started, vm: vm.id, detail: 0 });
     }
 

@@ -76,13 +76,14 @@ pub(crate) fn zero(chunk: Chunk) {
 }
 
 impl Vcpu {
-    /// Does one step of its VM's preparation; after the last, the VM begins.
-    pub(crate) fn prepare_step(&mut self) {
+    /// Does one step of its VM's preparation; after the last, the VM begins. `preparing`: counts spent
+    /// on such steps so far, for the log.
+    pub(crate) fn prepare_step(&mut self, preparing: u64) {
         let Activity::Preparing(at) = self.activity else { return };
         let next = self.vm.step(at);
         self.activity = Activity::Preparing(next);
         if let (true, Some(machine)) = (next.is_done(), machine::get()) {
-            self.begin(machine);
+            self.begin(machine, preparing);
         }
     }
 }
