@@ -30,6 +30,7 @@ use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
 use spin::{Mutex, Once};
 use vmsa::attr::S2Features;
 use vmsa::stage1::{Memory, Perm};
+use vmsa::vmid::Vmids;
 
 /// Milliseconds of a time slice.
 const SLICE_MS: u64 = 10;
@@ -91,7 +92,7 @@ pub(crate) extern "C" fn start(tree: u64, current_el: u64, began: u64) -> ! {
 
 /// The device tree as a slice, if x0 points to one.
 fn early_tree(address: u64) -> Option<&'static [u8]> {
-    if address == 0 || address % 8 != 0 {
+    if address == 0 || !address.is_multiple_of(8) {
         return None;
     }
     // The loader may have written it through its caches, and is not bound to clean it.
@@ -147,12 +148,14 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
     let vms = build(spec, &means, &mut frames)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
+    let vmids = Vmids::new(if means.vmid16 { u16::MAX } else { 255 }).ok_or("there are too few VMIDs")?;
     let host = host(&means, &all);
     let uart_intid = machine.uart.as_ref().and_then(|u| u.intid);
     let published = machine::publish(Machine {
         vms,
         cpus: all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor)).collect(),
         host,
+        vmids: Mutex::new(vmids),
         uart_intid,
         free: frames.free(),
     });
@@ -428,6 +431,7 @@ fn serve(machine: &'static Machine, index: usize) -> Result<core::convert::Infal
     let local = Local {
         machine,
         shared,
+        index,
         host: machine.host,
         midr: ids::midr(),
         redistributor,

@@ -8,7 +8,10 @@ use crate::{console, firmware};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use spin::Once;
+use crate::mem::map::MAX_CPUS;
+use manifest::MAX_VMS;
+use spin::{Mutex, Once};
+use vmsa::vmid::Vmids;
 use vdev::smccc::Mitigations;
 
 /// Facts about the hardware that paths ask for.
@@ -36,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) cpus: Vec<CpuShared>,
     /// The hardware.
     pub(crate) host: Host,
+    /// Which VMID each VM has.
+    pub(crate) vmids: Mutex<Vmids<MAX_VMS, MAX_CPUS>>,
     /// INTID of the console UART, if it has one.
     pub(crate) uart_intid: Option<u32>,
     /// Free bytes of RAM after the VMs took theirs.

@@ -101,8 +101,8 @@ fn build_one(
         }
         backing.push(Backing { pieces, prepared_at_start: owned, kind });
     }
-    let stage2 = map_all(id, &spec, &backing, means)?;
-    let features = Features { mte: spec.mte, ..Features::default() };
+    let stage2 = map_all(&spec, &backing, means)?;
+    let features = Features { mte: spec.mte };
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     Ok(Vm {
@@ -252,9 +252,7 @@ fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
 }
 
 /// The VM's stage 2, complete.
-fn map_all(
-    id: usize,
-    spec: &VmSpec,
+fn map_all(spec: &VmSpec,
     backing: &[Backing],
     means: &Means<'_>,
 ) -> Result<Stage2Registers, String> {
@@ -284,10 +282,8 @@ fn map_all(
             .map_err(|e| format!("region {} cannot be mapped: {e:?}", region.name))?;
     }
     crate::arch::tlb::publish_el2();
-    // VMID 0 is nobody's.
-    let vmid = u16::try_from(id + 1).map_err(|_| "too many VMs")?;
     let registers = Stage2Registers {
-        vttbr: stage2.vttbr(vmid),
+        root: stage2.vttbr(0),
         vtcr: geometry.vtcr(means.vmid16),
         table_bytes: tables.bytes(),
     };
