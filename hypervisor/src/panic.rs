@@ -72,7 +72,7 @@ fn finish(out: &mut console::Emergency, reason: &str) -> ! {
 fn backtrace(out: &mut console::Emergency, mut fp: u64) {
     let text = crate::arch::entry::image::start().get()..crate::arch::entry::image::rodata().get();
     for _ in 0..24 {
-        if fp == 0 || fp % 16 != 0 || !crate::mem::map::is_stack(fp) {
+        if fp == 0 || !fp.is_multiple_of(16) || !crate::mem::map::is_stack(fp) {
             break;
         }
         // SAFETY: `is_stack` says that 16 bytes at `fp` are mapped stack.
