@@ -1,4 +1,4 @@
-//! A control VM restarts the VM "held" again and again.
+//! A control VM restarts the VM that `vm=` names ("held" unless given) again and again.
 
 use crate::harness::{Outcome, check, check_eq};
 use crate::rt::machine::Machine;
@@ -9,10 +9,12 @@ use abi::hypercall::{VM_RESTART, VM_STOP, VmState};
 /// Restarts `count` times.
 pub(crate) fn run(machine: &Machine) -> Outcome {
     let count = machine.number("count").unwrap_or(1000);
-    let Some(held) = find("held") else {
-        check!(false, "no VM is called held");
+    let name = machine.option("vm").unwrap_or("held");
+    let Some(held) = find(name) else {
+        check!(false, "no VM is called {name}");
         return Ok(());
     };
+    println!("# restarting {name}");
     let begin = info(held)?.starts;
     for round in 0..count {
         check_eq!(call0(VM_RESTART, held), 0, "VM_RESTART, round {round}");

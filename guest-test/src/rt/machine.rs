@@ -23,6 +23,8 @@ pub(crate) struct Region {
     pub(crate) device: bool,
     /// `backed`, `none` or `lazy`.
     pub(crate) tags: &'static str,
+    /// INTID of a device's first interrupt.
+    pub(crate) interrupt: Option<u32>,
 }
 
 /// The machine.
@@ -84,9 +86,11 @@ impl Machine {
         for node in fdt.root().children() {
             machine.top(node);
         }
-        let read_only = machine.option("ro").unwrap_or("");
-        for region in machine.regions.iter_mut().flatten() {
-            region.read_only = read_only.split(',').any(|name| name == region.name);
+        for slot in 0..MAX_REGIONS {
+            let read_only = machine.regions[slot].is_some_and(|r| machine.lists("ro", r.name));
+            if let Some(region) = &mut machine.regions[slot] {
+                region.read_only = read_only;
+            }
         }
         machine
     }
@@ -134,11 +138,23 @@ impl Machine {
             return;
         }
         let Some((start, size)) = ranges(node).next() else { return };
-        let name = string(&node, "region-name").unwrap_or("device");
+        // A device has no name but its node's.
+        let name = string(&node, "region-name").unwrap_or(node.name_without_address());
         let tags = string(&node, "tags").unwrap_or("none");
         if let Some(slot) = self.regions.iter_mut().find(|r| r.is_none()) {
-            *slot = Some(Region { name, start, size, read_only: false, device, tags });
+            let interrupt = spi(&node);
+            *slot = Some(Region { name, start, size, read_only: false, device, tags, interrupt });
         }
+    }
+
+    /// The memory nodes.
+    pub(crate) fn memory(&self) -> &[(u64, u64)] {
+        &self.memory[..self.memory_count]
+    }
+
+    /// The region called `name`.
+    pub(crate) fn region_called(&self, name: &str) -> Option<&Region> {
+        self.regions().find(|region| region.name == name)
     }
 
     /// The regions.
@@ -149,6 +165,11 @@ impl Machine {
     /// The value of `key=` on the command line.
     pub(crate) fn option(&self, key: &str) -> Option<&'static str> {
         self.bootargs.split_ascii_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// Whether `key=` lists `name`.
+    pub(crate) fn lists(&self, key: &str, name: &str) -> bool {
+        self.option(key).is_some_and(|names| names.split(',').any(|n| n == name))
     }
 
     /// The number behind `key=`.
@@ -163,7 +184,7 @@ impl Machine {
 
     /// An IPA below 64 GiB at which there is nothing: behind all memory and regions.
     pub(crate) fn absent(&self) -> u64 {
-        let memory = self.memory[..self.memory_count].iter().map(|&(start, size)| start + size);
+        let memory = self.memory().iter().map(|&(start, size)| start + size);
         let regions = self.regions().map(|r| r.start + r.size);
         memory.chain(regions).max().unwrap_or(0).next_multiple_of(1 << 21) + (64 << 20)
     }
@@ -174,7 +195,7 @@ fn ranges_of_cpu(cpu: FdtNode<'static>) -> Option<u64> {
     Some(value.iter().fold(0, |id, byte| (id << 8) | u64::from(*byte)))
 }
 
-/// INTID of a node's first interrupt, which is an SPI.
+/// INTID of a node's only interrupt, which is an SPI.
 fn spi(node: &FdtNode<'static>) -> Option<u32> {
     let cells: [u32; 3] = node.property("interrupts")?.value_as().ok()?;
     (cells[0] == 0).then(|| cells[1] + 32)

@@ -4,11 +4,15 @@ use crate::harness::Suite;
 
 mod abort;
 pub(crate) mod control;
+mod device;
 mod entry;
 mod fp;
 mod gic;
 mod mte;
 mod psci;
+mod region;
+mod sched;
+mod share;
 mod smccc;
 mod smp;
 mod stage2;
@@ -29,4 +33,8 @@ pub(crate) static ALL: &[&Suite] = &[
     &abort::SUITE,
     &smp::SUITE,
     &control::SUITE,
+    &region::SUITE,
+    &device::SUITE,
+    &share::SUITE,
+    &sched::SUITE,
 ];

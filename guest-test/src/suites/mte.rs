@@ -84,7 +84,7 @@ fn fresh_tags_are_zero(_: &Machine) -> Outcome {
 fn all_memory_holds_tags(machine: &Machine) -> Outcome {
     needs(2)?;
     let (first, end) = mem::image();
-    for &(start, size) in &machine.memory[..machine.memory_count] {
+    for &(start, size) in machine.memory() {
         let granules = (start..start + size).step_by(2 << 20).map(|at| at + (2 << 20) - 4096);
         for at in granules.filter(|at| !(first..end).contains(at) && at.abs_diff(machine.tree) > 1 << 20) {
             let va = tagged(at);

@@ -2,7 +2,7 @@
 
 use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::exception::{EC_DABT_EL1, EC_IABT_EL1, FSC_EXTERNAL, Fault};
-use crate::rt::machine::Machine;
+use crate::rt::machine::{Machine, Region};
 use crate::rt::mem::{scratch, try_execute, try_read64, try_write64};
 use crate::rt::mmu::{WINDOW, device, non_cacheable};
 use crate::rt::smccc::tagvisor;
@@ -17,7 +17,7 @@ suite!(
         absent_between,
         read_only_load,
         read_only_store,
-        shared,
+        writable_regions,
         device_regions,
         memory_ends,
     ]
@@ -110,9 +110,11 @@ fn read_only_store(machine: &Machine) -> Outcome {
     Ok(())
 }
 
-fn shared(machine: &Machine) -> Outcome {
+fn writable_regions(machine: &Machine) -> Outcome {
     let mut found = false;
-    for region in machine.regions().filter(|r| !r.read_only && !r.device) {
+    // What other VMs use at the same time is left as it is.
+    let own = |r: &&Region| !r.read_only && !r.device && !machine.lists("share", r.name);
+    for region in machine.regions().filter(own) {
         found = true;
         let ipa = region.start + region.size - 8;
         check!(try_read64(ipa).is_ok(), "a load from region {} aborts", region.name);
@@ -138,7 +140,7 @@ fn device_regions(machine: &Machine) -> Outcome {
 }
 
 fn memory_ends(machine: &Machine) -> Outcome {
-    for &(start, size) in machine.memory[..machine.memory_count].iter().filter(|m| m.0 + m.1 <= WINDOW) {
+    for &(start, size) in machine.memory().iter().filter(|m| m.0 + m.1 <= WINDOW) {
         let last = start + size - 8;
         check!(try_read64(start).is_ok() && try_read64(last).is_ok(), "memory {start:#x} is not all there");
         let old = try_read64(last).unwrap_or(0);

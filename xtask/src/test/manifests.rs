@@ -12,6 +12,7 @@
 //! #@ result = "fail"               # the verdict, default "pass"
 //! #@ contains = ["a sentence"]     # what the log must contain, default []
 //! #@ lacks = ["panic"]             # what it must not contain, default []
+//! #@ same = ["free RAM:"]          # lines with this, two at least, are equal; default []
 //! #@ qemu = ["-m", "1G"]           # further arguments, default []
 //! #@ keys = [{ wait = "$ ", send = "\u0001x" }]  # on a terminal: wait for, then press
 //! ```
@@ -50,6 +51,7 @@ struct Directive {
     result: Expectation,
     contains: Vec<String>,
     lacks: Vec<String>,
+    same: Vec<String>,
     qemu: Vec<String>,
     keys: Vec<Key>,
 }
@@ -83,6 +85,7 @@ impl Default for Directive {
             result: Expectation::Pass,
             contains: Vec::new(),
             lacks: Vec::new(),
+            same: Vec::new(),
             qemu: Vec::new(),
             keys: Vec::new(),
         }
@@ -183,6 +186,7 @@ impl Boot {
                     .map(|line| format!("says {line:?}")),
             );
         }
+        complaints.extend(self.directive.same.iter().filter_map(|text| differing(&run.lines, text)));
         Ok(match self.directive.result {
             Expectation::Pass => run.tally(complaints),
             // The payloads are meant to fail: only the whole counts.
@@ -204,6 +208,16 @@ impl Boot {
     }
 }
 
+/// What is wrong with the lines that contain `text` and have to be equal.
+fn differing(lines: &[String], text: &str) -> Option<String> {
+    let mut lines = lines.iter().filter(|line| line.contains(text));
+    let (Some(first), Some(second)) = (lines.next(), lines.next()) else {
+        return Some(format!("there are not two lines with {text:?}"));
+    };
+    let other = [second].into_iter().chain(lines).find(|line| *line != first)?;
+    Some(format!("{first:?} became {other:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +231,14 @@ mod tests {
         assert_eq!(names.len(), 5);
         assert_eq!(names.first().unwrap(), "payload::gic@max.smp1");
         assert_eq!(names.last().unwrap(), "payload::gic@max.smp1#2");
+    }
+
+    #[test]
+    fn lines_that_must_be_equal() {
+        let lines = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        assert_eq!(differing(&lines(&["free: 4", "x", "free: 4"]), "free:"), None);
+        assert!(differing(&lines(&["free: 4"]), "free:").is_some());
+        assert!(differing(&lines(&["free: 4", "free: 4", "free: 3"]), "free:").unwrap().contains("3"));
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! A device of the machine that belongs to this VM: a PL031 real-time clock in the region `rtc`.
+
+use crate::harness::{Message, Outcome, Stop, check, check_eq, skip, suite};
+use crate::rt::machine::Machine;
+use crate::rt::mem::{read32, write32};
+use crate::rt::mmu::device;
+use crate::rt::timer::SECOND;
+use crate::rt::{cpu, gic, timer};
+
+suite!("device", false, [clock_runs, match_interrupt, interrupt_again_and_again]);
+
+const DR: u64 = 0x00;
+const MR: u64 = 0x04;
+const IMSC: u64 = 0x10;
+const RIS: u64 = 0x14;
+const ICR: u64 = 0x1c;
+
+/// The clock's registers and interrupt.
+fn clock(machine: &Machine) -> Result<(u64, u32), Stop> {
+    let Some(region) = machine.region_called("rtc") else { skip!("no region is called rtc") };
+    let Some(intid) = region.interrupt else {
+        return Err(Stop::Fail(Message::new(format_args!("the tree gives rtc no interrupt"))));
+    };
+    Ok((device(region.start), intid))
+}
+
+/// 2020-01-01, in seconds.
+const RECENT: u32 = 1_577_836_800;
+
+fn clock_runs(machine: &Machine) -> Outcome {
+    let (base, _) = clock(machine)?;
+    // ARM's PrimeCell ids: the device, not an emulation of it.
+    check_eq!(read32(base + 0xfe0), 0x31, "PERIPHID0");
+    let before = read32(base + DR);
+    check!(before > RECENT, "the time is {before}");
+    check!(timer::wait(SECOND * 3, || read32(base + DR) != before), "the time stands still");
+    Ok(())
+}
+
+/// One match at the next second, and its interrupt.
+fn one_match(base: u64, intid: u32) -> Outcome {
+    write32(base + ICR, 1);
+    write32(base + MR, read32(base + DR) + 1);
+    write32(base + IMSC, 1);
+    let came = timer::wait(SECOND * 4, || mrs!("icc_hppir1_el1") == u64::from(intid));
+    check!(came, "no interrupt; RIS {}, pending {}", read32(base + RIS), gic::pending(intid));
+    check_eq!(gic::acknowledge(), intid, "INTID");
+    check!(gic::active(intid), "it is not active after its acknowledge");
+    check_eq!(read32(base + RIS) & 1, 1, "RIS");
+    write32(base + ICR, 1);
+    gic::end(intid);
+    check!(gic::quiet(), "it fires again although it was cleared");
+    Ok(())
+}
+
+fn set_up(intid: u32) {
+    gic::route(intid, cpu::affinity());
+    gic::set_edge(intid, false);
+    gic::enable(intid);
+}
+
+fn match_interrupt(machine: &Machine) -> Outcome {
+    let (base, intid) = clock(machine)?;
+    set_up(intid);
+    let outcome = one_match(base, intid);
+    write32(base + IMSC, 0);
+    outcome
+}
+
+/// A level that is not cleared fires once more after each end of interrupt.
+fn interrupt_again_and_again(machine: &Machine) -> Outcome {
+    let (base, intid) = clock(machine)?;
+    set_up(intid);
+    write32(base + MR, read32(base + DR) + 1);
+    write32(base + IMSC, 1);
+    let mut taken = 0;
+    while taken < 5 {
+        let came = timer::wait(SECOND * 4, || mrs!("icc_hppir1_el1") == u64::from(intid));
+        if !came {
+            break;
+        }
+        check_eq!(gic::acknowledge(), intid, "INTID");
+        gic::end(intid);
+        taken += 1;
+    }
+    write32(base + IMSC, 0);
+    write32(base + ICR, 1);
+    check_eq!(taken, 5, "interrupts of a level that stays");
+    Ok(())
+}
