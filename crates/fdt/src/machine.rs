@@ -177,7 +177,7 @@ fn reserved(root: &Place<'_>, parent: Option<&Place<'_>>) -> Result<Vec<PaRange>
     let mut ranges = Vec::new();
     for place in parent.into_iter().flat_map(Place::children) {
         let place = place?;
-        if place.available() {
+        if place.marks().available() {
             collect(&place, &mut ranges)?;
         }
     }
@@ -226,7 +226,8 @@ fn cpus(parent: &Place<'_>) -> Result<Vec<Cpu>, Flawed> {
     let mut cpus = Vec::new();
     for place in parent.children() {
         let place = place?;
-        if !place.is_device_type(c"cpu") {
+        let marks = place.marks();
+        if !marks.is_device_type(c"cpu") {
             continue;
         }
         let mpidr = bus::unit(&place)?;
@@ -234,7 +235,7 @@ fn cpus(parent: &Place<'_>) -> Result<Vec<Cpu>, Flawed> {
         if mpidr & !0xff_00ff_ffff != 0 {
             return Err(place.flaw("reg", "has bits outside the affinity fields"));
         }
-        cpus.push(Cpu { mpidr, enabled: place.available() });
+        cpus.push(Cpu { mpidr, enabled: marks.available() });
         if cpus.len() > MAX_COUNT {
             return Err(place.flaw("reg", "is that of the 1025th CPU, one more than can be"));
         }

@@ -13,7 +13,7 @@ use dtoolkit::{Node, Property};
 
 mod walk;
 
-pub(crate) use walk::{Seen, Walk, by_phandle};
+pub(crate) use walk::{Marks, Seen, Walk, by_phandle};
 
 /// Deepest nesting of nodes that is read; real boards stay below 12, and each level costs stack.
 pub(crate) const MAX_DEPTH: usize = 16;
@@ -303,14 +303,9 @@ impl<'a> Place<'a> {
         strings(self.value("compatible")).any(|entry| names.contains(&entry))
     }
 
-    /// Whether the node can be used.
-    pub(crate) fn available(&self) -> bool {
-        usable(self.value("status"))
-    }
-
-    /// Whether the node's `device_type` is this.
-    pub(crate) fn is_device_type(&self, name: &CStr) -> bool {
-        self.value("device_type") == Some(name.to_bytes_with_nul())
+    /// What tells the node from others.
+    pub(crate) fn marks(&self) -> Marks<'a> {
+        Marks::read(self.tree.fdt, self.node)
     }
 
     /// What other nodes call this one.
@@ -322,11 +317,6 @@ impl<'a> Place<'a> {
 /// The strings in a property.
 fn strings(list: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
     list.unwrap_or(&[]).split(|&byte| byte == 0)
-}
-
-/// Whether a `status` says that its node can be used (section 2.3.4; `ok` is the old form).
-fn usable(status: Option<&[u8]>) -> bool {
-    status.is_none_or(|status| matches!(status, b"okay\0" | b"ok\0"))
 }
 
 /// Takes the number in the next `count` cells, at most two, off the front of `value`.

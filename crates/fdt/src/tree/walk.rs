@@ -1,6 +1,6 @@
 //! The walk over all nodes, and what it reads of each.
 
-use super::{Flawed, MAX_DEPTH, Place, Tree, strings, usable};
+use super::{Flawed, MAX_DEPTH, Place, Tree, strings};
 use core::ffi::CStr;
 use core::iter::Fuse;
 use dtoolkit::fdt::{Fdt, FdtNode};
@@ -29,7 +29,7 @@ impl<'a> Walk<'a> {
             let open = self.open.get_mut(self.place.depth).and_then(Option::as_mut);
             if let Some(node) = open.and_then(Iterator::next) {
                 self.place.descend(node)?;
-                let marks = Marks::read(self.place.tree.fdt, node);
+                let marks = self.place.marks();
                 if let Some(slot) = self.open.get_mut(self.place.depth) {
                     *slot = (!marks.leaf).then(|| node.children().fuse());
                 }
@@ -59,7 +59,7 @@ pub(crate) struct Marks<'a> {
 }
 
 impl<'a> Marks<'a> {
-    fn read(fdt: Fdt<'a>, node: FdtNode<'a>) -> Self {
+    pub(super) fn read(fdt: Fdt<'a>, node: FdtNode<'a>) -> Self {
         let mut marks = Self::default();
         let mut last = None;
         for property in node.properties() {
@@ -93,9 +93,9 @@ impl<'a> Marks<'a> {
         self.phandle == Some(&phandle.to_be_bytes())
     }
 
-    /// Whether the node can be used.
+    /// Whether the node's `status` says that it can be used (section 2.3.4; `ok` is the old form).
     pub(crate) fn available(&self) -> bool {
-        usable(self.status)
+        self.status.is_none_or(|status| matches!(status, b"okay\0" | b"ok\0"))
     }
 }
 
