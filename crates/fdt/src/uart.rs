@@ -54,7 +54,7 @@ impl<'a> Console<'a> {
         self.place.value("clocks")?.first_chunk().map(|cell| u32::from_be_bytes(*cell))
     }
 
-    /// The UART. Without `gic`, its interrupt stays unknown; `clock` is the node that
+    /// The UART. Without `gic`, its interrupt stays unknown. `clock` is the node that
     /// [`clock`](Self::clock) asks for, whose frequency is known if it is a fixed one.
     pub(crate) fn uart(&self, gic: Option<&Controller>, clock: Option<&Place<'_>>) -> Result<Uart, Flawed> {
         let place = &self.place;
