@@ -7,8 +7,8 @@
 pub(crate) mod early;
 
 use crate::arch::entry::{SecondaryBoot, image};
-use crate::arch::{cache, cpu, gic as icc, ids, mmu, tags, timer, vectors};
-use crate::cpu::{Cpu, CpuShared, Local, per_cpu};
+use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, tags, timer, vectors};
+use crate::cpu::{Cpu, CpuShared, Local, Stay, per_cpu};
 use crate::dev::gic::{self, Redistributor};
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
 use crate::machine::{self, Host, Machine};
@@ -17,6 +17,8 @@ use crate::mem::{heap, map, tables};
 use crate::vcpu::Vcpu;
 use crate::vm::build::{Means, build};
 use crate::{bundle, console, firmware};
+use ::errata::Workarounds;
+use ::errata::mitigation::Answers;
 use addr::{BLOCK_2M, Pa, PaRange};
 use alloc::format;
 use alloc::string::String;
@@ -27,16 +29,17 @@ use idreg::{HostIds, Reg};
 use manifest::cpio::Archive;
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
 use spin::{Mutex, Once};
-use vdev::smccc::{Mitigation, Mitigations};
 use vmsa::attr::S2Features;
 use vmsa::stage1::{Memory, Perm};
+use vmsa::vmid::Vmids;
 
 /// Milliseconds of a time slice.
 const SLICE_MS: u64 = 10;
 
 /// Goes on with the MMU on.
-fn go_on(tree: &'static [u8]) -> ! {
+fn go_on(tree: &'static [u8], began: u64) -> ! {
     heap::init();
+    machine::set_began(began);
     match run(tree) {
         Ok(never) => match never {},
         Err(why) => {
@@ -68,6 +71,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     unsafe { gic::init_distributor(machine.gic.gicd.start()) }?;
 
     let all = bring_up(&machine)?;
+    log::debug!("errata workarounds: {}", errata::in_use());
     let ids = combined_ids(&all, &options).ok_or("there is no CPU")?;
     let means = means(&ids, all.len(), &machine);
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
@@ -75,18 +79,20 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
     let vms = build(spec, &means, &mut frames)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
-    let host = host(&means);
+    let vmids = Vmids::new(if means.vmid16 { u16::MAX } else { 255 }).ok_or("there are too few VMIDs")?;
+    let host = host(&means, &all);
     let uart_intid = machine.uart.as_ref().and_then(|u| u.intid);
     let published = machine::publish(Machine {
         vms,
         cpus: all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor)).collect(),
         host,
+        vmids: Mutex::new(vmids),
         uart_intid,
         free: frames.free(),
     });
     enable_interrupts(published)?;
     for vm in &published.vms {
-        log::debug!("VM {} {}: stage 2 {} bytes", vm.id, vm.spec.name, vm.stage2.table_bytes);
+        log::debug!("VM {}: {} bytes of stage-2 tables", vm.spec.name, vm.stage2.table_bytes);
         if vm.spec.autostart {
             let _ = vm.request_start();
         }
@@ -158,6 +164,8 @@ struct Up {
     affinity: u64,
     redistributor: Redistributor,
     ids: HostIds,
+    /// What firmware says there about speculation.
+    firmware: Answers,
 }
 
 /// What a secondary CPU reports while the boot CPU waits for it.
@@ -178,6 +186,7 @@ fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
         return Err("firmware does not announce the frequency of the counter (CNTFRQ_EL0 is 0)");
     }
     cache::join();
+    errata::join();
     tags::allow_access();
     let affinity = cpu::affinity();
     let regions = REGIONS.get().ok_or("no redistributors are known")?;
@@ -186,7 +195,7 @@ fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     let redistributor = unsafe { Redistributor::claim(regions, affinity, &ppis) }?;
     icc::init_cpu_interface();
     timer::set_alarm(None);
-    Ok(Up { affinity, redistributor, ids })
+    Ok(Up { affinity, redistributor, ids, firmware: firmware::mitigations() })
 }
 
 /// This CPU's ID registers.
@@ -282,11 +291,15 @@ fn combined_ids(all: &[Up], options: &Options) -> Option<HostIds> {
     for up in rest {
         host.combine(&up.ids);
     }
-    if !options.fwb {
+    if !options.fwb || errata::in_use().contains(Workarounds::NO_FWB) {
         hide(&mut host, Reg::Mmfr2, 40);
     }
     if !options.mte_perm {
         hide(&mut host, Reg::Pfr2, 0);
+    }
+    if errata::in_use().contains(Workarounds::NO_HARDWARE_DIRTY) {
+        // HAFDBS: the access flag alone.
+        host.limit(Reg::Mmfr1, 0, 1);
     }
     Some(host)
 }
@@ -314,19 +327,14 @@ fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<
 }
 
 /// What the exit path needs to know of the machine.
-fn host(means: &Means<'_>) -> Host {
-    let unaffected = |field: u64| if field != 0 { Mitigation::Unaffected } else { Mitigation::Unknown };
+fn host(means: &Means<'_>, all: &[Up]) -> Host {
     Host {
         mte: means.mte,
         pauth: means.ids.has_pauth(),
         rng: means.rng,
         vgic: icc::virtual_interface(),
         slice: timer::frequency() / 1000 * SLICE_MS,
-        mitigations: Mitigations {
-            workaround_1: unaffected(means.ids.field(Reg::Pfr0, 56)),
-            workaround_2: Mitigation::Unknown,
-            workaround_3: unaffected(means.ids.field(Reg::Pfr0, 56)),
-        },
+        mitigations: firmware::told_to_guests(means.ids, all.iter().map(|up| up.firmware)),
     }
 }
 
@@ -361,7 +369,15 @@ fn serve(machine: &'static Machine, index: usize) -> Result<core::convert::Infal
         }
     }
     let redistributor = shared.redistributor;
-    let local =
-        Local { machine, shared, host: machine.host, midr: ids::midr(), redistributor, fp_owner: None };
+    let local = Local {
+        machine,
+        shared,
+        index,
+        host: machine.host,
+        midr: ids::midr(),
+        redistributor,
+        stay: Stay::default(),
+        fp_owner: None,
+    };
     Cpu::new(local, vcpus).serve()
 }

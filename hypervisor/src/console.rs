@@ -99,6 +99,9 @@ impl Drop for Locked {
     }
 }
 
+/// Where the multiplexer prints: one type, so that there is one copy of it.
+type Put<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// The way out: the ring and the transmitter behind it.
 struct Output<'a> {
     uart: &'a mut Uart,
@@ -143,15 +146,24 @@ impl Output<'_> {
 
 impl Console {
     /// Runs `f` with the multiplexer, then hands on what the transmitter takes.
-    fn print<R>(&mut self, f: impl FnOnce(&mut Mux, &mut Output<'_>) -> R) -> Option<R> {
+    fn print<R>(&mut self, f: impl FnOnce(&mut Mux, &mut Put<'_>) -> R) -> Option<R> {
         let (Some(uart), Some(mux)) = (&mut self.uart, &mut self.mux) else { return None };
         let mut output = Output { uart, ring: &mut RING.lock() };
-        let result = f(mux, &mut output);
+        let mut put: Put<'_> = &mut |bytes| output.put(bytes);
+        let result = f(mux, &mut put);
         output.drain();
         Some(result)
     }
 
-    /// Whether at most `limit` bytes wait.
+    /// Prints a line past the multiplexer, waiting for the transmitter.
+    fn say_now(&mut self, text: fmt::Arguments<'_>) {
+        if let Some(uart) = &mut self.uart {
+            let put: Put<'_> = &mut |bytes| bytes.iter().for_each(|b| uart.put(*b));
+            OwnLine::print(text, &mut { put });
+        }
+    }
+
+    /// How many bytes wait.
     fn waiting(&self) -> usize {
         RING.lock().len()
     }
@@ -187,10 +199,9 @@ pub(crate) unsafe fn set_uart_early(uart: Option<Uart>) {
 pub(crate) unsafe fn say_early(text: &str) {
     // SAFETY: the caller's promise stands in for the lock.
     let console = unsafe { &mut *CONSOLE.as_mut_ptr() };
-    if let Some(uart) = console.uart.as_mut() {
-        let mut put = |bytes: &[u8]| bytes.iter().for_each(|b| uart.put(*b));
-        OwnLine::print(format_args!("error: {text}"), &mut put);
-        OwnLine::print(format_args!("result: fail boot refused"), &mut put);
+    console.say_now(format_args!("error: {text}"));
+    console.say_now(format_args!("result: fail boot refused"));
+    if let Some(uart) = &mut console.uart {
         uart.wait_sent();
     }
 }
@@ -211,7 +222,7 @@ pub(crate) fn is_closed() -> bool {
 }
 
 /// Runs `f` with the multiplexer and a way to print, unless the machine is ending.
-fn with<R>(f: impl FnOnce(&mut Mux, &mut Output<'_>) -> R) -> Option<R> {
+fn with<R>(f: impl FnOnce(&mut Mux, &mut Put<'_>) -> R) -> Option<R> {
     if is_closed() { None } else { lock().print(f) }
 }
 
@@ -222,8 +233,7 @@ pub(crate) fn guest(vm: usize, bytes: &[u8]) -> bool {
         return true;
     }
     let mut console = lock();
-    console
-        .print(|mux, out| bytes.iter().for_each(|b| mux.guest(vm, *b, &mut |bytes: &[u8]| out.put(bytes))));
+    console.print(|mux, out| bytes.iter().for_each(|b| mux.guest(vm, *b, out)));
     let room = console.waiting() <= HIGH;
     if !room {
         console.held |= bit(vm);
@@ -251,12 +261,12 @@ const fn bit(vm: usize) -> u64 {
 
 /// A VM stopped: its unfinished line ends.
 pub(crate) fn end_line(vm: usize) {
-    with(|mux, out| mux.end_line(vm, &mut |bytes: &[u8]| out.put(bytes)));
+    with(|mux, out| mux.end_line(vm, out));
 }
 
 /// The machine is about to end: everything that VMs left unfinished is shown.
 pub(crate) fn flush() {
-    with(|mux, out| mux.flush(&mut |bytes: &[u8]| out.put(bytes)));
+    with(|mux, out| mux.flush(out));
 }
 
 /// Prints a line of the hypervisor's own.
@@ -265,13 +275,11 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
         return;
     }
     let mut console = lock();
-    if console.print(|mux, out| mux.say(text, &mut |bytes: &[u8]| out.put(bytes))).is_some() {
+    if console.print(|mux, out| mux.say(text, out)).is_some() {
         return;
     }
     // Before there are VMs, nobody comes back for what waits.
-    if let Some(uart) = console.uart.as_mut() {
-        OwnLine::print(text, &mut |bytes: &[u8]| bytes.iter().for_each(|b| uart.put(*b)));
-    }
+    console.say_now(text);
 }
 
 /// Shows partial lines that have waited long enough, and moves what waits; returns whether anything
@@ -285,8 +293,9 @@ pub(crate) fn tick(now_ms: u64) -> bool {
     if console.waiting() > LOW {
         return true;
     }
-    console.print(|mux, out| mux.tick(now_ms, &mut |bytes: &[u8]| out.put(bytes))).unwrap_or(false)
-        || BUSY.load(Ordering::Relaxed)
+    let partial = console.print(|mux, out| mux.tick(now_ms, out)).unwrap_or(false);
+    drop(console);
+    partial || BUSY.load(Ordering::Relaxed)
 }
 
 /// Moves what waits: output to the transmitter, one VM that was held back on its way, bytes that were
@@ -312,7 +321,7 @@ pub(crate) fn service() {
     }
 }
 
-/// When a CPU that runs a guest has to call [`service`], as a value of the counter.
+/// When a CPU has to call [`service`], as a value of the counter.
 #[inline]
 pub(crate) fn deadline() -> Option<u64> {
     match DEADLINE.load(Ordering::Relaxed) {
@@ -328,6 +337,10 @@ pub(crate) fn interrupt() {
         if let Some(machine) = machine::get() {
             crate::vm::console::act(machine, action);
         }
+        // A command may print much: one in a visit. What else has come interrupts again.
+        if !matches!(action, Action::None | Action::Send { .. }) {
+            break;
+        }
     }
     service();
 }
@@ -342,7 +355,7 @@ fn input() -> Option<Action> {
         return None;
     }
     let byte = console.uart.as_mut()?.get()?;
-    console.print(|mux, out| mux.input(byte, &mut |bytes: &[u8]| out.put(bytes)))
+    console.print(|mux, out| mux.input(byte, out))
 }
 
 /// The VM in focus has no room: received bytes stay in the UART until [`resume_input`], but not for

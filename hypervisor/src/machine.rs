@@ -1,13 +1,17 @@
 //! The machine while it runs: its VMs and CPUs, built once at boot, shared by all CPUs.
 
-use crate::arch::gic;
+use crate::arch::{gic, timer};
 use crate::cpu::CpuShared;
 use crate::dev::gic::KICK;
 use crate::vm::{Verdict, Vm};
 use crate::{console, firmware};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
-use spin::Once;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::mem::map::MAX_CPUS;
+use manifest::MAX_VMS;
+use spin::{Mutex, Once};
+use vmsa::vmid::Vmids;
 use vdev::smccc::Mitigations;
 
 /// Facts about the hardware that paths ask for.
@@ -35,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) cpus: Vec<CpuShared>,
     /// The hardware.
     pub(crate) host: Host,
+    /// Which VMID each VM has.
+    pub(crate) vmids: Mutex<Vmids<MAX_VMS, MAX_CPUS>>,
     /// INTID of the console UART, if it has one.
     pub(crate) uart_intid: Option<u32>,
     /// Free bytes of RAM after the VMs took theirs.
@@ -76,6 +82,25 @@ impl Machine {
             Some((vm, reason)) => end(false, format_args!("{}: {reason}", vm.spec.name)),
             None => end(true, format_args!("all VMs ended well")),
         }
+    }
+}
+
+/// The physical count at the first instruction. Written once, before there are other CPUs.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
+/// Whether a guest has been entered: the first one reports how long that took.
+static FIRST_GUEST: AtomicBool = AtomicBool::new(false);
+
+/// Notes when the hypervisor began.
+pub(crate) fn set_began(count: u64) {
+    BEGAN.store(count, Ordering::Relaxed);
+}
+
+/// A guest is about to be entered; the first time, tells how long that took. `preparing`: counts that
+/// this CPU spent on preparing memory.
+pub(crate) fn guest_begins(preparing: u64) {
+    if !FIRST_GUEST.swap(true, Ordering::Relaxed) {
+        let all = timer::now().wrapping_sub(BEGAN.load(Ordering::Relaxed));
+        log::debug!("{} counts to the first guest, {preparing} more to prepare its memory", all - preparing);
     }
 }
 

@@ -22,6 +22,7 @@ const VM: &[&str] = &[
     "priority",
     "control",
     "autostart",
+    "background",
     "on-serror",
     "tag-quota",
     "memory",
@@ -103,6 +104,7 @@ fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, E
         priority: table.get("priority").map(|v| v.small(u8::MAX)).transpose()?.unwrap_or(100),
         control: table.get("control").map_or(Ok(Control::None), |v| control(&v, names))?,
         autostart: table.get("autostart").map(|v| v.bool()).transpose()?.unwrap_or(true),
+        background: table.get("background").map(|v| v.bool()).transpose()?.unwrap_or(false),
         on_serror: table.get("on-serror").map(|v| v.word()).transpose()?.unwrap_or(OnSError::Inject),
         tag_quota: table.get("tag-quota").map(|v| pages(&v)).transpose()?,
     };

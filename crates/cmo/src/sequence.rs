@@ -9,7 +9,6 @@ use crate::{CacheOps, Kind};
 ///
 /// Non-cacheable memory is cleaned and invalidated first: a line left from another use of the memory
 /// could be written back over it later. No new one appears, as nobody maps it cacheable.
-#[inline(always)]
 pub fn fill<R>(ops: &mut impl CacheOps, va: Va, size: u64, kind: Kind, write: impl FnOnce() -> R) -> R {
     if kind == Kind::NonCacheable {
         publish_uncached(ops, va, size);
@@ -26,7 +25,6 @@ pub fn fill<R>(ops: &mut impl CacheOps, va: Va, size: u64, kind: Kind, write: im
 
 /// Makes what was written to `size` bytes at `va` through the caches readable past them, by a CPU
 /// whose MMU is off: cleans and invalidates to the point of coherency.
-#[inline(always)]
 pub fn publish_uncached(ops: &mut impl CacheOps, va: Va, size: u64) {
     if size == 0 {
         return;
@@ -36,7 +34,6 @@ pub fn publish_uncached(ops: &mut impl CacheOps, va: Va, size: u64) {
     ops.complete();
 }
 
-#[inline(always)]
 fn clean_invalidate_tags(ops: &mut impl CacheOps, va: Va, size: u64) {
     if size == 0 {
         return;
@@ -46,7 +43,6 @@ fn clean_invalidate_tags(ops: &mut impl CacheOps, va: Va, size: u64) {
 }
 
 /// Lets all CPUs fetch the instructions that were published before.
-#[inline(always)]
 pub fn publish_instructions(ops: &mut impl CacheOps) {
     // A fetch between the invalidation and the end of cleaning would bring old instructions back.
     ops.complete();
@@ -59,7 +55,6 @@ pub fn publish_instructions(ops: &mut impl CacheOps) {
 /// it wrote, or may have written, with its MMU off.
 ///
 /// A line that the range covers only in part may hold somebody else's changes: it is cleaned as well.
-#[inline(always)]
 pub fn before_mmu_on(ops: &mut impl CacheOps, va: Va, size: u64) {
     let Some(behind_first) = size.checked_sub(1) else { return };
     // The writes were Device accesses, which maintenance does not wait for.

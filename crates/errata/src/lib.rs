@@ -19,6 +19,8 @@ mod midr;
 pub mod mitigation;
 pub mod table;
 
+use core::fmt;
+
 pub use midr::{Midr, MidrRange};
 pub use table::Row;
 
@@ -41,6 +43,27 @@ impl Workarounds {
     /// A mapping that stops being executable goes through break-before-make.
     pub const BREAK_BEFORE_NO_EXEC: Self = Self(1 << 4);
 
+    /// Each workaround and its name.
+    const NAMES: [(Self, &'static str); 5] = [
+        (Self::REPEAT_TLBI, "repeat TLBI"),
+        (Self::SSBS_BARRIER, "barrier after SSBS"),
+        (Self::NO_FWB, "no FWB"),
+        (Self::NO_HARDWARE_DIRTY, "no hardware dirty state"),
+        (Self::BREAK_BEFORE_NO_EXEC, "break before no-exec"),
+    ];
+
+    /// The set as a number, for an atomic.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The set whose number is `bits`; bits that name no workaround are dropped.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits & 0b1_1111)
+    }
+
     /// Both sets together.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
@@ -57,6 +80,17 @@ impl Workarounds {
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+}
+
+impl fmt::Display for Workarounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (_, name) in Self::NAMES.iter().filter(|(one, _)| self.contains(*one)) {
+            write!(f, "{separator}{name}")?;
+            separator = ", ";
+        }
+        if self.is_empty() { f.write_str("none") } else { Ok(()) }
     }
 }
 

@@ -34,11 +34,71 @@ impl Answer {
         }
     }
 
+    /// What holds for two CPUs: a call that one needs is there for both. It does nothing on a CPU that
+    /// does not need it.
+    #[must_use]
+    pub const fn combine(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Needed, _) | (_, Self::Needed) => Self::Needed,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Unaffected, _) | (_, Self::Unaffected) => Self::Unaffected,
+            (Self::NotRequired, Self::NotRequired) => Self::NotRequired,
+        }
+    }
+
     /// For the calls that do not know `NotRequired`.
     const fn without_not_required(self) -> Self {
         match self {
             Self::NotRequired => Self::Unknown,
             Self::Needed | Self::Unaffected | Self::Unknown => self,
+        }
+    }
+}
+
+/// The answers for all three calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Answers {
+    /// ARCH_WORKAROUND_1.
+    pub workaround_1: Answer,
+    /// ARCH_WORKAROUND_2.
+    pub workaround_2: Answer,
+    /// ARCH_WORKAROUND_3.
+    pub workaround_3: Answer,
+}
+
+/// What the ID registers say about speculation, on all CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Speculation {
+    /// ID_AA64PFR0_EL1.CSV2.
+    pub csv2: u8,
+    /// ID_AA64PFR1_EL1.SSBS.
+    pub ssbs: u8,
+    /// ID_AA64MMFR1_EL1.ECBHB.
+    pub ecbhb: u8,
+}
+
+impl Answers {
+    /// Of firmware that does not have ARCH_FEATURES.
+    pub const UNKNOWN: Self =
+        Self { workaround_1: Answer::Unknown, workaround_2: Answer::Unknown, workaround_3: Answer::Unknown };
+
+    /// What holds for two CPUs.
+    #[must_use]
+    pub const fn combine(self, other: Self) -> Self {
+        Self {
+            workaround_1: self.workaround_1.combine(other.workaround_1),
+            workaround_2: self.workaround_2.combine(other.workaround_2),
+            workaround_3: self.workaround_3.combine(other.workaround_3),
+        }
+    }
+
+    /// What guests are told, where these are firmware's answers.
+    #[must_use]
+    pub const fn for_guests(self, cpus: Speculation) -> Self {
+        Self {
+            workaround_1: workaround_1(cpus.csv2, self.workaround_1),
+            workaround_2: workaround_2(cpus.ssbs, self.workaround_2),
+            workaround_3: workaround_3(cpus.csv2, cpus.ecbhb, self.workaround_3),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Synthetic MIDRs.
 
 use std::collections::BTreeSet;
+use std::string::ToString;
 
 use proptest::prelude::*;
 
-use crate::mitigation::{Answer, history_branches, workaround_1, workaround_2, workaround_3};
+use crate::mitigation::{
+    Answer, Answers, Speculation, history_branches, workaround_1, workaround_2, workaround_3,
+};
 use crate::table::{ROWS, part};
 use crate::*;
 
@@ -71,6 +74,38 @@ fn sets() {
     let both = Workarounds::REPEAT_TLBI.union(Workarounds::NO_FWB);
     assert!(both.contains(Workarounds::NO_FWB) && !both.contains(Workarounds::SSBS_BARRIER));
     assert!(both.contains(Workarounds::NONE) && Workarounds::default().is_empty());
+}
+
+#[test]
+fn sets_are_numbers_and_names() {
+    let all = ROWS.iter().fold(Workarounds::NONE, |set, row| set.union(row.workaround));
+    assert_eq!((Workarounds::from_bits(all.bits()), Workarounds::from_bits(u32::MAX)), (all, all));
+    let n2 = workarounds(midr(part::ARM, part::N2, 0, 0));
+    assert_eq!(n2.to_string(), "repeat TLBI, barrier after SSBS, no FWB");
+    assert_eq!(all.to_string().split(", ").count(), all.bits().count_ones() as usize);
+    assert_eq!(Workarounds::NONE.to_string(), "none");
+}
+
+#[test]
+fn answers_of_several_cpus() {
+    use Answer::{Needed, NotRequired, Unaffected, Unknown};
+    // Strongest first: each wins over those behind it.
+    let order = [Needed, Unknown, Unaffected, NotRequired];
+    for (i, a) in order.into_iter().enumerate() {
+        for (j, b) in order.into_iter().enumerate() {
+            assert_eq!(a.combine(b), order[i.min(j)]);
+        }
+    }
+    let little = Answers { workaround_1: Unaffected, workaround_2: NotRequired, workaround_3: Unaffected };
+    let big = Answers { workaround_1: Needed, workaround_2: Needed, workaround_3: Needed };
+    let old = Speculation { csv2: 0, ssbs: 0, ecbhb: 0 };
+    assert_eq!(little.combine(big).for_guests(old), big);
+    assert_eq!(Answers::UNKNOWN.for_guests(old), Answers::UNKNOWN);
+    // Neoverse N2: CSV2 is 1, SSBS 2, no ECBHB; firmware has the call against branch history.
+    let n2 = Answers { workaround_1: Unaffected, workaround_2: Unknown, workaround_3: Needed };
+    assert_eq!(big.for_guests(Speculation { csv2: 1, ssbs: 2, ecbhb: 0 }), n2);
+    let new = Answers { workaround_1: Unaffected, workaround_2: Unknown, workaround_3: Unaffected };
+    assert_eq!(Answers::UNKNOWN.for_guests(Speculation { csv2: 3, ssbs: 2, ecbhb: 1 }), new);
 }
 
 #[test]

@@ -11,7 +11,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use dtoolkit::ToPropertyValue;
 use dtoolkit::error::ModelError;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use manifest::layout::{
@@ -106,20 +105,20 @@ pub fn write(vm: &GuestTree<'_>) -> Result<Vec<u8>, Error> {
 fn build(vm: &GuestTree<'_>) -> Result<Vec<u8>, Flaw> {
     let mut tree = DeviceTree::new();
     let root = &mut tree.root;
-    root.add_property(property("#address-cells", 2u32));
-    root.add_property(property("#size-cells", 2u32));
-    root.add_property(property("interrupt-parent", GIC_PHANDLE));
-    root.add_property(property("compatible", "linux,dummy-virt"));
-    root.add_child(chosen(vm)?);
-    root.add_child(psci(vm.psci)?);
-    root.add_child(cpus(vm.spec.cpus.len())?);
-    root.add_child(timer()?);
-    root.add_child(gic(vm.spec.cpus.len())?);
-    root.add_child(clock()?);
-    root.add_child(uart()?);
+    cells(root, "#address-cells", &[2]);
+    cells(root, "#size-cells", &[2]);
+    cells(root, "interrupt-parent", &[GIC_PHANDLE]);
+    texts(root, "compatible", &["linux,dummy-virt"]);
+    chosen(root, vm)?;
+    psci(root, vm.psci)?;
+    cpus(root, vm.spec.cpus.len())?;
+    timer(root)?;
+    gic(root, vm.spec.cpus.len())?;
+    clock(root)?;
+    uart(root)?;
     match vm.spec.control {
         Control::None => {}
-        Control::All | Control::Vms(_) => root.add_child(control()?),
+        Control::All | Control::Vms(_) => control(root)?,
     }
     add_regions(root, vm.spec)?;
     let dtb = tree.to_dtb();
@@ -130,24 +129,66 @@ fn build(vm: &GuestTree<'_>) -> Result<Vec<u8>, Flaw> {
     }
 }
 
-/// Names of properties are constants, so they need no check.
-fn property(name: &'static str, value: impl ToPropertyValue) -> DeviceTreeProperty {
-    DeviceTreeProperty::new_unchecked(name, value)
+/// A new child. Nodes are filled in place because they are large, and by few functions because the
+/// code for many properties counts.
+#[inline(never)]
+fn child<'a>(parent: &'a mut DeviceTreeNode, name: &str) -> Result<&'a mut DeviceTreeNode, ModelError> {
+    Ok(parent.add_child_mut(DeviceTreeNode::new(name)?))
 }
 
-/// A property whose presence says it all.
-fn flag(name: &'static str) -> DeviceTreeProperty {
-    property(name, [0u8; 0])
+/// A new child `NAME@address`.
+fn device_child<'a>(
+    parent: &'a mut DeviceTreeNode,
+    name: &str,
+    range: IpaRange,
+) -> Result<&'a mut DeviceTreeNode, ModelError> {
+    child(parent, &unit(name, range))
 }
 
-/// `reg` with two cells for address and size each.
-fn reg(range: IpaRange) -> DeviceTreeProperty {
-    let pair = (u128::from(range.start().get()) << 64) | u128::from(range.size());
-    property("reg", pair.to_be_bytes())
+/// Sets a property; empty is one whose presence says it all. Names are constants, so they need no check.
+#[inline(never)]
+fn bytes(node: &mut DeviceTreeNode, name: &'static str, value: &[u8]) {
+    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
+}
+
+/// Sets a property to strings, each of which ends with NUL.
+#[inline(never)]
+fn texts(node: &mut DeviceTreeNode, name: &'static str, values: &[&str]) {
+    let mut value = Vec::new();
+    for text in values {
+        value.extend_from_slice(text.as_bytes());
+        value.push(0);
+    }
+    bytes(node, name, &value);
+}
+
+/// Sets a property to numbers of one cell.
+#[inline(never)]
+fn cells(node: &mut DeviceTreeNode, name: &'static str, values: &[u32]) {
+    let mut value = Vec::new();
+    for cell in values {
+        value.extend_from_slice(&cell.to_be_bytes());
+    }
+    bytes(node, name, &value);
+}
+
+/// Sets a property to numbers of two cells.
+#[inline(never)]
+fn numbers(node: &mut DeviceTreeNode, name: &'static str, values: &[u64]) {
+    let mut value = Vec::new();
+    for number in values {
+        value.extend_from_slice(&number.to_be_bytes());
+    }
+    bytes(node, name, &value);
+}
+
+/// Sets `reg`, with two cells for address and size each.
+fn reg(node: &mut DeviceTreeNode, range: IpaRange) {
+    numbers(node, "reg", &[range.start().get(), range.size()]);
 }
 
 /// A specifier of the GIC binding for a level-sensitive PPI.
-fn ppi(number: u32) -> [u32; 3] {
+const fn ppi(number: u32) -> [u32; 3] {
     [1, number, 4]
 }
 
@@ -157,108 +198,104 @@ fn spi(intid: u32, edge: bool) -> Option<[u32; 3]> {
     Some([0, number, if edge { 1 } else { 4 }])
 }
 
-fn chosen(vm: &GuestTree<'_>) -> Result<DeviceTreeNode, Flaw> {
+fn chosen(root: &mut DeviceTreeNode, vm: &GuestTree<'_>) -> Result<(), Flaw> {
     if vm.spec.cmdline.contains('\0') {
         return Err(Flaw::CommandLine);
     }
-    let mut node = DeviceTreeNode::new("chosen")?;
-    node.add_property(property("stdout-path", uart_path().as_str()));
-    node.add_property(property("bootargs", vm.spec.cmdline.as_str()));
+    let node = child(root, "chosen")?;
+    texts(node, "stdout-path", &[&uart_path()]);
+    texts(node, "bootargs", &[&vm.spec.cmdline]);
     if let Some(initrd) = vm.initrd {
-        node.add_property(property("linux,initrd-start", initrd.start().get()));
-        node.add_property(property("linux,initrd-end", initrd.end().get()));
+        numbers(node, "linux,initrd-start", &[initrd.start().get()]);
+        numbers(node, "linux,initrd-end", &[initrd.end().get()]);
     }
     if let Some(seed) = vm.rng_seed {
-        node.add_property(property("rng-seed", seed));
+        bytes(node, "rng-seed", &seed);
     }
     if let Some(seed) = vm.kaslr_seed {
-        node.add_property(property("kaslr-seed", seed));
+        numbers(node, "kaslr-seed", &[seed]);
     }
-    Ok(node)
+    Ok(())
 }
 
-fn psci(conduit: Conduit) -> Result<DeviceTreeNode, ModelError> {
+fn psci(root: &mut DeviceTreeNode, conduit: Conduit) -> Result<(), ModelError> {
     let method = match conduit {
         Conduit::Smc => "smc",
         Conduit::Hvc => "hvc",
     };
-    Ok(DeviceTreeNode::builder("psci")?
-        .property(property("compatible", &["arm,psci-1.0", "arm,psci-0.2"][..]))
-        .property(property("method", method))
-        .build())
+    let node = child(root, "psci")?;
+    texts(node, "compatible", &["arm,psci-1.0", "arm,psci-0.2"]);
+    texts(node, "method", &[method]);
+    Ok(())
 }
 
 /// One node for each vCPU; its Aff0 is its index, the other affinity fields are zero.
-fn cpus(count: usize) -> Result<DeviceTreeNode, ModelError> {
-    let mut node = DeviceTreeNode::builder("cpus")?
-        .property(property("#address-cells", 1u32))
-        .property(property("#size-cells", 0u32))
-        .build();
+fn cpus(root: &mut DeviceTreeNode, count: usize) -> Result<(), ModelError> {
+    let node = child(root, "cpus")?;
+    cells(node, "#address-cells", &[1]);
+    cells(node, "#size-cells", &[0]);
     for index in (0u32..).take(count) {
-        let cpu = DeviceTreeNode::builder(format!("cpu@{index:x}"))?
-            .property(property("device_type", "cpu"))
-            .property(property("compatible", "arm,armv8"))
-            .property(property("reg", index))
-            .property(property("enable-method", "psci"));
-        node.add_child(cpu.build());
+        let cpu = child(node, &format!("cpu@{index:x}"))?;
+        texts(cpu, "device_type", &["cpu"]);
+        texts(cpu, "compatible", &["arm,armv8"]);
+        cells(cpu, "reg", &[index]);
+        texts(cpu, "enable-method", &["psci"]);
     }
-    Ok(node)
+    Ok(())
 }
 
 /// The binding wants four interrupts; those of the secure and the EL2 timer never come.
-fn timer() -> Result<DeviceTreeNode, ModelError> {
+fn timer(root: &mut DeviceTreeNode) -> Result<(), ModelError> {
     const FIRST_PPI: u32 = 16;
-    let interrupts =
-        [ppi(13), ppi(PTIMER_INTID - FIRST_PPI), ppi(VTIMER_INTID - FIRST_PPI), ppi(10)].concat();
-    Ok(DeviceTreeNode::builder("timer")?
-        .property(property("compatible", "arm,armv8-timer"))
-        .property(flag("always-on"))
-        .property(property("interrupts", interrupts))
-        .build())
+    const INTERRUPTS: [[u32; 3]; 4] =
+        [ppi(13), ppi(PTIMER_INTID - FIRST_PPI), ppi(VTIMER_INTID - FIRST_PPI), ppi(10)];
+    let node = child(root, "timer")?;
+    texts(node, "compatible", &["arm,armv8-timer"]);
+    bytes(node, "always-on", &[]);
+    cells(node, "interrupts", INTERRUPTS.as_flattened());
+    Ok(())
 }
 
-fn gic(cpus: usize) -> Result<DeviceTreeNode, ModelError> {
+fn gic(root: &mut DeviceTreeNode, cpus: usize) -> Result<(), ModelError> {
     let redistributors = u64::try_from(cpus).unwrap_or(u64::MAX).saturating_mul(GICR_STRIDE);
-    let regions = [GICD.start().get(), GICD.size(), GICR.start().get(), redistributors];
-    let reg: Vec<u8> = regions.into_iter().flat_map(u64::to_be_bytes).collect();
-    Ok(DeviceTreeNode::builder(unit("intc", GICD))?
-        .property(property("compatible", "arm,gic-v3"))
-        .property(flag("interrupt-controller"))
-        .property(property("#interrupt-cells", 3u32))
-        .property(property("#address-cells", 0u32))
-        .property(property("reg", reg))
-        .property(property("phandle", GIC_PHANDLE))
-        .build())
+    let node = device_child(root, "intc", GICD)?;
+    texts(node, "compatible", &["arm,gic-v3"]);
+    bytes(node, "interrupt-controller", &[]);
+    cells(node, "#interrupt-cells", &[3]);
+    cells(node, "#address-cells", &[0]);
+    numbers(node, "reg", &[GICD.start().get(), GICD.size(), GICR.start().get(), redistributors]);
+    cells(node, "phandle", &[GIC_PHANDLE]);
+    Ok(())
 }
 
-fn clock() -> Result<DeviceTreeNode, ModelError> {
-    Ok(DeviceTreeNode::builder("clk")?
-        .property(property("compatible", "fixed-clock"))
-        .property(property("#clock-cells", 0u32))
-        .property(property("clock-frequency", UART_CLOCK))
-        .property(property("phandle", CLOCK_PHANDLE))
-        .build())
+fn clock(root: &mut DeviceTreeNode) -> Result<(), ModelError> {
+    let node = child(root, "clk")?;
+    texts(node, "compatible", &["fixed-clock"]);
+    cells(node, "#clock-cells", &[0]);
+    cells(node, "clock-frequency", &[UART_CLOCK]);
+    cells(node, "phandle", &[CLOCK_PHANDLE]);
+    Ok(())
 }
 
-fn uart() -> Result<DeviceTreeNode, Flaw> {
-    Ok(DeviceTreeNode::builder(unit("pl011", UART))?
-        .property(property("compatible", &["arm,pl011", "arm,primecell"][..]))
-        .property(reg(UART))
-        .property(property("interrupts", own_spi(UART_INTID, false)?))
-        .property(property("clocks", [CLOCK_PHANDLE, CLOCK_PHANDLE]))
-        .property(property("clock-names", &["uartclk", "apb_pclk"][..]))
-        .build())
+fn uart(root: &mut DeviceTreeNode) -> Result<(), Flaw> {
+    let node = device_child(root, "pl011", UART)?;
+    texts(node, "compatible", &["arm,pl011", "arm,primecell"]);
+    reg(node, UART);
+    cells(node, "interrupts", &own_spi(UART_INTID, false)?);
+    cells(node, "clocks", &[CLOCK_PHANDLE, CLOCK_PHANDLE]);
+    texts(node, "clock-names", &["uartclk", "apb_pclk"]);
+    Ok(())
 }
 
 fn uart_path() -> String {
     format!("/{}", unit("pl011", UART))
 }
 
-fn control() -> Result<DeviceTreeNode, Flaw> {
-    Ok(DeviceTreeNode::builder("tagvisor")?
-        .property(property("compatible", CONTROL))
-        .property(property("interrupts", own_spi(EVENT_INTID, true)?))
-        .build())
+fn control(root: &mut DeviceTreeNode) -> Result<(), Flaw> {
+    let node = child(root, "tagvisor")?;
+    texts(node, "compatible", &[CONTROL]);
+    cells(node, "interrupts", &own_spi(EVENT_INTID, true)?);
+    Ok(())
 }
 
 /// The specifier of an SPI that the hypervisor itself raises.
@@ -272,80 +309,77 @@ fn unit(name: &str, range: IpaRange) -> String {
 }
 
 /// What a region is to the guest's kernel.
-enum Role<'a> {
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
     /// Memory of its own, which it may tag if it has MTE.
     Memory,
     /// Memory that it must not take for its own.
     Reserved,
-    /// A device that raises these interrupts.
-    Device(&'a [DeviceInterrupt]),
+    /// A device.
+    Device,
 }
 
-impl<'a> Role<'a> {
-    fn of(region: &'a RegionSpec, mte: bool) -> Self {
+impl Role {
+    fn of(region: &RegionSpec, mte: bool) -> Self {
         match (&region.kind, region.tags) {
             (RegionKind::Ram, Tags::Backed | Tags::Lazy) => Self::Memory,
             (RegionKind::Ram, Tags::None) if !mte => Self::Memory,
             (RegionKind::Ram, Tags::None) | (RegionKind::ReadOnly | RegionKind::Shared { .. }, _) => {
                 Self::Reserved
             }
-            (RegionKind::Device { interrupts, .. }, _) => Self::Device(interrupts),
+            (RegionKind::Device { .. }, _) => Self::Device,
         }
     }
 }
 
 fn add_regions(root: &mut DeviceTreeNode, spec: &VmSpec) -> Result<(), Flaw> {
-    let mut devices = Vec::new();
-    let mut reserved = DeviceTreeNode::builder("reserved-memory")?
-        .property(property("#address-cells", 2u32))
-        .property(property("#size-cells", 2u32))
-        .property(flag("ranges"))
-        .build();
-    let mut has_reserved = false;
-    for region in &spec.regions {
-        match Role::of(region, spec.mte) {
-            Role::Memory => root.add_child(memory(region)?),
-            Role::Reserved => {
-                reserved.add_child(reserved_region(region)?);
-                has_reserved = true;
-            }
-            Role::Device(interrupts) => devices.push(device(region, interrupts)?),
+    let role = |region: &RegionSpec| Role::of(region, spec.mte);
+    for region in spec.regions.iter().filter(|region| role(region) == Role::Memory) {
+        let node = device_child(root, "memory", region.ipa)?;
+        texts(node, "device_type", &["memory"]);
+        reg(node, region.ipa);
+    }
+    let mut reserved = spec.regions.iter().filter(|region| role(region) == Role::Reserved).peekable();
+    if reserved.peek().is_some() {
+        let parent = child(root, "reserved-memory")?;
+        cells(parent, "#address-cells", &[2]);
+        cells(parent, "#size-cells", &[2]);
+        bytes(parent, "ranges", &[]);
+        for region in reserved {
+            reserved_region(parent, region)?;
         }
     }
-    if has_reserved {
-        root.add_child(reserved);
+    for region in &spec.regions {
+        if let RegionKind::Device { interrupts, .. } = &region.kind {
+            device(root, region, interrupts)?;
+        }
     }
-    devices.into_iter().for_each(|device| root.add_child(device));
     Ok(())
 }
 
-fn memory(region: &RegionSpec) -> Result<DeviceTreeNode, ModelError> {
-    Ok(DeviceTreeNode::builder(unit("memory", region.ipa))?
-        .property(property("device_type", "memory"))
-        .property(reg(region.ipa))
-        .build())
-}
-
-fn reserved_region(region: &RegionSpec) -> Result<DeviceTreeNode, ModelError> {
+fn reserved_region(parent: &mut DeviceTreeNode, region: &RegionSpec) -> Result<(), ModelError> {
     let tags = match region.tags {
         Tags::Backed => "backed",
         Tags::None => "none",
         Tags::Lazy => "lazy",
     };
-    Ok(DeviceTreeNode::builder(unit(&region.name, region.ipa))?
-        .property(property("compatible", REGION))
-        .property(reg(region.ipa))
-        .property(flag("no-map"))
-        .property(property("region-name", region.name.as_str()))
-        .property(property("tags", tags))
-        .build())
+    let node = device_child(parent, &region.name, region.ipa)?;
+    texts(node, "compatible", &[REGION]);
+    reg(node, region.ipa);
+    bytes(node, "no-map", &[]);
+    texts(node, "region-name", &[&region.name]);
+    texts(node, "tags", &[tags]);
+    Ok(())
 }
 
-fn device(region: &RegionSpec, interrupts: &[DeviceInterrupt]) -> Result<DeviceTreeNode, Flaw> {
-    let mut node = DeviceTreeNode::builder(unit(&region.name, region.ipa))?
-        .property(property("compatible", DEVICE))
-        .property(reg(region.ipa))
-        .build();
+fn device(
+    root: &mut DeviceTreeNode,
+    region: &RegionSpec,
+    interrupts: &[DeviceInterrupt],
+) -> Result<(), Flaw> {
+    let node = device_child(root, &region.name, region.ipa)?;
+    texts(node, "compatible", &[DEVICE]);
+    reg(node, region.ipa);
     let mut specifiers = Vec::new();
     for interrupt in interrupts {
         let intid = interrupt.guest;
@@ -353,9 +387,9 @@ fn device(region: &RegionSpec, interrupts: &[DeviceInterrupt]) -> Result<DeviceT
         specifiers.extend(spi(intid, interrupt.edge).ok_or_else(flaw)?);
     }
     if !specifiers.is_empty() {
-        node.add_property(property("interrupts", specifiers));
+        cells(node, "interrupts", &specifiers);
     }
-    Ok(node)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -120,29 +120,43 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// The entry at `offset`, or `None` at the last one.
     fn read(bytes: &'a [u8], offset: usize) -> Result<Option<Self>, Error> {
-        let truncated = Error::Truncated { offset };
-        let malformed = Error::BadHeader { offset };
-        let rest = bytes.get(offset..).ok_or(truncated.clone())?;
-        let magic = rest.get(..MAGIC.len()).ok_or(truncated.clone())?;
-        if magic != MAGIC {
-            return Err(Error::BadMagic { offset });
+        let entry = Self::parse(bytes, offset).map_err(|flaw| match flaw {
+            Flaw::Magic => Error::BadMagic { offset },
+            Flaw::Header => Error::BadHeader { offset },
+            Flaw::Truncated => Error::Truncated { offset },
+        })?;
+        if entry.file.name != TRAILER {
+            return Ok(Some(entry));
         }
-        let header = rest.get(..HEADER).ok_or(truncated.clone())?;
+        match bytes.get(entry.next..) {
+            Some(rest) if rest.iter().any(|&b| b != 0) => Err(Error::Trailing { offset: entry.next }),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn parse(bytes: &'a [u8], offset: usize) -> Result<Self, Flaw> {
+        let rest = bytes.get(offset..).ok_or(Flaw::Truncated)?;
+        if rest.get(..MAGIC.len()).ok_or(Flaw::Truncated)? != MAGIC {
+            return Err(Flaw::Magic);
+        }
+        let header = rest.get(..HEADER).ok_or(Flaw::Truncated)?;
         let (fields, _) = header.get(MAGIC.len()..).unwrap_or_default().as_chunks::<8>();
-        let field = |n: usize| fields.get(n).and_then(hex).ok_or(malformed.clone());
+        let field = |n: usize| fields.get(n).and_then(hex).ok_or(Flaw::Header);
         let (mode, file_size, name_size) = (field(1)?, field(6)?, field(11)?);
 
-        let (name, at) = cut(bytes, offset.saturating_add(HEADER), name_size).ok_or(truncated.clone())?;
-        let (data, next) = cut(bytes, at, file_size).ok_or(truncated)?;
-        let name = name.strip_suffix(b"\0").and_then(|n| core::str::from_utf8(n).ok()).ok_or(malformed)?;
-        if name == TRAILER {
-            return match bytes.get(next..) {
-                Some(rest) if rest.iter().any(|&b| b != 0) => Err(Error::Trailing { offset: next }),
-                Some(_) | None => Ok(None),
-            };
-        }
-        Ok(Some(Self { file: File { name, data }, regular: mode & S_IFMT == S_IFREG, next }))
+        let (name, at) = cut(bytes, offset.saturating_add(HEADER), name_size).ok_or(Flaw::Truncated)?;
+        let (data, next) = cut(bytes, at, file_size).ok_or(Flaw::Truncated)?;
+        let name = name.strip_suffix(b"\0").and_then(|n| core::str::from_utf8(n).ok()).ok_or(Flaw::Header)?;
+        Ok(Self { file: File { name, data }, regular: mode & S_IFMT == S_IFREG, next })
     }
+}
+
+/// What is wrong with an entry.
+#[derive(Clone, Copy)]
+enum Flaw {
+    Magic,
+    Header,
+    Truncated,
 }
 
 /// The `len` bytes at `at`, and where what follows their padding to 4 bytes starts. The padding
@@ -152,12 +166,9 @@ fn cut(bytes: &[u8], at: usize, len: u32) -> Option<(&[u8], usize)> {
     Some((bytes.get(at..end)?, end.checked_next_multiple_of(4)?))
 }
 
-/// A number of 8 hexadecimal digits; signs, which `from_str_radix` takes, are refused.
+/// A number of 8 hexadecimal digits.
 fn hex(digits: &[u8; 8]) -> Option<u32> {
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    u32::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
+    digits.iter().try_fold(0, |number, &digit| Some(number << 4 | char::from(digit).to_digit(16)?))
 }
 
 #[cfg(test)]

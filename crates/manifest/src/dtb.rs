@@ -8,7 +8,7 @@
 //!     taggable-ranges = <PA64 SIZE64 ...>;
 //!     vm@0 {
 //!         name = "linux"; cpus = <0 1>; cmdline = "..."; priority = <100>; on-serror = "inject";
-//!         mte; autostart; tag-quota = <PAGES64>;
+//!         mte; autostart; background; tag-quota = <PAGES64>;
 //!         kernel = "FILE"; kernel-at = <IPA64>; entry = <IPA64>; dtb-at = <IPA64>;
 //!         initrd = "FILE"; initrd-at = <IPA64>;
 //!         control-all;                        // or control = <VM ...>
@@ -49,6 +49,7 @@ const VM: &[&str] = &[
     "on-serror",
     "mte",
     "autostart",
+    "background",
     "tag-quota",
     "kernel",
     "kernel-at",
@@ -130,6 +131,7 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
         priority: entry.narrow("priority", entry.need::<u32>("priority")?.into())?,
         control,
         autostart: entry.flag("autostart")?,
+        background: entry.flag("background")?,
         on_serror: entry.named::<OnSError>("on-serror")?,
         tag_quota: entry.get("tag-quota")?,
     })

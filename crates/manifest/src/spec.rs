@@ -65,6 +65,9 @@ pub struct VmSpec {
     pub control: Control,
     /// Whether it starts at boot.
     pub autostart: bool,
+    /// Whether it runs in the background: the machine ends when all others have stopped, and its own
+    /// end is not judged.
+    pub background: bool,
     /// What an SError that its accesses caused does.
     pub on_serror: OnSError,
     /// Most pages of 4 KiB that `lazy` regions may turn tagged; `None` is no limit.

@@ -1,4 +1,5 @@
-//! Cache maintenance: the instructions. Which of them, in which order and for whom, is `cmo`'s.
+//! Cache maintenance: the instructions, and the only place with them but the entry code, which runs before
+//! there is Rust. Which of them, in which order and for whom, is `cmo`'s.
 
 use super::sysreg::{instruction, mrs, operation};
 use addr::Va;

@@ -61,12 +61,7 @@ impl El1State {
     /// The state in which a vCPU starts: AArch64 EL1h, interrupts masked, MMU and caches off
     /// (DDI 0487, AArch64.TakeReset and D19 reset values; RES1 bits of SCTLR_EL1 set).
     pub(crate) fn at_reset(entry: u64) -> Self {
-        Self {
-            elr_el2: entry,
-            spsr_el2: 0x3c5,
-            sctlr_el1: 0x30d0_0980,
-            ..Self::default()
-        }
+        Self { elr_el2: entry, spsr_el2: 0x3c5, sctlr_el1: 0x30d0_0980, ..Self::default() }
     }
 }
 

@@ -32,6 +32,7 @@ _head:
 _entry:
     msr     daifset, #0xf
     mov     x20, x0                 // device tree
+    mrs     x23, cntpct_el0         // when it began
     mrs     x21, CurrentEL
     cmp     x21, #(2 << 2)
     b.ne    1f
@@ -102,6 +103,7 @@ _entry:
 
     mov     x0, x20
     mov     x1, x21
+    mov     x2, x23
     mov     x29, xzr
     mov     x30, xzr
     bl      {start}

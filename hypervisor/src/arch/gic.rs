@@ -88,7 +88,6 @@ pub(crate) struct VirtualCpuInterface {
     ap1r: [u64; 4],
 }
 
-
 /// ICH_HCR_EL2.En: the virtual CPU interface delivers.
 pub(crate) const ICH_HCR_EN: u64 = 1;
 

@@ -4,9 +4,11 @@
 //! rest of the hypervisor functions with checkable contracts.
 
 pub(crate) mod cache;
+pub(crate) mod copy;
 pub(crate) mod cpu;
 pub(crate) mod el1;
 pub(crate) mod entry;
+pub(crate) mod errata;
 pub(crate) mod fp;
 pub(crate) mod gic;
 pub(crate) mod guest;

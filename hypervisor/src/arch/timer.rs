@@ -68,6 +68,12 @@ pub(crate) fn now() -> u64 {
     mrs!("cntpct_el0")
 }
 
+/// The physical counter, approximately: other instructions may be executed before it.
+#[inline(always)]
+pub(crate) fn count() -> u64 {
+    mrs!("cntpct_el0")
+}
+
 /// Counts per second, as firmware announced it.
 pub(crate) fn frequency() -> u64 {
     mrs!("cntfrq_el0")

@@ -1,33 +1,26 @@
 //! TLB maintenance. Each function is complete: barriers before, so that table writes are seen, and
 //! behind, so that no old translation is used afterwards.
 
+use super::errata;
 use super::sysreg::{instruction, msr, operation};
-use addr::{Ipa, Va};
+use ::errata::Workarounds;
+use addr::Va;
 
-/// Forgets all translations, stage 1 and 2 combined, of the current VMID on all CPUs.
-pub(crate) fn flush_vm() {
-    instruction!("dsb ishst");
-    instruction!("tlbi vmalls12e1is");
+/// Invalidates on all CPUs and waits until that is done: twice, where a CPU's accesses by an old
+/// translation may outlive the first wait.
+fn broadcast(invalidate: impl Fn()) {
+    invalidate();
     instruction!("dsb ish");
-    instruction!("isb");
+    if errata::in_use().contains(Workarounds::REPEAT_TLBI) {
+        invalidate();
+        instruction!("dsb ish");
+    }
 }
 
 /// Forgets all translations of all VMIDs on all CPUs: before VMIDs are reused.
 pub(crate) fn flush_all_vms() {
     instruction!("dsb ishst");
-    instruction!("tlbi alle1is");
-    instruction!("dsb ish");
-    instruction!("isb");
-}
-
-/// Forgets one page of the current VMID on all CPUs. The combined entries keep no IPA, so all of
-/// the VMID's stage-1 entries go too (DDI 0487 D8.17, "TLB maintenance for stage 2").
-pub(crate) fn flush_ipa<S: Copy>(ipa: Ipa<S>) {
-    instruction!("dsb ishst");
-    operation!("tlbi ipas2e1is", ipa.get() >> 12);
-    instruction!("dsb ish");
-    instruction!("tlbi vmalle1is");
-    instruction!("dsb ish");
+    broadcast(|| instruction!("tlbi alle1is"));
     instruction!("isb");
 }
 
@@ -57,8 +50,7 @@ pub(crate) fn publish_el2() {
 /// Forgets all of EL2's own translations on all CPUs.
 pub(crate) fn flush_el2() {
     instruction!("dsb ishst");
-    instruction!("tlbi alle2is");
-    instruction!("dsb ish");
+    broadcast(|| instruction!("tlbi alle2is"));
     instruction!("isb");
 }
 

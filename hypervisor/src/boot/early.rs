@@ -14,8 +14,9 @@ use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicBool, Ordering};
 use fdt::Conduit;
 
-/// Entry from assembly, MMU off. `tree` is x0 as the loader set it; `current_el` is CurrentEL.
-pub(crate) extern "C" fn start(tree: u64, current_el: u64) -> ! {
+/// Entry from assembly, MMU off. `tree` is x0 as the loader set it; `current_el` is CurrentEL,
+/// `began` the physical count at the first instruction.
+pub(crate) extern "C" fn start(tree: u64, current_el: u64, began: u64) -> ! {
     let el = current_el >> 2 & 3;
     if el == 2 {
         vectors::install();
@@ -49,7 +50,7 @@ pub(crate) extern "C" fn start(tree: u64, current_el: u64) -> ! {
         }
         Err(why) => refuse(why),
     };
-    super::go_on(tree)
+    super::go_on(tree, began)
 }
 
 /// Ends a boot that the MMU is not on for yet.

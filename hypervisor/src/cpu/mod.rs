@@ -3,6 +3,7 @@
 pub(crate) mod schedule;
 
 use crate::arch::cpu::PerCpu;
+use crate::arch::timer;
 use crate::dev::gic::Redistributor;
 use crate::machine::{Host, Machine};
 use crate::vcpu::Vcpu;
@@ -46,14 +47,51 @@ pub(crate) struct Local {
     pub(crate) machine: &'static Machine,
     /// What others see of this CPU.
     pub(crate) shared: &'static CpuShared,
+    /// This CPU's index.
+    pub(crate) index: usize,
     /// Facts about the hardware.
     pub(crate) host: Host,
     /// This CPU's MIDR_EL1, which its guests see.
     pub(crate) midr: u64,
     /// This CPU's redistributor.
     pub(crate) redistributor: Redistributor,
+    /// How long EL2 keeps the CPU at a time.
+    pub(crate) stay: Stay,
     /// Index in [`Cpu::vcpus`] of the vCPU whose FP registers are in the hardware.
     pub(crate) fp_owner: Option<usize>,
+}
+
+/// How long EL2 keeps a CPU without entering a guest, looking for interrupts or sleeping, in counts of
+/// the physical counter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stay {
+    since: u64,
+    longest: u64,
+    /// Spent on preparing VMs' memory, all in all.
+    pub(crate) preparing: u64,
+}
+
+impl Stay {
+    /// A stay begins: a guest exited, or a sleep ended.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self) {
+        self.since = timer::count();
+    }
+
+    /// The stay ends, or interrupts have been looked for.
+    #[inline(always)]
+    pub(crate) fn end(&mut self) {
+        let length = timer::count().wrapping_sub(self.since);
+        if length > self.longest {
+            self.exceeded(length);
+        }
+    }
+
+    #[cold]
+    fn exceeded(&mut self, length: u64) {
+        self.longest = length;
+        log::debug!("longest stay at EL2: {length} counts");
+    }
 }
 
 /// A physical CPU.

@@ -10,7 +10,10 @@ use crate::{console, exit};
 impl Cpu {
     /// Runs vCPUs for good.
     pub(crate) fn serve(&mut self) -> ! {
+        self.local.stay.begin();
         loop {
+            self.local.stay.end();
+            self.local.stay.begin();
             let resident = self.resident.and_then(|i| self.vcpus.get(i));
             exit::interrupt::poll(&mut self.local, resident);
             self.settle_all();
@@ -63,7 +66,9 @@ impl Cpu {
         let Some(vcpu) = self.vcpus.get_mut(next) else { return };
         vcpu.turn = turn;
         if let Activity::Preparing(_) = vcpu.activity {
-            vcpu.prepare_step();
+            let before = timer::count();
+            vcpu.prepare_step(self.local.stay.preparing);
+            self.local.stay.preparing += timer::count().wrapping_sub(before);
             return;
         }
         vcpu.activity = Activity::Ready;
@@ -145,8 +150,9 @@ impl Cpu {
         if console::tick(milliseconds()) {
             alarm = earlier(alarm, Some(timer::now().saturating_add(timer::frequency() / 10)));
         }
-        timer::set_alarm(alarm);
+        timer::set_alarm(earlier(alarm, console::deadline()));
         cpu::wait_for_interrupt();
+        self.local.stay.begin();
     }
 }
 

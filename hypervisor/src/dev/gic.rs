@@ -67,7 +67,9 @@ impl Redistributor {
     /// # Safety
     /// `regions` must be the mapped redistributor regions of the machine.
     pub(crate) unsafe fn claim(
-        regions: &[addr::PaRange], affinity: u64, ppis: &[u32],
+        regions: &[addr::PaRange],
+        affinity: u64,
+        ppis: &[u32],
     ) -> Result<Self, &'static str> {
         for region in regions {
             let Some(base) = NonNull::new(region.start().get() as *mut GicrSgi) else { continue };
@@ -84,7 +86,10 @@ impl Redistributor {
     }
 
     fn set_up(
-        frame: &mut GicRedistributor<'_>, region: &addr::PaRange, affinity: u64, ppis: &[u32],
+        frame: &mut GicRedistributor<'_>,
+        region: &addr::PaRange,
+        affinity: u64,
+        ppis: &[u32],
     ) -> Result<Self, &'static str> {
         // An error means that it is awake already.
         let _ = frame.mark_core_awake();
@@ -94,7 +99,8 @@ impl Redistributor {
         for ppi in ppis {
             enable(IntId::ppi(ppi.checked_sub(FIRST_PPI).ok_or("not a PPI")?))?;
         }
-        let sgi_frame = find_sgi_frame(region, affinity).ok_or("the GIC redistributor is not in its region")?;
+        let sgi_frame =
+            find_sgi_frame(region, affinity).ok_or("the GIC redistributor is not in its region")?;
         Ok(Self { sgi_frame })
     }
 

@@ -3,12 +3,13 @@
 use super::{Outcome, control};
 use crate::arch::cpu;
 use crate::cpu::Local;
+use crate::firmware::{self, Workaround};
 use crate::vcpu::apply::Resume;
 use crate::vcpu::{Activity, Vcpu, request};
 use abi::hypercall::{self, StopCause};
 use abi::{psci, smccc};
 use vdev::power::Start;
-use vdev::smccc::{self as calls, Call, Convention, signed};
+use vdev::smccc::{self as calls, Call, Convention, Mitigation, signed};
 
 /// HVC: the return address is the next instruction.
 #[inline(always)]
@@ -79,7 +80,11 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, call: Call) -> Option<Resume> {
         Call::PsciFeatures => signed(calls::psci_features(function)),
         Call::SmcccVersion => smccc::VERSION_1_2,
         Call::ArchFeatures => signed(calls::arch_features(function, &local.host.mitigations)),
-        Call::ArchWorkaround1 | Call::ArchWorkaround2 | Call::ArchWorkaround3 => 0,
+        Call::ArchWorkaround1 => work_around(local.host.mitigations.workaround_1, Workaround::One),
+        Call::ArchWorkaround2 => {
+            work_around(local.host.mitigations.workaround_2, Workaround::Two(x1 as u32 != 0))
+        }
+        Call::ArchWorkaround3 => work_around(local.host.mitigations.workaround_3, Workaround::Three),
         Call::TrngVersion => calls::trng_version(rng),
         Call::TrngFeatures => signed(calls::trng_features(function, rng)),
         Call::TrngGetUuid => return results(vcpu, &calls::trng_uuid(rng)),
@@ -111,6 +116,18 @@ pub(super) fn results(vcpu: &mut Vcpu, values: &[u64]) -> Option<Resume> {
         vcpu.regs.set(n, *value);
     }
     None
+}
+
+/// A workaround call: firmware's where a CPU needs it, nothing where none does.
+fn work_around(answer: Mitigation, call: Workaround) -> u64 {
+    match answer {
+        Mitigation::Needed => {
+            firmware::work_around(call);
+            0
+        }
+        Mitigation::Unaffected => 0,
+        Mitigation::Unknown | Mitigation::NotRequired => signed(smccc::NOT_SUPPORTED),
+    }
 }
 
 fn cpu_on(vcpu: &Vcpu, target: u64, start: Start) -> u64 {

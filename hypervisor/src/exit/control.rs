@@ -57,10 +57,7 @@ pub(super) fn info(vcpu: &mut Vcpu, local: &Local, id: u64) -> Option<Resume> {
             let ram = vm.backing.iter().filter(|b| b.prepared_at_start).flat_map(|b| &b.pieces);
             let ram = ram.map(|p| p.size()).sum();
             let starts = vm.starts.load(Ordering::Relaxed);
-            results(
-                vcpu,
-                &[0, state, name as u64, (name >> 64) as u64, vm.vcpus.len() as u64, starts, ram],
-            )
+            results(vcpu, &[0, state, name as u64, (name >> 64) as u64, vm.vcpus.len() as u64, starts, ram])
         }
         Err(e) => results(vcpu, &[code(e)]),
     }
@@ -95,9 +92,7 @@ pub(super) fn event_next(vcpu: &mut Vcpu) -> Option<Resume> {
     }
     let next = vcpu.vm.events.lock().next();
     match next {
-        Some((event, lost)) => {
-            results(vcpu, &[0, event.kind as u64, event.vm as u64, event.detail, lost])
-        }
+        Some((event, lost)) => results(vcpu, &[0, event.kind as u64, event.vm as u64, event.detail, lost]),
         None => results(vcpu, &[code(Error::Empty)]),
     }
 }

@@ -9,10 +9,10 @@ use crate::mem::tables::OwnTables;
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
 use alloc::alloc::{Layout, alloc};
 use spin::mutex::SpinMutex as Mutex;
-use vmsa::memory::TableMemory;
 use vmsa::descriptor::Level;
-use vmsa::stage1::{self, Memory, Perm, Stage1, VaRange};
+use vmsa::memory::TableMemory;
 use vmsa::memory::Unused;
+use vmsa::stage1::{self, Memory, Perm, Stage1, VaRange};
 
 /// Most CPUs that there are stacks and windows for.
 pub(crate) const MAX_CPUS: usize = 64;
@@ -102,7 +102,9 @@ impl Map<'_> {
 /// # Safety
 /// Nobody else may touch the map: one CPU, before the MMU is on.
 pub(crate) unsafe fn build_first(
-    pa_bits: u8, tree: PaRange, uart: Option<PaRange>,
+    pa_bits: u8,
+    tree: PaRange,
+    uart: Option<PaRange>,
 ) -> Result<Regime, &'static str> {
     // SAFETY: the caller's promise stands in for the lock.
     let tables = unsafe { &mut *TABLES.as_mut_ptr() };
@@ -237,4 +239,3 @@ pub(crate) fn window_slot(cpu: usize, page: bool) -> Option<WindowSlot> {
         }
     })
 }
-

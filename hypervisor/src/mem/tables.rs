@@ -6,9 +6,9 @@
 
 use crate::arch::cache;
 use addr::{PAGE_SIZE, Pa, Va};
-use core::sync::atomic::{AtomicU64, Ordering};
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use vmsa::memory::TableMemory;
 
 /// Entries of a table.

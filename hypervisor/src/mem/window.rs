@@ -7,6 +7,7 @@
 //!
 //! UNSAFETY: hands out raw addresses for the closure's time only; there is no `&[u8]` into guest memory.
 
+use crate::arch::copy;
 use crate::arch::{cache, cpu, tags, tlb};
 use crate::mem::map;
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, Va};
@@ -29,9 +30,9 @@ impl Window<'_> {
         let fits = offset.checked_add(data.len() as u64).is_some_and(|end| end <= self.size);
         if fits {
             let to = self.va.wrapping_add(offset) as *mut u8;
-            // SAFETY: the destination is inside the window, mapped writable, and no Rust reference
-            // points there; the source is a slice of EL2's own memory.
-            unsafe { core::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len()) };
+            // SAFETY: the destination is inside the window, mapped writable as Normal memory, and no
+            // Rust reference points there; the source is a slice of EL2's own memory.
+            unsafe { copy::any_alignment(data.as_ptr(), to, data.len()) };
         }
         fits
     }

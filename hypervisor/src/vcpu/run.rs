@@ -2,9 +2,9 @@
 
 use super::apply::{GuestFault, Resume, advance, inject};
 use super::{Activity, Vcpu, request};
+use crate::arch::guest;
 use crate::arch::syndrome::{self, Hardware};
 use crate::arch::vectors::Vector;
-use crate::arch::guest;
 use crate::cpu::Local;
 use crate::exit;
 
@@ -34,8 +34,10 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
             // Whoever asked while something was asked already sent no kick: look again.
             continue;
         }
+        local.stay.end();
         // SAFETY: the scheduler made this vCPU resident.
         let vector = unsafe { guest::enter(&mut vcpu.regs) };
+        local.stay.begin();
         if syndrome::deferred_serror() != 0 {
             exit::serror::deferred(vcpu, local);
         }
@@ -108,4 +110,3 @@ fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option
 fn fail(vcpu: &mut Vcpu, fault: GuestFault, esr: u64) {
     inject(vcpu, fault, esr);
 }
-

@@ -2,17 +2,17 @@
 //! CPU; everything that can be refused is refused here, with a sentence.
 
 use super::events::Events;
-use super::uart::GuestUart;
 use super::lifecycle::Life;
 use super::prepare::zero;
+use super::uart::GuestUart;
 use super::{Backing, Stage2Registers, Vm};
-use ::console::ktap::Ktap;
 use crate::arch::cpu;
 use crate::bundle;
 use crate::mem::frames::Frames;
 use crate::mem::tables::StageTwoTables;
 use crate::mem::window;
 use crate::vcpu::VcpuShared;
+use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, PaRange};
 use alloc::format;
 use alloc::string::String;
@@ -22,14 +22,14 @@ use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
 use idreg::{Features, GuestIds, HostIds, TrapConfig};
 use manifest::{
-    DeviceMemory, MachineSpec, RegionKind, RegionSpec, Tags, Taggable, VmSpec, WithoutMtePerm, layout,
+    DeviceMemory, MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
 use spin::Mutex;
 use vdev::power::{PowerTable, Start};
 use vgic::{Config, Vgic};
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
-use vmsa::stage2::{Geometry, Stage2, tables_needed};
 use vmsa::memory::Unused;
+use vmsa::stage2::{Geometry, Stage2, tables_needed};
 
 /// What the machine can do, as the builder needs it.
 pub(crate) struct Means<'a> {
@@ -101,8 +101,8 @@ fn build_one(
         }
         backing.push(Backing { pieces, prepared_at_start: owned, kind });
     }
-    let stage2 = map_all(id, &spec, &backing, means)?;
-    let features = Features { mte: spec.mte, ..Features::default() };
+    let stage2 = map_all(&spec, &backing, means)?;
+    let features = Features { mte: spec.mte };
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     Ok(Vm {
@@ -130,7 +130,11 @@ fn build_one(
 
 /// Physical memory for a region.
 fn back(
-    region: &RegionSpec, taggable: &Taggable, means: &Means<'_>, frames: &mut Frames, shares: &mut Vec<Share>,
+    region: &RegionSpec,
+    taggable: &Taggable,
+    means: &Means<'_>,
+    frames: &mut Frames,
+    shares: &mut Vec<Share>,
 ) -> Result<Vec<PaRange>, String> {
     let size = region.ipa.size();
     let mut take = || {
@@ -248,7 +252,10 @@ fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
 }
 
 /// The VM's stage 2, complete.
-fn map_all(id: usize, spec: &VmSpec, backing: &[Backing], means: &Means<'_>) -> Result<Stage2Registers, String> {
+fn map_all(spec: &VmSpec,
+    backing: &[Backing],
+    means: &Means<'_>,
+) -> Result<Stage2Registers, String> {
     let end = spec.regions.iter().map(|r| r.ipa.end()).max().unwrap_or(layout::UART.end());
     let bits = Geometry::ipa_bits_for(end.max(layout::UART.end()));
     let geometry = Geometry::new(bits, means.pa_bits).ok_or_else(|| {
@@ -275,10 +282,8 @@ fn map_all(id: usize, spec: &VmSpec, backing: &[Backing], means: &Means<'_>) -> 
             .map_err(|e| format!("region {} cannot be mapped: {e:?}", region.name))?;
     }
     crate::arch::tlb::publish_el2();
-    // VMID 0 is nobody's.
-    let vmid = u16::try_from(id + 1).map_err(|_| "too many VMs")?;
     let registers = Stage2Registers {
-        vttbr: stage2.vttbr(vmid),
+        root: stage2.vttbr(0),
         vtcr: geometry.vtcr(means.vmid16),
         table_bytes: tables.bytes(),
     };
@@ -338,4 +343,3 @@ fn interrupt_controller(spec: &VmSpec, means: &Means<'_>) -> Vgic {
     }
     vgic
 }
-

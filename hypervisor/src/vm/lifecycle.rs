@@ -11,7 +11,7 @@
 use super::events::{Event, post};
 use super::{Verdict, Vm};
 use crate::arch::timer;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::vcpu::{Activity, Vcpu, request};
 use crate::vm::prepare::Preparation;
 use ::console::ktap::Ktap;
@@ -171,7 +171,7 @@ impl Vcpu {
     }
 
     /// Memory is ready: the VM's first instruction is next.
-    pub(crate) fn begin(&mut self, machine: &Machine) {
+    pub(crate) fn begin(&mut self, machine: &Machine, preparing: u64) {
         let vm = self.vm;
         let mut life = vm.life.lock();
         if life.state != VmState::Starting {
@@ -179,21 +179,25 @@ impl Vcpu {
             self.activity = Activity::Off;
             return;
         }
+        vm.starts.fetch_add(1, Ordering::Relaxed);
         life.state = VmState::Running;
         drop(life);
         let boot = Start { entry: vm.spec.kernel.entry.get(), context: vm.spec.dtb.get() };
+        // Together: the UART remembers the level that it gave to the vGIC.
+        let mut uart = vm.uart.lock();
         vm.vgic.lock().reset();
-        vm.uart.lock().reset();
+        uart.reset();
+        drop(uart);
         *vm.ktap.lock() = Ktap::new();
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.forgive_reports();
         vm.restart_counter(timer::now());
-        vm.starts.fetch_add(1, Ordering::Relaxed);
         if let Some(start) = vm.power.lock().started(0) {
             self.reset(start.entry, start.context);
         }
         self.activity = Activity::Ready;
         log::debug!("{} starts", vm.spec.name);
+        machine::guest_begins(preparing);
         post(machine, Event { kind: EventKind::Started, vm: vm.id, detail: 0 });
     }
 

@@ -8,10 +8,10 @@ pub(crate) mod lifecycle;
 pub(crate) mod prepare;
 pub(crate) mod uart;
 
-use ::console::ktap::Ktap;
 use crate::arch::gic;
 use crate::machine::{self, Machine};
 use crate::vcpu::{VcpuShared, request};
+use ::console::ktap::Ktap;
 use abi::hypercall::StopCause;
 use addr::{Canonical, Ipa, PaRange};
 use alloc::vec::Vec;
@@ -28,8 +28,8 @@ use vgic::{Kick, Vgic};
 /// What the hardware needs to know of a VM's stage 2.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stage2Registers {
-    /// VTTBR_EL2: root and VMID.
-    pub(crate) vttbr: u64,
+    /// VTTBR_EL2 without the VMID, which changes from time to time.
+    pub(crate) root: u64,
     /// VTCR_EL2.
     pub(crate) vtcr: u64,
     /// Bytes of tables.
@@ -144,7 +144,7 @@ impl Vm {
 
     /// Whether the machine's end and verdict wait for it.
     pub(crate) fn counts(&self) -> bool {
-        true
+        !self.spec.background
     }
 
     /// Whether the VM may print another report.

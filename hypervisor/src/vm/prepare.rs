@@ -5,7 +5,7 @@
 //! that starts delays nobody.
 
 use super::Vm;
-use crate::arch::cache;
+use crate::arch::{cache, tlb};
 use crate::bundle;
 use crate::machine;
 use crate::mem::window;
@@ -59,7 +59,11 @@ impl Vm {
             }
             // The manifest's check placed every item inside the VM's memory.
             Work::Misplaced { item } => panic!("item {item} of VM {} lies outside of it", self.spec.name),
-            Work::PublishInstructions => cache::publish_instructions(),
+            Work::PublishInstructions => {
+                cache::publish_instructions();
+                // The VM starts with its MMU off: nothing of an earlier life may translate for it.
+                tlb::flush_all_vms();
+            }
             Work::Nothing => {}
         }
         next
@@ -72,13 +76,14 @@ pub(crate) fn zero(chunk: Chunk) {
 }
 
 impl Vcpu {
-    /// Does one step of its VM's preparation; after the last, the VM begins.
-    pub(crate) fn prepare_step(&mut self) {
+    /// Does one step of its VM's preparation; after the last, the VM begins. `preparing`: counts spent
+    /// on such steps so far, for the log.
+    pub(crate) fn prepare_step(&mut self, preparing: u64) {
         let Activity::Preparing(at) = self.activity else { return };
         let next = self.vm.step(at);
         self.activity = Activity::Preparing(next);
         if let (true, Some(machine)) = (next.is_done(), machine::get()) {
-            self.begin(machine);
+            self.begin(machine, preparing);
         }
     }
 }

@@ -55,7 +55,7 @@ impl GuestUart {
         }
     }
 
-    /// Lets go what was held back; true if it is printed after all.
+    /// Prints what was held back.
     fn release(&mut self, vm: &Vm) {
         let mut text = [0; FIFO];
         let mut len = 0;
@@ -111,8 +111,11 @@ impl Vm {
         uart.update_line(self)
     }
 
-    /// A byte from the console arrives.
+    /// A byte from the console arrives. It is lost if the VM is stopped.
     pub(crate) fn receive(&self, byte: u8) {
+        if !self.is_alive() {
+            return;
+        }
         let mut uart = self.uart.lock();
         uart.deliver();
         uart.input.push(byte);

@@ -105,8 +105,9 @@ pub fn trials() -> Result<Vec<Trial<'static>>> {
         Err(_) => Vec::new(),
     };
     manifests.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    // The benchmark is a category of its own.
-    manifests.retain(|path| path.file_stem().is_some_and(|stem| stem != "bench"));
+    // The benchmarks are a category of their own.
+    manifests
+        .retain(|path| path.file_stem().is_some_and(|stem| !stem.to_string_lossy().starts_with("bench")));
     manifests.sort();
     let mut trials = Vec::new();
     for manifest in manifests {

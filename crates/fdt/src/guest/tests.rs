@@ -59,6 +59,7 @@ fn example() -> VmSpec {
         priority: 0,
         control: Control::All,
         autostart: true,
+        background: false,
         on_serror: OnSError::Stop,
         tag_quota: None,
     }

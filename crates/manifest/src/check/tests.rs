@@ -47,6 +47,7 @@ pub(crate) fn vm(name: &str) -> VmSpec {
         priority: 100,
         control: Control::None,
         autostart: true,
+        background: false,
         on_serror: OnSError::Inject,
         tag_quota: None,
     }

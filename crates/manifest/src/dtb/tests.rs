@@ -63,10 +63,10 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
     (
         (text(), vec(any::<u16>(), 0..=MAX_VCPUS), vec(region_spec(), 0..5), kernel),
         (option::of(placed_at()), any::<u64>(), text(), any::<bool>(), any::<u8>()),
-        (control, any::<bool>(), word::<OnSError>(), option::of(any::<u64>())),
+        (control, any::<(bool, bool)>(), word::<OnSError>(), option::of(any::<u64>())),
     )
         .prop_map(|((name, cpus, regions, kernel), (initrd, dtb, cmdline, mte, priority), rest)| {
-            let (control, autostart, on_serror, tag_quota) = rest;
+            let (control, (autostart, background), on_serror, tag_quota) = rest;
             let dtb = Ipa::new(dtb);
             VmSpec {
                 name,
@@ -80,6 +80,7 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 priority,
                 control,
                 autostart,
+                background,
                 on_serror,
                 tag_quota,
             }
