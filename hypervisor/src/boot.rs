@@ -12,7 +12,7 @@ use crate::cpu::{Cpu, CpuShared, Local, Stay, per_cpu};
 use crate::dev::gic::{self, Redistributor};
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
 use crate::machine::{self, Host, Machine};
-use crate::mem::frames::Frames;
+use crate::mem::frames::{Frames, Pools};
 use crate::mem::{heap, map, tables};
 use crate::vcpu::Vcpu;
 use crate::vm::build::{Means, build};
@@ -63,7 +63,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     taken.extend([image_range()?, initrd]);
     taken.extend(PaRange::new(Pa::new(tree.as_ptr().addr() as u64), tree.len() as u64));
     let mut frames = Frames::new(&machine.memory, &taken);
-    give_heap(&mut frames)?;
+    taken.push(give_heap(&mut frames)?);
     let archive = bundle::publish(archive);
     map_devices(&machine)?;
     map::prepare_windows()?;
@@ -77,7 +77,8 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
-    let vms = build(spec, &means, &mut frames)?;
+    let mut pools = Pools::new(&machine.memory, &taken, &spec.taggable);
+    let vms = build(spec, &means, &mut pools)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
     let vmids = Vmids::new(if means.vmid16 { u16::MAX } else { 255 }).ok_or("there are too few VMIDs")?;
     let host = host(&means, &all);
@@ -88,7 +89,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
         host,
         vmids: Mutex::new(vmids),
         uart_intid,
-        free: frames.free(),
+        free: pools.free(false),
     });
     enable_interrupts(published)?;
     for vm in &published.vms {
@@ -143,13 +144,13 @@ fn open_bundle(machine: &fdt::Machine) -> Result<(Archive<'static>, PaRange), St
 }
 
 /// A pool of RAM for EL2's heap: a 64th of what there is, 4 to 64 MiB.
-fn give_heap(frames: &mut Frames) -> Result<(), String> {
+fn give_heap(frames: &mut Frames) -> Result<PaRange, String> {
     let size = (frames.free() / 64).clamp(4 << 20, 64 << 20).next_power_of_two().max(BLOCK_2M);
     let pool = frames.take_pool(size).ok_or("there is not enough RAM for the hypervisor itself")?;
     map::add(pool, Perm::ReadWrite, Memory::Normal)?;
     // SAFETY: just mapped and taken out of the frames.
     unsafe { heap::extend(pool) };
-    Ok(())
+    Ok(pool)
 }
 
 fn map_devices(machine: &fdt::Machine) -> Result<(), String> {
@@ -313,6 +314,9 @@ fn hide(host: &mut HostIds, reg: Reg, lsb: u32) {
 
 /// What the builder of VMs needs to know of the machine.
 fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<'a> {
+    let gic = &machine.gic;
+    let uart = machine.uart.iter().map(|u| u.base);
+    let own = core::iter::once(gic.gicd).chain(gic.gicr.iter().copied()).chain(uart).collect();
     Means {
         ids,
         pa_bits: mmu::pa_bits(),
@@ -323,6 +327,7 @@ fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<
         list_registers: icc::virtual_interface().list_registers,
         cpus,
         ram: &machine.memory,
+        own,
     }
 }
 

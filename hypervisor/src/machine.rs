@@ -3,16 +3,16 @@
 use crate::arch::{gic, timer};
 use crate::cpu::CpuShared;
 use crate::dev::gic::KICK;
+use crate::mem::map::MAX_CPUS;
 use crate::vm::{Verdict, Vm};
 use crate::{console, firmware};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::mem::map::MAX_CPUS;
 use manifest::MAX_VMS;
 use spin::{Mutex, Once};
-use vmsa::vmid::Vmids;
 use vdev::smccc::Mitigations;
+use vmsa::vmid::Vmids;
 
 /// Facts about the hardware that paths ask for.
 #[derive(Clone, Copy, Debug)]
