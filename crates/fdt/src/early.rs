@@ -3,9 +3,8 @@
 use crate::tree::{Flawed, Place, Tree};
 use crate::uart::{Console, Uart};
 
-/// The console UART that the tree at the start of `dtb` names; `None` if there is none or if the
-/// tree is malformed. Its interrupt stays unknown, and so does a clock of its own node: printing needs
-/// neither, and the whole tree would have to be searched with the caches off.
+/// The console UART that the tree at the start of `dtb` names, its interrupt and clock left
+/// unknown; `None` if there is none or if the tree is malformed.
 ///
 /// Allocates nothing, needs about 10 KiB of stack, and reads bytes only, so that it can run with the
 /// MMU off, where all memory is Device memory and unaligned accesses fault.
@@ -16,6 +15,5 @@ pub fn uart(dtb: &[u8]) -> Option<Uart> {
 
 fn console(tree: &Tree<'_>) -> Result<Option<Uart>, Flawed> {
     let Some(chosen) = Place::root(tree).find("/chosen")? else { return Ok(None) };
-    let Some(console) = Console::find(&chosen)? else { return Ok(None) };
-    console.uart(None, None).map(Some)
+    Console::find(&chosen)?.as_ref().map(Console::bare).transpose()
 }

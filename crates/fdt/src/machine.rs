@@ -109,7 +109,7 @@ fn machine(tree: &Tree<'_>) -> Result<Machine, Flawed> {
     let found = Found::read(tree, console.as_ref().and_then(Console::clock))?;
     let gic_place = found.gic.ok_or_else(|| tree.lacks("interrupt controller that is a GIC"))?;
     let controller = Controller::new(&gic_place)?;
-    let uart = console.map(|console| console.uart(Some(&controller), found.clock.as_ref()));
+    let uart = console.map(|console| console.uart(&controller, found.clock.as_ref()));
     Ok(Machine {
         memory: memory(tree, found.memory)?,
         reserved: reserved(&root, reserve.as_ref())?,

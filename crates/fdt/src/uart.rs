@@ -54,17 +54,18 @@ impl<'a> Console<'a> {
         self.place.value("clocks")?.first_chunk().map(|cell| u32::from_be_bytes(*cell))
     }
 
-    /// The UART. Without `gic`, its interrupt stays unknown. `clock` is the node that
-    /// [`clock`](Self::clock) asks for, whose frequency is known if it is a fixed one.
-    pub(crate) fn uart(&self, gic: Option<&Controller>, clock: Option<&Place<'_>>) -> Result<Uart, Flawed> {
+    /// The UART, its interrupt and clock unknown: on it, what is wrong elsewhere in the tree can be said.
+    pub(crate) fn bare(&self) -> Result<Uart, Flawed> {
+        Ok(Uart { kind: self.kind, base: bus::device_reg(&self.place, 0)?, intid: None, clock: None })
+    }
+
+    /// The UART. `clock` is the node that [`clock`](Self::clock) asks for, whose frequency is known if
+    /// it is a fixed one.
+    pub(crate) fn uart(&self, gic: &Controller, clock: Option<&Place<'_>>) -> Result<Uart, Flawed> {
         let place = &self.place;
         let teller = clock.filter(|clock| clock.compatible(&[b"fixed-clock"])).unwrap_or(place);
-        Ok(Uart {
-            kind: self.kind,
-            base: bus::device_reg(place, 0)?,
-            intid: gic.map(|gic| gic.intid(place, 0)).transpose()?.flatten(),
-            clock: teller.u32("clock-frequency")?,
-        })
+        let (intid, clock) = (gic.intid(place, 0)?, teller.u32("clock-frequency")?);
+        Ok(Uart { intid, clock, ..self.bare()? })
     }
 }
 
