@@ -15,6 +15,7 @@ pub mod memory;
 pub mod stage1;
 pub mod stage2;
 pub mod tree;
+pub mod vmid;
 pub mod walk;
 
 #[cfg(test)]

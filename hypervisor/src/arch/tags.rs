@@ -74,3 +74,19 @@ pub(crate) unsafe fn zero_with_tags(va: u64, size: u64) {
     }
     instruction!("dsb ish");
 }
+
+/// Whether an allocation tag stored at `va` comes back; it is zero afterwards.
+///
+/// # Safety
+/// `va` must be 16-byte-aligned, mapped writable and Tagged, and hold nothing that anyone relies on.
+pub(crate) unsafe fn probe(va: u64) -> bool {
+    const TAG: u64 = 0b0101 << 56;
+    let read: u64;
+    // SAFETY: stores and loads the tag of one granule, which the caller lets us have.
+    unsafe {
+        core::arch::asm!(".arch_extension memtag", "stg {tagged}, [{va}]", "ldg {read}, [{va}]", "stg {va}, [{va}]",
+            tagged = in(reg) va | TAG, va = in(reg) va, read = inout(reg) va => read,
+            options(nostack, preserves_flags))
+    };
+    read == va | TAG
+}

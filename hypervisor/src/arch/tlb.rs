@@ -4,7 +4,7 @@
 use super::errata;
 use super::sysreg::{instruction, msr, operation};
 use ::errata::Workarounds;
-use addr::{Ipa, Va};
+use addr::Va;
 
 /// Invalidates on all CPUs and waits until that is done: twice, where a CPU's accesses by an old
 /// translation may outlive the first wait.
@@ -17,26 +17,10 @@ fn broadcast(invalidate: impl Fn()) {
     }
 }
 
-/// Forgets all translations, stage 1 and 2 combined, of the current VMID on all CPUs.
-pub(crate) fn flush_vm() {
-    instruction!("dsb ishst");
-    broadcast(|| instruction!("tlbi vmalls12e1is"));
-    instruction!("isb");
-}
-
 /// Forgets all translations of all VMIDs on all CPUs: before VMIDs are reused.
 pub(crate) fn flush_all_vms() {
     instruction!("dsb ishst");
     broadcast(|| instruction!("tlbi alle1is"));
-    instruction!("isb");
-}
-
-/// Forgets one page of the current VMID on all CPUs. The combined entries keep no IPA, so all of
-/// the VMID's stage-1 entries go too (DDI 0487 D8.17, "TLB maintenance for stage 2").
-pub(crate) fn flush_ipa<S: Copy>(ipa: Ipa<S>) {
-    instruction!("dsb ishst");
-    broadcast(|| operation!("tlbi ipas2e1is", ipa.get() >> 12));
-    broadcast(|| instruction!("tlbi vmalle1is"));
     instruction!("isb");
 }
 

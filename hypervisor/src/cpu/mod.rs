@@ -47,6 +47,8 @@ pub(crate) struct Local {
     pub(crate) machine: &'static Machine,
     /// What others see of this CPU.
     pub(crate) shared: &'static CpuShared,
+    /// This CPU's index.
+    pub(crate) index: usize,
     /// Facts about the hardware.
     pub(crate) host: Host,
     /// This CPU's MIDR_EL1, which its guests see.

@@ -1,4 +1,5 @@
-//! The machine's free RAM, handed out to VMs while the machine is built.
+//! The machine's free RAM, handed out to VMs while the machine is built: in two pools, one of memory
+//! that has tag storage.
 //!
 //! A VM keeps its frames for life, stopped or not: what the manifest promises it is there when it
 //! starts again, whatever other VMs do meanwhile.
@@ -6,6 +7,7 @@
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange};
 use alloc::vec::Vec;
 use buddy_system_allocator::FrameAllocator;
+use manifest::Taggable;
 
 /// Free RAM in frames of [`PAGE_SIZE`].
 pub(crate) struct Frames {
@@ -108,4 +110,47 @@ impl Frames {
         self.free -= size;
         PaRange::new(Pa::new(frame as u64 * PAGE_SIZE), size)
     }
+}
+
+/// Free RAM with and without tag storage.
+pub(crate) struct Pools {
+    taggable: Frames,
+    plain: Frames,
+}
+
+impl Pools {
+    /// All of `memory` that is not in `taken`, split by what the manifest says of tag storage.
+    pub(crate) fn new(memory: &[PaRange], taken: &[PaRange], taggable: &Taggable) -> Self {
+        match taggable {
+            Taggable::All => Self { taggable: Frames::new(memory, taken), plain: Frames::new(&[], &[]) },
+            Taggable::None => Self { taggable: Frames::new(&[], &[]), plain: Frames::new(memory, taken) },
+            Taggable::Ranges(ranges) => {
+                let with_tags: Vec<PaRange> =
+                    memory.iter().flat_map(|m| ranges.iter().filter_map(|r| intersection(m, r))).collect();
+                let mut without: Vec<PaRange> = taken.into();
+                without.extend(ranges);
+                Self { taggable: Frames::new(&with_tags, taken), plain: Frames::new(memory, &without) }
+            }
+        }
+    }
+
+    /// Bytes that are free for memory that needs tags, or for memory that doesn't.
+    pub(crate) fn free(&self, tags: bool) -> u64 {
+        self.taggable.free() + if tags { 0 } else { self.plain.free() }
+    }
+
+    /// Takes `size` bytes for `ipa`. Memory that needs no tags comes from where there are none, while
+    /// that lasts.
+    pub(crate) fn take(&mut self, ipa: u64, size: u64, tags: bool) -> Option<Vec<PaRange>> {
+        if tags {
+            return self.taggable.take(ipa, size);
+        }
+        self.plain.take(ipa, size).or_else(|| self.taggable.take(ipa, size))
+    }
+}
+
+fn intersection(a: &PaRange, b: &PaRange) -> Option<PaRange> {
+    let start = a.start().max(b.start());
+    let size = a.end().min(b.end()).offset_from(start)?;
+    PaRange::new(start, size)
 }

@@ -84,3 +84,12 @@ pub(crate) fn fill<R>(chunk: Chunk, write: impl FnOnce(&Window<'_>) -> R) -> Opt
     let (start, size) = (chunk.memory.start(), chunk.memory.size());
     with(start, size, chunk.kind, |w| cache::fill(Va::new(w.va), size, chunk.kind, || write(w)))
 }
+
+/// Whether the first granule of the page at `page`, which is no running VM's, holds a tag. `None` if
+/// there is no window for it.
+pub(crate) fn probe_tags(page: Pa) -> Option<bool> {
+    with(page, PAGE_SIZE, Kind::Tagged, |w| {
+        // SAFETY: the window is writable and Tagged, and nobody else uses the page.
+        unsafe { tags::probe(w.va) }
+    })
+}

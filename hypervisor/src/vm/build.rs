@@ -8,12 +8,12 @@ use super::uart::GuestUart;
 use super::{Backing, Stage2Registers, Vm};
 use crate::arch::cpu;
 use crate::bundle;
-use crate::mem::frames::Frames;
+use crate::mem::frames::Pools;
 use crate::mem::tables::StageTwoTables;
 use crate::mem::window;
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
-use addr::{Ipa, IpaRange, PaRange};
+use addr::{Ipa, IpaRange, Pa, PaRange};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -49,8 +49,10 @@ pub(crate) struct Means<'a> {
     pub(crate) list_registers: u8,
     /// Number of CPUs that are up.
     pub(crate) cpus: usize,
-    /// Memory that is no VM's to have: devices may not lie in it.
+    /// RAM: devices may not lie in it.
     pub(crate) ram: &'a [PaRange],
+    /// Devices that the hypervisor drives itself: interrupt controller and console.
+    pub(crate) own: Vec<PaRange>,
 }
 
 /// Memory shared under a name.
@@ -60,7 +62,7 @@ struct Share {
 }
 
 /// Builds all VMs, or says in a sentence why not.
-pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Frames) -> Result<Vec<Vm>, String> {
+pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Pools) -> Result<Vec<Vm>, String> {
     let mut shares: Vec<Share> = Vec::new();
     let MachineSpec { taggable, vms } = spec;
     let mut built: Vec<Vm> = Vec::new();
@@ -77,7 +79,7 @@ fn build_one(
     spec: VmSpec,
     taggable: &Taggable,
     means: &Means<'_>,
-    frames: &mut Frames,
+    frames: &mut Pools,
     shares: &mut Vec<Share>,
 ) -> Result<Vm, String> {
     if spec.mte && !means.mte {
@@ -90,19 +92,16 @@ fn build_one(
     }
     let mut backing = Vec::new();
     for region in &spec.regions {
-        let pieces = back(region, taggable, means, frames, shares)?;
         let owned = matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly);
         let kind = window_kind(region, &spec, means)?;
-        if kind == Kind::Tagged && !pieces.iter().all(|p| can_be_tagged(p, taggable)) {
-            return Err(format!(
-                "region {} has tags, but its memory is not among the machine's taggable ranges",
-                region.name
-            ));
+        let pieces = back(region, kind == Kind::Tagged, taggable, means, frames, shares)?;
+        if kind == Kind::Tagged {
+            check_tags(region, &pieces, taggable)?;
         }
         backing.push(Backing { pieces, prepared_at_start: owned, kind });
     }
-    let stage2 = map_all(id, &spec, &backing, means)?;
-    let features = Features { mte: spec.mte, ..Features::default() };
+    let stage2 = map_all(&spec, &backing, means)?;
+    let features = Features { mte: spec.mte };
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     Ok(Vm {
@@ -131,19 +130,21 @@ fn build_one(
 /// Physical memory for a region.
 fn back(
     region: &RegionSpec,
+    tags: bool,
     taggable: &Taggable,
     means: &Means<'_>,
-    frames: &mut Frames,
+    frames: &mut Pools,
     shares: &mut Vec<Share>,
 ) -> Result<Vec<PaRange>, String> {
     let size = region.ipa.size();
     let mut take = || {
-        let free = frames.free();
-        frames.take(region.ipa.start().get(), size).ok_or_else(|| {
+        let free = frames.free(tags);
+        frames.take(region.ipa.start().get(), size, tags).ok_or_else(|| {
             format!(
-                "region {} needs {} KiB of RAM, of which the machine has {} KiB left",
+                "region {} needs {} KiB of {}, of which the machine has {} KiB left",
                 region.name,
                 size >> 10,
+                if tags { "taggable RAM" } else { "RAM" },
                 free >> 10
             )
         })
@@ -170,6 +171,12 @@ fn back(
             if means.ram.iter().any(|ram| ram.overlaps(&range)) {
                 return Err(format!("device region {} ({pa}) lies in the machine's RAM", region.name));
             }
+            if means.own.iter().any(|own| own.overlaps(&range)) {
+                return Err(format!(
+                    "device region {} ({pa}) is a device of the hypervisor's own",
+                    region.name
+                ));
+            }
             Ok(alloc::vec![range])
         }
     }
@@ -189,6 +196,27 @@ fn fill_share(region: &RegionSpec, pieces: &[PaRange]) -> Result<(), String> {
             return Err(format!("there is no window to fill region {}", region.name));
         }
         data = rest;
+    }
+    Ok(())
+}
+
+/// Whether memory that is to be tagged can be: the manifest says so, and a tag that is stored at its
+/// first and last granule comes back.
+fn check_tags(region: &RegionSpec, pieces: &[PaRange], taggable: &Taggable) -> Result<(), String> {
+    if !pieces.iter().all(|p| can_be_tagged(p, taggable)) {
+        return Err(format!(
+            "region {} has tags, but its memory is not among the machine's taggable ranges",
+            region.name
+        ));
+    }
+    let ends = pieces.iter().flat_map(|p| [p.start(), Pa::new(p.end().get() - addr::PAGE_SIZE)]);
+    for page in ends {
+        if window::probe_tags(page) != Some(true) {
+            return Err(format!(
+                "region {}: memory at {page} is called taggable, but holds no tag",
+                region.name
+            ));
+        }
     }
     Ok(())
 }
@@ -252,12 +280,7 @@ fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
 }
 
 /// The VM's stage 2, complete.
-fn map_all(
-    id: usize,
-    spec: &VmSpec,
-    backing: &[Backing],
-    means: &Means<'_>,
-) -> Result<Stage2Registers, String> {
+fn map_all(spec: &VmSpec, backing: &[Backing], means: &Means<'_>) -> Result<Stage2Registers, String> {
     let end = spec.regions.iter().map(|r| r.ipa.end()).max().unwrap_or(layout::UART.end());
     let bits = Geometry::ipa_bits_for(end.max(layout::UART.end()));
     let geometry = Geometry::new(bits, means.pa_bits).ok_or_else(|| {
@@ -284,10 +307,8 @@ fn map_all(
             .map_err(|e| format!("region {} cannot be mapped: {e:?}", region.name))?;
     }
     crate::arch::tlb::publish_el2();
-    // VMID 0 is nobody's.
-    let vmid = u16::try_from(id + 1).map_err(|_| "too many VMs")?;
     let registers = Stage2Registers {
-        vttbr: stage2.vttbr(vmid),
+        root: stage2.vttbr(0),
         vtcr: geometry.vtcr(means.vmid16),
         table_bytes: tables.bytes(),
     };

@@ -10,7 +10,7 @@
 
 use super::events::{Event, post};
 use super::{Verdict, Vm};
-use crate::arch::timer;
+use crate::arch::{gic, timer};
 use crate::machine::{self, Machine};
 use crate::vcpu::{Activity, Vcpu, request};
 use crate::vm::prepare::Preparation;
@@ -185,9 +185,16 @@ impl Vcpu {
         let boot = Start { entry: vm.spec.kernel.entry.get(), context: vm.spec.dtb.get() };
         // Together: the UART remembers the level that it gave to the vGIC.
         let mut uart = vm.uart.lock();
-        vm.vgic.lock().reset();
+        let mut vgic = vm.vgic.lock();
+        vgic.reset();
+        // Interrupts of its devices that it left in service come again.
+        let mut again = vgic::Kick::NONE;
+        let orphans = vgic.take_deactivations(self.id, &mut again);
+        drop(vgic);
         uart.reset();
         drop(uart);
+        // PPIs are no matter: their active state follows the vCPU in residence.
+        orphans.iter().filter(|intid| *intid >= 32).for_each(gic::deactivate);
         *vm.ktap.lock() = Ktap::new();
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.forgive_reports();

@@ -28,8 +28,8 @@ use vgic::{Kick, Vgic};
 /// What the hardware needs to know of a VM's stage 2.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stage2Registers {
-    /// VTTBR_EL2: root and VMID.
-    pub(crate) vttbr: u64,
+    /// VTTBR_EL2 without the VMID, which changes from time to time.
+    pub(crate) root: u64,
     /// VTCR_EL2.
     pub(crate) vtcr: u64,
     /// Bytes of tables.
