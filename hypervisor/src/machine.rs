@@ -104,8 +104,15 @@ pub(crate) fn guest_begins(preparing: u64) {
     }
 }
 
-/// Prints the verdict as the last line and turns the machine off.
+/// Whether a CPU ends the machine. Partner: itself, on other CPUs.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Prints the verdict as the last line and turns the machine off. The last two VMs may stop on two CPUs
+/// at the same time: one of these prints, the other waits for the end.
 pub(crate) fn end(pass: bool, reason: core::fmt::Arguments<'_>) -> ! {
+    if ENDING.swap(true, Ordering::AcqRel) {
+        crate::arch::cpu::halt();
+    }
     stop_other_cpus();
     let mut out = console::Emergency::new();
     let verdict = if pass { "pass" } else { "fail" };

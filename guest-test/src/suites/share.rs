@@ -9,7 +9,7 @@ use crate::rt::timer::{self, SECOND};
 suite!("share", false, [every_page, hand_over]);
 
 /// Time for the other VM to come up and be scheduled.
-const PATIENCE: u64 = 20 * SECOND;
+const PATIENCE: u64 = 40 * SECOND;
 const ROUNDS: u64 = 100;
 
 /// Start and size of the region, and the side.
