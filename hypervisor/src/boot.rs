@@ -1,14 +1,15 @@
 //! From the first Rust instruction to the first guest instruction.
 //!
-//! With the MMU off: find the UART, refuse what cannot be run on, build EL2's map. With the MMU on:
-//! read the device tree, give the heap its pool, open the bundle, bring up the CPUs, build the VMs,
+//! With the MMU off ([`early`]): find the UART, refuse what cannot be run on, build EL2's map. With the
+//! MMU on: read the device tree, give the heap its pool, open the bundle, bring up the CPUs, build the VMs,
 //! run. Whatever is wrong is said in one sentence on the UART, and the machine is turned off.
+
+pub(crate) mod early;
 
 use crate::arch::entry::{SecondaryBoot, image};
 use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, tags, timer, vectors};
 use crate::cpu::{Cpu, CpuShared, Local, Stay, per_cpu};
 use crate::dev::gic::{self, Redistributor};
-use crate::dev::uart::Uart;
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
 use crate::machine::{self, Host, Machine};
 use crate::mem::frames::{Frames, Pools};
@@ -18,12 +19,12 @@ use crate::vm::build::{Means, build};
 use crate::{bundle, console, firmware};
 use ::errata::Workarounds;
 use ::errata::mitigation::Answers;
-use addr::{BLOCK_2M, Pa, PaRange, Va};
+use addr::{BLOCK_2M, Pa, PaRange};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use fdt::{Conduit, GicVersion, Options};
+use fdt::{GicVersion, Options};
 use idreg::{HostIds, Reg};
 use manifest::cpio::Archive;
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
@@ -35,93 +36,23 @@ use vmsa::vmid::Vmids;
 /// Milliseconds of a time slice.
 const SLICE_MS: u64 = 10;
 
-/// Entry from assembly, MMU off. `tree` is x0 as the loader set it; `current_el` is CurrentEL,
-/// `began` the physical count at the first instruction.
-pub(crate) extern "C" fn start(tree: u64, current_el: u64, began: u64) -> ! {
-    let tree = early_tree(tree);
-    let uart = tree.and_then(fdt::early::uart);
-    if let Some(uart) = &uart {
-        // SAFETY: the device tree's UART; physical addresses are accessible with the MMU off, and
-        // nobody else uses it.
-        let claimed = unsafe { Uart::claim(uart) };
-        // SAFETY: one CPU, MMU off: nobody else can hold the lock, which exclusives could not take.
-        unsafe { console::set_uart_early(claimed) };
-    }
-    if let Err(why) = refusal(current_el >> 2 & 3, tree) {
-        // SAFETY: as above.
-        unsafe { console::say_early(why) };
-        firmware::set_conduit(if current_el >> 2 & 3 == 2 { Some(Conduit::Smc) } else { Some(Conduit::Hvc) });
-        if current_el >> 2 & 3 == 3 {
-            firmware::set_conduit(None);
-        }
-        firmware::power_off();
-    }
-    vectors::install();
-    let Some(tree) = tree else { cpu::halt() };
-    let range = PaRange::new(Pa::new(tree.as_ptr().addr() as u64), tree.len() as u64);
-    let uart = uart.map(|u| u.base);
-    // SAFETY: one CPU, MMU off.
-    let regime = range
-        .ok_or("the device tree wraps")
-        .and_then(|r| unsafe { map::build_first(mmu::pa_bits(), r, uart) });
-    match regime {
-        Ok(regime) => {
-            // Tables, statics and the stack were written past the caches; so was .data, by the entry code.
-            let written = image::end().get() - image::data().get();
-            // SAFETY: nothing of the image was written through the caches since the loader cleaned it.
-            unsafe { cache::before_mmu_on(Va::new(image::data().get()), written) };
-            // SAFETY: the map has the image, the boot stack, the device tree and the UART where they are.
-            unsafe { mmu::enable(&regime) };
-        }
-        Err(why) => {
-            // SAFETY: as above.
-            unsafe { console::say_early(why) };
-            cpu::halt();
-        }
-    }
+/// Goes on with the MMU on.
+fn go_on(tree: &'static [u8], began: u64) -> ! {
     heap::init();
     machine::set_began(began);
     match run(tree) {
         Ok(never) => match never {},
         Err(why) => {
-            log::error!("{why}");
+            // Not by the log: `log=off` hides no refusal, nor does an error before the log is there.
+            console::say(format_args!("error: {why}"));
             machine::end(false, format_args!("boot refused"))
         }
     }
 }
 
-/// The device tree as a slice, if x0 points to one.
-fn early_tree(address: u64) -> Option<&'static [u8]> {
-    if address == 0 || !address.is_multiple_of(8) {
-        return None;
-    }
-    // The loader may have written it through its caches, and is not bound to clean it.
-    cache::publish_uncached(Va::new(address), 8);
-    // SAFETY: the boot protocol says that x0 is the physical address of a device tree in RAM; its
-    // header tells the length, which is bounded by 2 MiB.
-    let header = unsafe { core::slice::from_raw_parts(address as *const u8, 8) };
-    let size = fdt::total_size(header)?.min(2 << 20);
-    cache::publish_uncached(Va::new(address), size as u64);
-    // SAFETY: as above.
-    Some(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
-}
-
-/// What cannot be run on, in a sentence.
-fn refusal(el: u64, tree: Option<&[u8]>) -> Result<(), &'static str> {
-    if tree.is_none() {
-        return Err("there is no device tree in x0");
-    }
-    match el {
-        1 => Err("entered at EL1: a hypervisor needs EL2 (QEMU: -machine virt,virtualization=on)"),
-        3 => Err("entered at EL3: firmware must hand over at EL2 (QEMU: without secure=on)"),
-        _ if mmu::e2h() => Err("this CPU does not allow HCR_EL2.E2H = 0, which this hypervisor needs"),
-        _ => Ok(()),
-    }
-}
-
 /// Everything with the MMU on, up to the first guest.
 fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
-    let machine = fdt::machine::read(tree).map_err(|e| format!("device tree: {e}"))?;
+    let machine = fdt::machine::read(tree).map_err(|e| format!("{e}"))?;
     firmware::set_conduit(machine.psci);
     let options = Options::parse(&machine.bootargs).map_err(|e| format!("{e}"))?;
     console::init_log(options.log);
@@ -143,7 +74,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     log::debug!("errata workarounds: {}", errata::in_use());
     let ids = combined_ids(&all, &options).ok_or("there is no CPU")?;
     let means = means(&ids, all.len(), &machine);
-    let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("bundle: {e}"))?;
+    let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
     let mut pools = Pools::new(&machine.memory, &taken, &spec.taggable);
@@ -180,6 +111,11 @@ fn check_machine(machine: &fdt::Machine) -> Result<(), String> {
                     gic-version=3 to -machine)"
             .into());
     }
+    if machine.psci.is_none() {
+        return Err(
+            "the device tree has no PSCI 0.2 or later, which turns CPUs on and the machine off".into()
+        );
+    }
     if machine.memory.iter().any(|m| m.end().get() > map::STACKS) {
         return Err(format!("there is RAM above {:#x}, which EL2's map does not reach", map::STACKS));
     }
@@ -204,7 +140,7 @@ fn open_bundle(machine: &fdt::Machine) -> Result<(Archive<'static>, PaRange), St
     // SAFETY: just mapped, read-only for good, and kept out of the frames.
     let bytes =
         unsafe { core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize) };
-    Ok((Archive::new(bytes).map_err(|e| format!("bundle: {e}"))?, range))
+    Ok((Archive::new(bytes).map_err(|e| format!("{e}"))?, range))
 }
 
 /// A pool of RAM for EL2's heap: a 64th of what there is, 4 to 64 MiB.
@@ -245,6 +181,11 @@ static GO: AtomicBool = AtomicBool::new(false);
 fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     vectors::install();
     cpu::set_per_cpu(per_cpu(index, panic_stack));
+    let ids = host_ids();
+    idreg::check_required(&ids)?;
+    if timer::frequency() == 0 {
+        return Err("firmware does not announce the frequency of the counter (CNTFRQ_EL0 is 0)");
+    }
     cache::join();
     errata::join();
     tags::allow_access();
@@ -255,7 +196,7 @@ fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     let redistributor = unsafe { Redistributor::claim(regions, affinity, &ppis) }?;
     icc::init_cpu_interface();
     timer::set_alarm(None);
-    Ok(Up { affinity, redistributor, ids: host_ids(), firmware: firmware::mitigations() })
+    Ok(Up { affinity, redistributor, ids, firmware: firmware::mitigations() })
 }
 
 /// This CPU's ID registers.

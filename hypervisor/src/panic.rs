@@ -1,16 +1,25 @@
 //! A contradiction inside the hypervisor: stop the other CPUs, print, end the machine with `fail`.
 
-use crate::arch::{cpu, syndrome, vectors::El2Frame};
+use crate::arch::entry::image;
+use crate::arch::{cpu, mmu, syndrome, vectors::El2Frame};
+use crate::boot::early;
 use crate::{console, machine};
 use core::fmt::Write as _;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Set by the first CPU that panics. Partner: itself, on other CPUs and in a second panic.
-static PANICKING: AtomicBool = AtomicBool::new(false);
+/// 1 + index of the first CPU that panics; 0 while none does. Partner: itself, on other CPUs and in a
+/// second panic.
+static PANICKING: AtomicUsize = AtomicUsize::new(0);
+
+/// The CPU that panics did so again, while it printed. Relaxed: only that CPU uses it.
+static TWICE: AtomicBool = AtomicBool::new(false);
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    if !mmu::is_on() {
+        early::die(format_args!("panic: {info}"));
+    }
     begin();
     let mut out = console::Emergency::new();
     let _ = writeln!(out, "tagvisor: panic on CPU {}: {info}", cpu::index());
@@ -20,14 +29,21 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 
 /// An exception that EL2 itself took: called by the vectors on the panic stack.
 pub(crate) extern "C" fn el2_exception(frame: &El2Frame, vector: u64) -> ! {
-    begin();
-    let mut out = console::Emergency::new();
     let kind = match vector & 3 {
         0 => "synchronous exception",
         1 => "IRQ",
         2 => "FIQ",
         _ => "SError",
     };
+    if !mmu::is_on() {
+        let (esr, elr, far) = (syndrome::esr(), syndrome::elr(), syndrome::far());
+        let elr = elr.wrapping_sub(image::start().get());
+        early::die(format_args!(
+            "{kind} before the MMU is on: ESR {esr:#x}, {elr:#x} bytes into the image, FAR {far:#x}"
+        ));
+    }
+    begin();
+    let mut out = console::Emergency::new();
     let _ = writeln!(
         out,
         "tagvisor: panic on CPU {}: {kind} at EL2: ESR {:#018x} ELR {:#018x} FAR {:#018x} SPSR {:#x}",
@@ -49,17 +65,20 @@ pub(crate) extern "C" fn el2_exception(frame: &El2Frame, vector: u64) -> ! {
     finish(&mut out, "exception at EL2")
 }
 
-/// Lets one CPU print; a second panic, here or elsewhere, ends quietly.
+/// Lets one CPU print. A second panic of that CPU comes from printing, and ends the machine without a
+/// word; a third comes from turning it off.
 fn begin() {
-    if PANICKING.swap(true, Ordering::AcqRel) {
-        cpu::halt();
+    let this = cpu::index().wrapping_add(1);
+    match PANICKING.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => machine::stop_other_cpus(),
+        Err(first) if first == this && !TWICE.swap(true, Ordering::Relaxed) => machine::power_off(),
+        Err(_) => cpu::halt(),
     }
-    machine::stop_other_cpus();
 }
 
 /// Whether some CPU panicked: the others stop at the next interrupt.
 pub(crate) fn panicking() -> bool {
-    PANICKING.load(Ordering::Acquire)
+    PANICKING.load(Ordering::Acquire) != 0
 }
 
 fn finish(out: &mut console::Emergency, reason: &str) -> ! {
@@ -70,7 +89,7 @@ fn finish(out: &mut console::Emergency, reason: &str) -> ! {
 /// Return addresses along the frame pointers, as offsets into the image (add the link address to
 /// look them up).
 fn backtrace(out: &mut console::Emergency, mut fp: u64) {
-    let text = crate::arch::entry::image::start().get()..crate::arch::entry::image::rodata().get();
+    let text = image::start().get()..image::rodata().get();
     for _ in 0..24 {
         if fp == 0 || !fp.is_multiple_of(16) || !crate::mem::map::is_stack(fp) {
             break;

@@ -24,6 +24,6 @@ mod tree;
 pub mod uart;
 
 pub use machine::{Conduit, Cpu, Gic, GicVersion, Machine, Timer};
-pub use options::{Options, UnknownOption};
+pub use options::{OptionError, Options};
 pub use tree::{Error, NodePath, total_size};
 pub use uart::{Uart, UartKind};

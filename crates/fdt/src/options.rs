@@ -1,10 +1,11 @@
 //! The words of the machine's command line (`/chosen/bootargs`).
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use log::LevelFilter;
 
-/// What the command line chooses. Each option has one word; a later word overrides an earlier one.
+/// What the command line chooses. Each option has one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// `fwb`: use FEAT_S2FWB where there is one.
@@ -23,32 +24,52 @@ impl Default for Options {
     }
 }
 
-/// A word that is no option.
+/// Why a command line is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownOption(pub String);
+pub enum OptionError {
+    /// A word that is no option.
+    Unknown(String),
+    /// Two words that choose differently for one option.
+    Contradiction(String, String),
+}
 
-impl fmt::Display for UnknownOption {
+impl fmt::Display for OptionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "unknown option `{}`: the options are fwb=on|off, mte-perm=on|off, cmo-trap=on|off \
-             and log=off|error|warn|info|debug|trace",
-            self.0.escape_debug()
-        )
+        match self {
+            Self::Unknown(word) => write!(
+                f,
+                "unknown option `{}`: the options are fwb=on|off, mte-perm=on|off, cmo-trap=on|off \
+                 and log=off|error|warn|info|debug|trace",
+                word.escape_debug()
+            ),
+            Self::Contradiction(first, second) => {
+                write!(f, "the options `{first}` and `{second}` contradict each other")
+            }
+        }
     }
 }
 
-impl core::error::Error for UnknownOption {}
+impl core::error::Error for OptionError {}
 
 impl Options {
     /// Reads the options in `bootargs`, words that white space separates.
     ///
     /// # Errors
-    /// A word is not known. None is ignored: a misspelt option must not pass silently.
-    pub fn parse(bootargs: &str) -> Result<Self, UnknownOption> {
+    /// A word is not known, or contradicts one before it. None is ignored: a misspelt option must not
+    /// pass silently.
+    pub fn parse(bootargs: &str) -> Result<Self, OptionError> {
         let mut options = Self::default();
+        // The words so far that differ: one for each option.
+        let mut chosen: Vec<&str> = Vec::new();
         for word in bootargs.split_ascii_whitespace() {
-            options.set(word).ok_or_else(|| UnknownOption(word.to_string()))?;
+            options.set(word).ok_or_else(|| OptionError::Unknown(word.to_string()))?;
+            match chosen.iter().find(|first| key(first) == key(word)) {
+                Some(first) if *first != word => {
+                    return Err(OptionError::Contradiction(first.to_string(), word.to_string()));
+                }
+                Some(_) => {}
+                None => chosen.push(word),
+            }
         }
         Ok(options)
     }
@@ -64,6 +85,10 @@ impl Options {
         }
         Some(())
     }
+}
+
+fn key(word: &str) -> &str {
+    word.split_once('=').map_or(word, |(key, _)| key)
 }
 
 fn switch(value: &str) -> Option<bool> {
@@ -97,7 +122,13 @@ mod tests {
         let all = Options::parse("fwb=off mte-perm=off\tcmo-trap=on log=trace").unwrap();
         let want = Options { fwb: false, mte_perm: false, cmo_trap: true, log: LevelFilter::Trace };
         assert_eq!(all, want);
-        assert!(Options::parse("fwb=off fwb=on").unwrap().fwb);
+    }
+
+    #[test]
+    fn a_contradiction_is_refused_and_a_repetition_is_not() {
+        assert!(!Options::parse("fwb=off log=info fwb=off").unwrap().fwb);
+        let error = Options::parse("fwb=off log=info fwb=on").unwrap_err().to_string();
+        assert_eq!(error, "the options `fwb=off` and `fwb=on` contradict each other");
     }
 
     #[test]

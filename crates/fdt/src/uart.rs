@@ -34,15 +34,15 @@ pub enum UartKind {
 }
 
 /// The console UART; `None` if the tree names none or one of another layout. Without `gic`, its
-/// interrupt stays unknown.
+/// interrupt and its clock stay unknown: what is wrong elsewhere in the tree can be said on it.
 pub(crate) fn find(tree: &Tree<'_>, gic: Option<&Controller>) -> Result<Option<Uart>, Flawed> {
     let Some(place) = stdout(tree)? else { return Ok(None) };
     let Some(kind) = kind(&place)? else { return Ok(None) };
-    let intid = match gic {
-        Some(gic) => gic.intid(tree, &place, 0)?,
-        None => None,
+    let (intid, clock) = match gic {
+        Some(gic) => (gic.intid(tree, &place, 0)?, clock(tree, &place)?),
+        None => (None, None),
     };
-    Ok(Some(Uart { kind, base: bus::device_reg(&place, 0)?, intid, clock: clock(tree, &place)? }))
+    Ok(Some(Uart { kind, base: bus::device_reg(&place, 0)?, intid, clock }))
 }
 
 /// Kept out of line so that its places are off the stack when the rest needs it.

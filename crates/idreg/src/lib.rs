@@ -21,6 +21,7 @@ mod field;
 mod guest;
 mod host;
 mod policy;
+mod required;
 pub mod table;
 
 pub use check::{TableError, check_tables};
@@ -29,6 +30,7 @@ pub use field::{Closed, Offer, Reg, Row, Rule};
 pub use guest::{Features, GuestIds, vmpidr};
 pub use host::HostIds;
 pub use policy::{CacheRegister, DebugRegister, Policy, policy, refusal};
+pub use required::check_required;
 
 /// Number of feature ID registers: op0 3, op1 0, CRn 0, CRm 1 to 7, op2 0 to 7.
 pub const FEATURE_REGISTERS: usize = 56;

@@ -8,7 +8,9 @@
 //! with the MMU off goes past the caches, so stale clean lines over it are invalidated afterwards,
 //! before the MMU is on.
 
+use super::cpu::PerCpu;
 use core::arch::global_asm;
+use core::mem::offset_of;
 
 global_asm!(
     r#"
@@ -136,10 +138,36 @@ tagvisor_secondary_entry:
     bl      {secondary}
 8:  wfi
     b       8b
+
+    // The boot CPU's PerCpu until it gets one from the heap: its panic stack, its index.
+    .section .data.tagvisor_boot_cpu, "aw"
+    .balign 8
+    .global tagvisor_boot_cpu
+tagvisor_boot_cpu:
+    .quad   tagvisor_boot_panic_stack_top
+    .quad   0
+    .section .bss.tagvisor_boot_panic_stack, "aw", @nobits
+    .balign 16
+    .zero   {panic_stack}
+tagvisor_boot_panic_stack_top:
     "#,
-    start = sym crate::boot::start,
+    panic_stack = const 8 << 10,
+    start = sym crate::boot::early::start,
     secondary = sym crate::boot::secondary,
 );
+
+const _: () = assert!(offset_of!(PerCpu, panic_stack) == 0);
+const _: () = assert!(offset_of!(PerCpu, index) == 8);
+
+/// The boot CPU's record for the vectors until it has a panic stack with a guard page.
+pub(crate) fn boot_cpu() -> &'static PerCpu {
+    unsafe extern "C" {
+        static tagvisor_boot_cpu: PerCpu;
+    }
+    // SAFETY: the assembly above lays it down as a `PerCpu`, relocated before Rust runs, and nobody
+    // writes it.
+    unsafe { &tagvisor_boot_cpu }
+}
 
 /// What a secondary CPU needs before it can run Rust; the layout that the assembly above reads.
 #[repr(C, align(64))]

@@ -32,6 +32,11 @@ pub(crate) unsafe fn enable(regime: &Regime) {
     instruction!("isb");
 }
 
+/// Whether EL2's MMU is on: before, no lock can be taken.
+pub(crate) fn is_on() -> bool {
+    mrs!("sctlr_el2") & 1 == 1
+}
+
 /// The values in use, for secondary CPUs.
 pub(crate) fn current() -> Regime {
     Regime { ttbr0: mrs!("ttbr0_el2"), tcr: mrs!("tcr_el2"), mair: mrs!("mair_el2") }

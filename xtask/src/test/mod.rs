@@ -6,10 +6,12 @@
 //! | `host::*` | unit, property and documentation tests of the host members |
 //! | `bare::*` | the payloads and kernels on the reference machine, without hypervisor |
 //! | `payload::*`, `linux::*`, `pty::*` | the manifests under `manifests/test` |
+//! | `boot::*` | odd and wrong machines: run on, or refused with a sentence |
 //! | `uboot::*` | the image at other load addresses, through U-Boot |
 //! | `bench::*` | the benchmark |
 
 mod bare;
+mod boot;
 mod host;
 pub mod machine;
 mod manifests;
@@ -35,6 +37,7 @@ pub fn command(arguments: &Arguments) -> Result<bool> {
     trials.extend(host::trials()?);
     trials.extend(bare::trials());
     trials.extend(manifests::trials()?);
+    trials.extend(boot::trials());
     trials.extend(uboot::trials());
     trials.extend(bench::trials());
     if let Some(filter) = &arguments.filter {

@@ -76,7 +76,7 @@ fn the_tree_of_qemu_is_read() {
         dtb_size: QEMU.len(),
     };
     assert_eq!(machine, want);
-    assert_eq!(early::uart(QEMU), Some(Uart { intid: None, ..uart }));
+    assert_eq!(early::uart(QEMU), Some(Uart { intid: None, clock: None, ..uart }));
     assert_eq!(crate::total_size(&QEMU[..8]), Some(QEMU.len()));
     assert_eq!(crate::total_size(&QEMU[1..]), None);
     let mut padded = QEMU.to_vec();

@@ -1,0 +1,384 @@
+//! What the hypervisor makes of odd and wrong machines: it runs, or it says in one sentence why not
+//! and turns the machine off. Never a hang, never a fault.
+
+mod archive;
+mod stub;
+mod tree;
+
+use super::machine::{self, Run};
+use crate::build::{self, Binary};
+use crate::qemu::{Firmware, Machine};
+use crate::trial::{Tally, Trial};
+use crate::{bundle, paths, process};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// An address that suits 2 MiB and nothing larger, far from where QEMU's loader puts things.
+const ODD: u64 = 0x5a60_0000;
+/// Where the bundle and the device tree lie if QEMU's loader does not place them.
+const BUNDLE: u64 = 0x5000_0000;
+const TREE: u64 = 0x4f00_0000;
+/// Where QEMU's loader leaves its device tree if it loads no kernel but starts from flash.
+const QEMU_TREE: u64 = 0x4000_0000;
+
+/// Time to end by itself, on a busy host, and time after which a CPU counts as halted.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const HALTED: Duration = Duration::from_secs(8);
+
+/// How the image is entered, and with which device tree.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By QEMU's loader.
+    Qemu,
+    /// At EL2 with HCR_EL2.E2H set, at an odd address, with QEMU's device tree.
+    E2h,
+    /// At EL3.
+    El3,
+    /// At an odd address with this in x0.
+    X0(u64),
+    /// The same, with a device tree that was changed.
+    Tree(tree::Change),
+    /// The same, with one whose bytes were changed.
+    Blob(fn(Vec<u8>) -> Vec<u8>),
+}
+
+/// The bundle.
+#[derive(Clone, Copy)]
+enum Bundle {
+    /// None at all.
+    Absent,
+    /// One VM, as the lines of its manifest say.
+    Vm(&'static str),
+    /// The usual one, spoilt.
+    Spoilt(fn(Vec<u8>) -> Result<Vec<u8>>),
+}
+
+/// What the machine must do.
+#[derive(Clone, Copy)]
+enum End {
+    /// Run the VM.
+    Pass,
+    /// Say this, and turn itself off.
+    Refuse(&'static str),
+    /// Say this, and halt: nothing can turn it off.
+    Halt(&'static str),
+    /// Turn itself off; there is nothing to say it on.
+    Silence,
+}
+
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    cpu: &'static str,
+    smp: u32,
+    mem: &'static str,
+    options: &'static str,
+    qemu: &'static [&'static str],
+    bundle: Bundle,
+    way: Way,
+    end: End,
+}
+
+/// A VM without MTE that any machine can run.
+const PLAIN: &str = "cpus = [0]\nmemory = \"8MiB\"";
+/// The same with MTE.
+const TAGGED: &str = "cpus = [0]\nmemory = \"8MiB\"\nmte = true";
+const NO_MTE: &[&str] = &["-machine", "mte=off"];
+
+/// The usual machine.
+const fn case(name: &'static str, end: End) -> Case {
+    Case {
+        name,
+        cpu: "max",
+        smp: 2,
+        mem: "1G",
+        options: "",
+        qemu: &[],
+        bundle: Bundle::Vm(TAGGED),
+        way: Way::Qemu,
+        end,
+    }
+}
+
+const fn cpus(name: &'static str, smp: u32, vm: &'static str) -> Case {
+    Case { smp, bundle: Bundle::Vm(vm), ..case(name, End::Pass) }
+}
+
+const fn model(name: &'static str, cpu: &'static str, vm: &'static str, end: End) -> Case {
+    let qemu = if vm.len() == PLAIN.len() { NO_MTE } else { &[] };
+    Case { cpu, bundle: Bundle::Vm(vm), qemu, ..case(name, end) }
+}
+
+const fn qemu(name: &'static str, qemu: &'static [&'static str], end: End) -> Case {
+    Case { qemu, ..case(name, end) }
+}
+
+const fn options(name: &'static str, options: &'static str, end: End) -> Case {
+    Case { options, ..case(name, end) }
+}
+
+const fn way(name: &'static str, way: Way, end: End) -> Case {
+    Case { way, ..case(name, end) }
+}
+
+const fn spoilt(name: &'static str, spoil: fn(Vec<u8>) -> Result<Vec<u8>>, says: &'static str) -> Case {
+    Case { bundle: Bundle::Spoilt(spoil), ..case(name, End::Refuse(says)) }
+}
+
+const fn vm(name: &'static str, vm: &'static str, says: &'static str) -> Case {
+    Case { bundle: Bundle::Vm(vm), ..case(name, End::Refuse(says)) }
+}
+
+const fn dt(name: &'static str, change: tree::Change, end: End) -> Case {
+    way(name, Way::Tree(change), end)
+}
+
+const fn blob(name: &'static str, change: fn(Vec<u8>) -> Vec<u8>) -> Case {
+    way(name, Way::Blob(change), End::Silence)
+}
+
+const CASES: &[Case] = &[
+    // Entry.
+    way("e2h", Way::E2h, End::Pass),
+    Case {
+        // Without PSCI, which firmware at EL3 would provide, all CPUs start at once.
+        smp: 1,
+        ..way("el3", Way::El3, End::Halt("entered at EL3: firmware must hand over at EL2"))
+    },
+    qemu("el1", &["-machine", "virtualization=off"], End::Refuse("entered at EL1: a hypervisor needs EL2")),
+    qemu("firmware-at-el3", &["-machine", "secure=on"], End::Pass),
+    way("no-tree", Way::X0(0), End::Silence),
+    way("misaligned-tree", Way::X0(0x4800_0004), End::Silence),
+    way("tree-in-a-hole", Way::X0(0x20_0000_0000), End::Silence),
+    // CPUs and the interrupt controller.
+    cpus("smp1", 1, TAGGED),
+    cpus("smp2", 2, "cpus = [0, 1]\nmemory = \"8MiB\""),
+    cpus("smp4", 4, "cpus = [3, 2, 1, 0]\nmemory = \"8MiB\"\nmte = true"),
+    cpus("smp8", 8, "cpus = [0, 7]\nmemory = \"8MiB\""),
+    model("neoverse-n2", "neoverse-n2", TAGGED, End::Pass),
+    model("cortex-a710", "cortex-a710", TAGGED, End::Pass),
+    model("cortex-a76", "cortex-a76", PLAIN, End::Pass),
+    model("cortex-a57", "cortex-a57", PLAIN, End::Refuse("the CPU lacks FEAT_RAS")),
+    qemu("gicv4", &["-machine", "gic-version=4"], End::Pass),
+    qemu("gicv2", &["-machine", "gic-version=2"], End::Refuse("QEMU: add gic-version=3 to -machine")),
+    // Options.
+    options("all-options", "fwb=off mte-perm=off cmo-trap=on log=debug", End::Pass),
+    options("unknown-option", "fwb=maybe", End::Refuse("unknown option `fwb=maybe`")),
+    options("unknown-option-unlogged", "log=off quiet", End::Refuse("unknown option `quiet`")),
+    options(
+        "contradictory-options",
+        "fwb=off fwb=on",
+        End::Refuse("the options `fwb=off` and `fwb=on` contradict each other"),
+    ),
+    // Bundles.
+    Case {
+        bundle: Bundle::Absent,
+        ..case("no-bundle", End::Refuse("there is no bundle: the loader gave no initrd"))
+    },
+    spoilt("no-archive", archive::no_archive, "no cpio (newc) entry at offset 0 of the bundle"),
+    spoilt("cut-archive", archive::cut, "the bundle ends inside its cpio entry"),
+    spoilt("no-manifest", archive::without_manifest, "no file \"manifest.dtb\" in the bundle"),
+    spoilt("garbage-manifest", archive::garbage_manifest, "the compiled manifest is no device tree"),
+    spoilt("cut-manifest", archive::cut_manifest, "the compiled manifest is no device tree"),
+    spoilt("file-missing", archive::without_file, "vm \"vm\": "),
+    vm("too-many-cpus", "cpus = [0, 5]\nmemory = \"8MiB\"", "it wants CPU 5, but the machine has 2"),
+    vm("too-much-ram", "cpus = [0]\nmemory = \"3GiB\"", "region ram needs 3145728 KiB of RAM, of which"),
+    Case {
+        qemu: NO_MTE,
+        ..case("mte-absent", End::Refuse("it wants MTE, which this machine's CPUs do not have"))
+    },
+    Case { mem: "32M", bundle: Bundle::Vm(PLAIN), ..case("little-ram", End::Pass) },
+    Case { mem: "8M", ..case("tiny-ram", End::Refuse("there is not enough RAM for the hypervisor itself")) },
+    // Device trees that are well-formed.
+    dt("tree-same", tree::same, End::Pass),
+    dt("no-memory", tree::no_memory, End::Refuse("device tree: there is no memory")),
+    dt("no-gic", tree::no_gic, End::Refuse("there is no interrupt controller that is a GIC")),
+    dt("no-timer", tree::no_timer, End::Refuse("there is no architectural timer")),
+    dt("no-cpus", tree::no_cpus, End::Refuse("there is no /cpus node")),
+    dt("no-psci", tree::no_psci, End::Halt("has no PSCI 0.2 or later")),
+    dt("odd-psci", tree::odd_psci, End::Refuse("/psci: property `method` is neither `smc` nor `hvc`")),
+    dt("no-stdout", tree::no_stdout, End::Silence),
+    dt("wrong-stdout", tree::wrong_stdout, End::Silence),
+    dt("stdout-in-a-hole", tree::stdout_in_a_hole, End::Silence),
+    dt("wrong-cells", tree::wrong_cells, End::Refuse("device tree: /cpus")),
+    dt("wrong-root-cells", tree::wrong_root_cells, End::Silence),
+    dt("two-cpus-alike", tree::two_cpus_alike, End::Refuse("property `reg` of two CPUs is the same")),
+    dt("absent-cpu", tree::absent_cpu, End::Pass),
+    dt("many-cpus", tree::many_cpus, End::Refuse("the machine has 80 CPUs, more than 64")),
+    dt("deep", tree::deep, End::Refuse("is nested deeper than 16 nodes")),
+    dt("very-deep", tree::very_deep, End::Refuse("is nested deeper than 16 nodes")),
+    dt("high-memory", tree::high_memory, End::Refuse("there is RAM above 0xff0000000000")),
+    dt("wrapping-memory", tree::wrapping_memory, End::Refuse("/memory@ffffffffffff0000: property `reg`")),
+    dt("scattered-memory", tree::scattered_memory, End::Refuse("number of such ranges above 1024")),
+    dt("two-banks", tree::two_banks, End::Pass),
+    dt("reserved-holes", tree::reserved_holes, End::Pass),
+    Case {
+        bundle: Bundle::Vm("cpus = [0]\nmemory = \"32MiB\""),
+        ..dt(
+            "reserved-nearly-all",
+            tree::reserved_nearly_all,
+            End::Refuse("region ram needs 32768 KiB of RAM"),
+        )
+    },
+    dt("initrd-outside", tree::initrd_outside, End::Refuse("the bundle at 0x2000000000 is not in RAM")),
+    dt("initrd-over-image", tree::initrd_over_image, End::Refuse("two parts of EL2's map overlap")),
+    dt("initrd-reversed", tree::initrd_reversed, End::Refuse("`linux,initrd-end` is below")),
+    dt("half-an-initrd", tree::half_an_initrd, End::Refuse("`linux,initrd-end` is missing")),
+    // Device trees that are not: no UART can be found in them.
+    blob("tree-cut", tree::cut),
+    blob("tree-without-magic", tree::no_magic),
+    blob("tree-huge", tree::huge),
+    blob("tree-tiny", tree::tiny),
+    blob("tree-structure-outside", tree::structure_outside),
+    blob("tree-noise", tree::noise),
+];
+
+pub fn trials() -> Vec<Trial<'static>> {
+    CASES.iter().map(|case| Trial::new(format!("boot::{}", case.name), move || case.run())).collect()
+}
+
+impl Case {
+    fn run(&self) -> Result<Tally> {
+        let timeout = if matches!(self.end, End::Halt(_)) { HALTED } else { TIMEOUT };
+        let run = machine::run(&format!("boot::{}", self.name), &self.machine()?, timeout)?;
+        let mut complaints = self.complaints(&run);
+        if let Some(why) = run.hung.as_ref().filter(|_| !matches!(self.end, End::Halt(_))) {
+            complaints.push(why.clone());
+        }
+        if complaints.is_empty() {
+            return Ok(Tally::pass());
+        }
+        complaints.push(format!("log: {}", run.log.display()));
+        complaints.extend(run.lines.iter().rev().take(8).rev().map(|line| format!("| {line}")));
+        Ok(Tally::fail(complaints.join("\n")))
+    }
+
+    /// What is wrong with what was printed.
+    fn complaints(&self, run: &Run) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let last = run.lines.last().map_or("", String::as_str);
+        let mut expect = |holds: bool, what: String| {
+            if !holds {
+                complaints.push(what);
+            }
+        };
+        match self.end {
+            End::Pass => expect(last.starts_with("tagvisor: result: pass"), format!("ends with {last:?}")),
+            End::Refuse(says) | End::Halt(says) => {
+                let said = |line: &String| line.starts_with("tagvisor: error: ") && line.contains(says);
+                expect(run.lines.iter().any(said), format!("no error line has {says:?}"));
+                expect(last == "tagvisor: result: fail boot refused", format!("ends with {last:?}"));
+            }
+            End::Silence => expect(run.lines.is_empty(), format!("says {last:?}")),
+        }
+        let panics = run.lines.iter().any(|line| line.contains("tagvisor: panic"));
+        expect(!panics, "it panics".into());
+        expect(
+            matches!(self.end, End::Halt(_)) == run.hung.is_some(),
+            "it ends by itself where it should halt, or the other way round".into(),
+        );
+        complaints
+    }
+
+    /// The machine, with all its files written.
+    fn machine(&self) -> Result<Machine> {
+        let hypervisor = build::image(Binary::Hypervisor)?;
+        let initrd = self.bundle()?;
+        let mut extra: Vec<String> = self.qemu.iter().map(|word| word.to_string()).collect();
+        let mut firmware =
+            Firmware::Kernel { image: hypervisor.clone(), initrd, append: self.options.into() };
+        if !matches!(self.way, Way::Qemu) {
+            extra.extend(loader(&hypervisor, ODD));
+        }
+        match self.way {
+            Way::Qemu => {}
+            Way::E2h => enter(&mut firmware, self.write("stub", &stub::stub(true, None, ODD))?),
+            Way::X0(x0) => enter(&mut firmware, self.write("stub", &stub::stub(false, Some(x0), ODD))?),
+            Way::El3 => {
+                // Firmware in flash starts at the highest exception level.
+                extra.extend(["-machine".into(), "secure=on".into()]);
+                firmware = Firmware::Flash(self.write("stub", &stub::stub(false, Some(QEMU_TREE), ODD))?);
+            }
+            Way::Tree(_) | Way::Blob(_) => {
+                let bundle = self.bundle()?.context("a changed tree names a bundle")?;
+                let size = fs::metadata(&bundle)?.len();
+                let dumped = self.dump(firmware.clone())?;
+                let usual = if let Way::Tree(change) = self.way { change } else { tree::same };
+                let mut blob = tree::changed(&dumped, (BUNDLE, BUNDLE + size), usual)?;
+                if let Way::Blob(change) = self.way {
+                    blob = change(blob);
+                }
+                extra.extend(loader(&bundle, BUNDLE));
+                extra.extend(loader(&self.write("dtb", &blob)?, TREE));
+                enter(&mut firmware, self.write("stub", &stub::stub(false, Some(TREE), ODD))?);
+            }
+        }
+        Ok(Machine {
+            cpu: self.cpu.into(),
+            smp: self.smp,
+            mem: self.memory().into(),
+            extra,
+            ..Machine::new(firmware)
+        })
+    }
+
+    /// Changed trees speak of 2 GiB.
+    fn memory(&self) -> &'static str {
+        if matches!(self.way, Way::Qemu) { self.mem } else { "2G" }
+    }
+
+    /// QEMU's own device tree.
+    fn dump(&self, firmware: Firmware) -> Result<Vec<u8>> {
+        let path = self.path("dumped.dtb")?;
+        let dump = format!("dumpdtb={}", path.display());
+        let machine = Machine {
+            smp: self.smp,
+            mem: self.memory().into(),
+            extra: vec!["-machine".into(), dump],
+            ..Machine::new(firmware)
+        };
+        process::quiet(&mut machine.command()?)?;
+        Ok(fs::read(path)?)
+    }
+
+    fn bundle(&self) -> Result<Option<PathBuf>> {
+        let lines = match self.bundle {
+            Bundle::Absent => return Ok(None),
+            Bundle::Vm(lines) => lines,
+            Bundle::Spoilt(_) => TAGGED,
+        };
+        let text = format!(
+            "[machine]\ntaggable = \"all\"\n[[vm]]\nname = \"vm\"\nkernel = \"@payload\"\n\
+             cmdline = \"suite=smccc\"\n{lines}\n"
+        );
+        let bundle = bundle::write(&self.write("toml", text.as_bytes())?)?;
+        if let Bundle::Spoilt(spoil) = self.bundle {
+            paths::replace(&bundle, &spoil(fs::read(&bundle)?)?)?;
+        }
+        Ok(Some(bundle))
+    }
+
+    fn path(&self, extension: &str) -> Result<PathBuf> {
+        Ok(paths::output()?.join(format!("boot-{}.{extension}", self.name)))
+    }
+
+    fn write(&self, extension: &str, content: &[u8]) -> Result<PathBuf> {
+        let path = self.path(extension)?;
+        paths::replace(&path, content)?;
+        Ok(path)
+    }
+}
+
+/// Has QEMU's loader start `stub` instead of the hypervisor.
+fn enter(firmware: &mut Firmware, stub: PathBuf) {
+    if let Firmware::Kernel { image, .. } = firmware {
+        *image = stub;
+    }
+}
+
+/// Puts a file into memory as it is.
+fn loader(file: &Path, address: u64) -> [String; 2] {
+    ["-device".into(), format!("loader,file={},addr={address:#x},force-raw=on", file.display())]
+}
