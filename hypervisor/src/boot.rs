@@ -122,7 +122,7 @@ fn check_machine(machine: &fdt::Machine) -> Result<(), String> {
     if machine.cpus.len() > map::MAX_CPUS {
         return Err(format!("the machine has {} CPUs, more than {}", machine.cpus.len(), map::MAX_CPUS));
     }
-    idreg::check_tables().map_err(|e| format!("the tables of ID registers contradict themselves: {e:?}"))
+    idreg::check_tables().map_err(|e| format!("{e}"))
 }
 
 fn image_range() -> Result<PaRange, String> {

@@ -1,7 +1,7 @@
 //! What the boot needs before it has a heap: a UART to print refusals on.
 
-use crate::tree::Tree;
-use crate::uart::{self, Uart};
+use crate::tree::{Flawed, Place, Tree};
+use crate::uart::{Console, Uart};
 
 /// The console UART that the tree at the start of `dtb` names, its interrupt and clock left
 /// unknown; `None` if there is none or if the tree is malformed.
@@ -10,5 +10,10 @@ use crate::uart::{self, Uart};
 /// MMU off, where all memory is Device memory and unaligned accesses fault.
 #[must_use]
 pub fn uart(dtb: &[u8]) -> Option<Uart> {
-    uart::find(&Tree::open(dtb).ok()?, None).ok().flatten()
+    console(&Tree::open(dtb).ok()?).ok().flatten()
+}
+
+fn console(tree: &Tree<'_>) -> Result<Option<Uart>, Flawed> {
+    let Some(chosen) = Place::root(tree).find("/chosen")? else { return Ok(None) };
+    Console::find(&chosen)?.as_ref().map(Console::bare).transpose()
 }

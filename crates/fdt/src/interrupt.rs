@@ -1,7 +1,7 @@
 //! Interrupts: from a device's `interrupts` to the INTID at the GIC.
 //! Devicetree Specification 0.4, section 2.4; Linux binding `arm,gic-v3`.
 
-use crate::tree::{Flawed, Place, Tree, by_phandle, cells};
+use crate::tree::{Flawed, Place, by_phandle, cells};
 
 /// Most interrupts of one device that are looked at.
 const MAX_INTERRUPTS: usize = 16;
@@ -23,17 +23,12 @@ impl Controller {
 
     /// The INTID of interrupt `index` of a device; `None` if it has no such interrupt or if that
     /// does not go to this controller.
-    pub(crate) fn intid(
-        &self,
-        tree: &Tree<'_>,
-        device: &Place<'_>,
-        index: usize,
-    ) -> Result<Option<u32>, Flawed> {
+    pub(crate) fn intid(&self, device: &Place<'_>, index: usize) -> Result<Option<u32>, Flawed> {
         if index >= MAX_INTERRUPTS {
             return Err(device.flaw("interrupts", "names an interrupt behind the sixteenth"));
         }
         if let Some(value) = device.value("interrupts-extended") {
-            return self.extended(tree, device, value, index);
+            return self.extended(device, value, index);
         }
         let Some(value) = device.value("interrupts") else { return Ok(None) };
         if !self.serves(device)? {
@@ -47,13 +42,7 @@ impl Controller {
         decode(specifier).map(Some).ok_or_else(|| device.flaw("interrupts", "names no interrupt of a GIC"))
     }
 
-    fn extended(
-        &self,
-        tree: &Tree<'_>,
-        device: &Place<'_>,
-        value: &[u8],
-        index: usize,
-    ) -> Result<Option<u32>, Flawed> {
+    fn extended(&self, device: &Place<'_>, value: &[u8], index: usize) -> Result<Option<u32>, Flawed> {
         let flaw = |text| device.flaw("interrupts-extended", text);
         let mut value = value;
         for position in 0..=index {
@@ -65,7 +54,7 @@ impl Controller {
             let length = if own {
                 self.cells
             } else {
-                let other = by_phandle(tree, phandle)?;
+                let other = by_phandle(device.tree(), phandle)?;
                 specifier_cells(&other.ok_or_else(|| flaw("names a node that does not exist"))?)?
             };
             let Some((specifier, rest)) = value.split_at_checked(length.saturating_mul(4)) else {

@@ -2,8 +2,8 @@
 
 use crate::bus;
 use crate::interrupt::{Controller, named};
-use crate::tree::{Error, Flawed, Place, Tree, search};
-use crate::uart::{self, Uart};
+use crate::tree::{Error, Flawed, Place, Seen, Tree, Walk};
+use crate::uart::{Console, Uart};
 use addr::{Pa, PaRange};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -104,51 +104,84 @@ pub fn read(dtb: &[u8]) -> Result<Machine, Error> {
 
 fn machine(tree: &Tree<'_>) -> Result<Machine, Flawed> {
     let root = Place::root(tree);
-    let chosen = root.find("/chosen")?;
-    let gic_place = find_gic(tree)?;
+    let [chosen, cpu_parent, reserve] = root.named(["chosen", "cpus", "reserved-memory"])?;
+    let console = chosen.as_ref().map(Console::find).transpose()?.flatten();
+    let found = Found::read(tree, console.as_ref().and_then(Console::clock))?;
+    let gic_place = found.gic.ok_or_else(|| tree.lacks("interrupt controller that is a GIC"))?;
     let controller = Controller::new(&gic_place)?;
+    let uart = console.map(|console| console.uart(&controller, found.clock.as_ref()));
     Ok(Machine {
-        memory: memory(&root)?,
-        reserved: reserved(tree, &root)?,
-        cpus: cpus(&root)?,
-        psci: psci(tree)?,
-        gic: gic(tree, &gic_place, &controller)?,
-        timer: timer(tree, &controller)?,
-        uart: uart::find(tree, Some(&controller))?,
+        memory: memory(tree, found.memory)?,
+        reserved: reserved(&root, reserve.as_ref())?,
+        cpus: cpus(&cpu_parent.ok_or_else(|| tree.lacks("/cpus node"))?)?,
+        psci: found.psci.as_ref().map(psci).transpose()?,
+        gic: gic(&gic_place, &controller)?,
+        timer: timer(&found.timer.ok_or_else(|| tree.lacks("architectural timer"))?, &controller)?,
+        uart: uart.transpose()?,
         initrd: chosen.as_ref().map(initrd).transpose()?.flatten(),
         bootargs: bootargs(chosen.as_ref())?,
         dtb_size: tree.fdt().data().len(),
     })
 }
 
-/// `/memory` nodes (Devicetree Specification 0.4, section 3.4).
-fn memory(root: &Place<'_>) -> Result<Vec<PaRange>, Flawed> {
-    let mut ranges = Vec::new();
-    for place in root.children() {
-        let place = place?;
-        if place.is_device_type(c"memory") && place.available() {
-            collect(&place, &mut ranges)?;
+const GIC_V3: &[u8] = b"arm,gic-v3";
+const GICS: &[&[u8]] =
+    &[GIC_V3, b"arm,gic-400", b"arm,cortex-a15-gic", b"arm,cortex-a9-gic", b"arm,cortex-a7-gic"];
+/// Version 0.1 had function ids of its own and is ignored (Linux binding `psci`).
+const PSCIS: &[&[u8]] = &[b"arm,psci-1.0", b"arm,psci-0.2"];
+const TIMERS: &[&[u8]] = &[b"arm,armv8-timer", b"arm,armv7-timer"];
+
+/// What may lie anywhere in the tree, all found in one walk; of each, the first that can be used.
+#[derive(Default)]
+struct Found<'a> {
+    memory: Vec<PaRange>,
+    gic: Option<Place<'a>>,
+    psci: Option<Place<'a>>,
+    timer: Option<Place<'a>>,
+    clock: Option<Place<'a>>,
+}
+
+impl<'a> Found<'a> {
+    fn read(tree: &'a Tree<'a>, clock: Option<u32>) -> Result<Self, Flawed> {
+        let mut found = Self::default();
+        let mut walk = Walk::new(tree);
+        while let Some(Seen { place, marks }) = walk.next()? {
+            if clock.is_some_and(|clock| marks.is_called(clock)) {
+                found.clock.get_or_insert(*place);
+            }
+            if !marks.available() {
+                continue;
+            }
+            // Section 3.4.
+            if place.depth() == 1 && marks.is_device_type(c"memory") {
+                collect(place, &mut found.memory)?;
+            }
+            for name in marks.compatible() {
+                let kinds = [(GICS, &mut found.gic), (PSCIS, &mut found.psci), (TIMERS, &mut found.timer)];
+                for (_, slot) in kinds.into_iter().filter(|(names, _)| names.contains(&name)) {
+                    slot.get_or_insert(*place);
+                }
+            }
         }
+        Ok(found)
     }
-    if ranges.is_empty() {
-        return Err(root.tree().lacks("memory"));
-    }
-    Ok(merged(ranges))
+}
+
+fn memory(tree: &Tree<'_>, ranges: Vec<PaRange>) -> Result<Vec<PaRange>, Flawed> {
+    if ranges.is_empty() { Err(tree.lacks("memory")) } else { Ok(merged(ranges)) }
 }
 
 /// `/reserved-memory` (section 3.5) and the reservation block (section 5.3). Children without `reg`
 /// ask an operating system to choose a place; nothing lies there yet.
-fn reserved(tree: &Tree<'_>, root: &Place<'_>) -> Result<Vec<PaRange>, Flawed> {
+fn reserved(root: &Place<'_>, parent: Option<&Place<'_>>) -> Result<Vec<PaRange>, Flawed> {
     let mut ranges = Vec::new();
-    if let Some(parent) = root.find("/reserved-memory")? {
-        for place in parent.children() {
-            let place = place?;
-            if place.available() {
-                collect(&place, &mut ranges)?;
-            }
+    for place in parent.into_iter().flat_map(Place::children) {
+        let place = place?;
+        if place.marks().available() {
+            collect(&place, &mut ranges)?;
         }
     }
-    for entry in tree.fdt().memory_reservations() {
+    for entry in root.tree().fdt().memory_reservations() {
         let range = PaRange::new(Pa::new(entry.address()), entry.size());
         ranges.push(range.ok_or_else(|| root.flaw("(memory reservation block)", "has an entry that wraps"))?);
     }
@@ -189,12 +222,12 @@ fn merged(ranges: Vec<PaRange>) -> Vec<PaRange> {
 }
 
 /// `/cpus` (section 3.8).
-fn cpus(root: &Place<'_>) -> Result<Vec<Cpu>, Flawed> {
+fn cpus(parent: &Place<'_>) -> Result<Vec<Cpu>, Flawed> {
     let mut cpus = Vec::new();
-    let Some(parent) = root.find("/cpus")? else { return Err(root.tree().lacks("/cpus node")) };
     for place in parent.children() {
         let place = place?;
-        if !place.is_device_type(c"cpu") {
+        let marks = place.marks();
+        if !marks.is_device_type(c"cpu") {
             continue;
         }
         let mpidr = bus::unit(&place)?;
@@ -202,13 +235,13 @@ fn cpus(root: &Place<'_>) -> Result<Vec<Cpu>, Flawed> {
         if mpidr & !0xff_00ff_ffff != 0 {
             return Err(place.flaw("reg", "has bits outside the affinity fields"));
         }
-        cpus.push(Cpu { mpidr, enabled: place.available() });
+        cpus.push(Cpu { mpidr, enabled: marks.available() });
         if cpus.len() > MAX_COUNT {
             return Err(place.flaw("reg", "is that of the 1025th CPU, one more than can be"));
         }
     }
     if cpus.is_empty() {
-        return Err(root.tree().lacks("CPU"));
+        return Err(parent.tree().lacks("CPU"));
     }
     let twice = |(index, cpu): (usize, &Cpu)| cpus.iter().take(index).any(|other| other.mpidr == cpu.mpidr);
     if cpus.iter().enumerate().any(twice) {
@@ -217,27 +250,18 @@ fn cpus(root: &Place<'_>) -> Result<Vec<Cpu>, Flawed> {
     Ok(cpus)
 }
 
-/// The PSCI node (Linux binding `psci`); version 0.1 had function ids of its own and is ignored.
-fn psci(tree: &Tree<'_>) -> Result<Option<Conduit>, Flawed> {
-    let Some(place) = search(tree, &["arm,psci-1.0", "arm,psci-0.2"])? else { return Ok(None) };
+/// Linux binding `psci`.
+fn psci(place: &Place<'_>) -> Result<Conduit, Flawed> {
     match place.text("method")? {
-        Some("smc") => Ok(Some(Conduit::Smc)),
-        Some("hvc") => Ok(Some(Conduit::Hvc)),
+        Some("smc") => Ok(Conduit::Smc),
+        Some("hvc") => Ok(Conduit::Hvc),
         Some(_) => Err(place.flaw("method", "is neither `smc` nor `hvc`")),
         None => Err(place.flaw("method", "is missing")),
     }
 }
 
-const GIC_V3: &str = "arm,gic-v3";
-const GICS: &[&str] =
-    &[GIC_V3, "arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a9-gic", "arm,cortex-a7-gic"];
-
-fn find_gic<'a>(tree: &'a Tree<'a>) -> Result<Place<'a>, Flawed> {
-    search(tree, GICS)?.ok_or_else(|| tree.lacks("interrupt controller that is a GIC"))
-}
-
 /// Linux binding `arm,gic-v3`: distributor, then the redistributor regions.
-fn gic(tree: &Tree<'_>, place: &Place<'_>, controller: &Controller) -> Result<Gic, Flawed> {
+fn gic(place: &Place<'_>, controller: &Controller) -> Result<Gic, Flawed> {
     let version = if place.compatible(&[GIC_V3]) { GicVersion::V3 } else { GicVersion::V2 };
     let regions = match version {
         GicVersion::V2 => 0,
@@ -252,19 +276,17 @@ fn gic(tree: &Tree<'_>, place: &Place<'_>, controller: &Controller) -> Result<Gi
         gicd: bus::device_reg(place, 0)?,
         gicr: (1..=last).map(|index| bus::device_reg(place, index)).collect::<Result<_, _>>()?,
         stride: place.number("redistributor-stride")?.filter(|&stride| stride != 0),
-        maintenance_intid: controller.intid(tree, place, 0)?,
+        maintenance_intid: controller.intid(place, 0)?,
     })
 }
 
 /// Linux binding `arm,arch_timer`: interrupts by name, else in this order.
-fn timer(tree: &Tree<'_>, gic: &Controller) -> Result<Timer, Flawed> {
+fn timer(place: &Place<'_>, gic: &Controller) -> Result<Timer, Flawed> {
     const ORDER: [&str; 5] = ["sec-phys", "phys", "virt", "hyp-phys", "hyp-virt"];
-    let found = search(tree, &["arm,armv8-timer", "arm,armv7-timer"])?;
-    let place = found.ok_or_else(|| tree.lacks("architectural timer"))?;
     let has_names = place.value("interrupt-names").is_some();
     let intid = |name: &str| {
-        let index = if has_names { named(&place, name) } else { ORDER.iter().position(|n| *n == name) };
-        index.map(|index| gic.intid(tree, &place, index)).transpose().map(Option::flatten)
+        let index = if has_names { named(place, name) } else { ORDER.iter().position(|n| *n == name) };
+        index.map(|index| gic.intid(place, index)).transpose().map(Option::flatten)
     };
     let required = |name, flaw| intid(name).and_then(|id| id.ok_or_else(|| place.flaw("interrupts", flaw)));
     Ok(Timer {

@@ -7,10 +7,13 @@
 use core::cell::OnceCell;
 use core::ffi::CStr;
 use core::fmt::{self, Write};
-use core::iter::Fuse;
 use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
+
+mod walk;
+
+pub(crate) use walk::{Marks, Seen, Walk, by_phandle};
 
 /// Deepest nesting of nodes that is read; real boards stay below 12, and each level costs stack.
 pub(crate) const MAX_DEPTH: usize = 16;
@@ -170,6 +173,11 @@ impl<'a> Place<'a> {
         Self { tree, node: tree.fdt.root(), above: [None; MAX_DEPTH], depth: 0 }
     }
 
+    /// How many nodes are above.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// The tree.
     pub(crate) fn tree(&self) -> &'a Tree<'a> {
         self.tree
@@ -201,6 +209,18 @@ impl<'a> Place<'a> {
             place.descend(node)?;
         }
         Ok(Some(place))
+    }
+
+    /// The first child of each of these names, in one pass; all names are without unit address.
+    pub(crate) fn named<const N: usize>(&self, names: [&str; N]) -> Result<[Option<Self>; N], Flawed> {
+        let mut found = [None; N];
+        for node in self.node.children() {
+            let name = node.name_without_address();
+            for (slot, _) in found.iter_mut().zip(names).filter(|(slot, n)| slot.is_none() && *n == name) {
+                *slot = Some(self.child(node)?);
+            }
+        }
+        Ok(found)
     }
 
     fn descend(&mut self, node: FdtNode<'a>) -> Result<(), Flawed> {
@@ -279,25 +299,24 @@ impl<'a> Place<'a> {
     }
 
     /// Whether the node's `compatible` list holds one of `names`.
-    pub(crate) fn compatible(&self, names: &[&str]) -> bool {
-        let list = self.value("compatible").unwrap_or(&[]);
-        list.split(|&byte| byte == 0).any(|entry| names.iter().any(|name| name.as_bytes() == entry))
+    pub(crate) fn compatible(&self, names: &[&[u8]]) -> bool {
+        strings(self.value("compatible")).any(|entry| names.contains(&entry))
     }
 
-    /// Whether the node's `status` says that it can be used (section 2.3.4; `ok` is the old form).
-    pub(crate) fn available(&self) -> bool {
-        self.value("status").is_none_or(|status| matches!(status, b"okay\0" | b"ok\0"))
-    }
-
-    /// Whether the node's `device_type` is this.
-    pub(crate) fn is_device_type(&self, name: &CStr) -> bool {
-        self.value("device_type") == Some(name.to_bytes_with_nul())
+    /// What tells the node from others.
+    pub(crate) fn marks(&self) -> Marks<'a> {
+        Marks::read(self.tree.fdt, self.node)
     }
 
     /// What other nodes call this one.
     pub(crate) fn phandle(&self) -> Result<Option<u32>, Flawed> {
         self.u32("phandle")
     }
+}
+
+/// The strings in a property.
+fn strings(list: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
+    list.unwrap_or(&[]).split(|&byte| byte == 0)
 }
 
 /// Takes the number in the next `count` cells, at most two, off the front of `value`.
@@ -312,61 +331,4 @@ pub(crate) fn cells(value: &mut &[u8], count: usize) -> Option<u64> {
         *value = rest;
     }
     Some(number)
-}
-
-type Children<'a> = <FdtNode<'a> as Node>::Children<'a>;
-
-/// Visits all nodes below the root, parents first.
-pub(crate) struct Walk<'a> {
-    place: Place<'a>,
-    // Fused because the iterators of the parser may not be asked again after their end.
-    open: [Option<Fuse<Children<'a>>>; MAX_DEPTH + 1],
-}
-
-impl<'a> Walk<'a> {
-    pub(crate) fn new(tree: &'a Tree<'a>) -> Self {
-        let place = Place::root(tree);
-        let mut open = [const { None }; MAX_DEPTH + 1];
-        open[0] = Some(place.node.children().fuse());
-        Self { place, open }
-    }
-
-    /// The next place; not an iterator because places are large and stay where they are.
-    pub(crate) fn next(&mut self) -> Result<Option<&Place<'a>>, Flawed> {
-        while let Some(Some(children)) = self.open.get_mut(self.place.depth) {
-            if let Some(node) = children.next() {
-                self.place.descend(node)?;
-                if let Some(slot) = self.open.get_mut(self.place.depth) {
-                    *slot = Some(node.children().fuse());
-                }
-                return Ok(Some(&self.place));
-            }
-            if !self.place.ascend() {
-                break;
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// The first usable place below the root that is compatible with one of `names`.
-pub(crate) fn search<'a>(tree: &'a Tree<'a>, names: &[&str]) -> Result<Option<Place<'a>>, Flawed> {
-    let mut walk = Walk::new(tree);
-    while let Some(place) = walk.next()? {
-        if place.compatible(names) && place.available() {
-            return Ok(Some(*place));
-        }
-    }
-    Ok(None)
-}
-
-/// The node that others call `phandle`.
-pub(crate) fn by_phandle<'a>(tree: &'a Tree<'a>, phandle: u32) -> Result<Option<Place<'a>>, Flawed> {
-    let mut walk = Walk::new(tree);
-    while let Some(place) = walk.next()? {
-        if place.value("phandle") == Some(&phandle.to_be_bytes()) {
-            return Ok(Some(*place));
-        }
-    }
-    Ok(None)
 }

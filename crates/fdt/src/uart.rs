@@ -3,7 +3,7 @@
 
 use crate::bus;
 use crate::interrupt::Controller;
-use crate::tree::{Flawed, Place, Tree, by_phandle};
+use crate::tree::{Flawed, Place};
 use addr::PaRange;
 
 /// The machine's console UART.
@@ -33,23 +33,46 @@ pub enum UartKind {
     },
 }
 
-/// The console UART; `None` if the tree names none or one of another layout. Without `gic`, its
-/// interrupt and its clock stay unknown: what is wrong elsewhere in the tree can be said on it.
-pub(crate) fn find(tree: &Tree<'_>, gic: Option<&Controller>) -> Result<Option<Uart>, Flawed> {
-    let Some(place) = stdout(tree)? else { return Ok(None) };
-    let Some(kind) = kind(&place)? else { return Ok(None) };
-    let (intid, clock) = match gic {
-        Some(gic) => (gic.intid(tree, &place, 0)?, clock(tree, &place)?),
-        None => (None, None),
-    };
-    Ok(Some(Uart { kind, base: bus::device_reg(&place, 0)?, intid, clock }))
+/// Where the console is.
+pub(crate) struct Console<'a> {
+    place: Place<'a>,
+    kind: UartKind,
+}
+
+impl<'a> Console<'a> {
+    /// The console; `None` if `/chosen` names none or one of another layout.
+    pub(crate) fn find(chosen: &Place<'a>) -> Result<Option<Self>, Flawed> {
+        let Some(place) = stdout(chosen)? else { return Ok(None) };
+        Ok(kind(&place)?.map(|kind| Self { place, kind }))
+    }
+
+    /// The phandle of its first clock, unless the node itself tells the frequency.
+    pub(crate) fn clock(&self) -> Option<u32> {
+        if self.place.value("clock-frequency").is_some() {
+            return None;
+        }
+        self.place.value("clocks")?.first_chunk().map(|cell| u32::from_be_bytes(*cell))
+    }
+
+    /// The UART, its interrupt and clock unknown: on it, what is wrong elsewhere in the tree can be said.
+    pub(crate) fn bare(&self) -> Result<Uart, Flawed> {
+        Ok(Uart { kind: self.kind, base: bus::device_reg(&self.place, 0)?, intid: None, clock: None })
+    }
+
+    /// The UART. `clock` is the node that [`clock`](Self::clock) asks for, whose frequency is known if
+    /// it is a fixed one.
+    pub(crate) fn uart(&self, gic: &Controller, clock: Option<&Place<'_>>) -> Result<Uart, Flawed> {
+        let place = &self.place;
+        let teller = clock.filter(|clock| clock.compatible(&[b"fixed-clock"])).unwrap_or(place);
+        let (intid, clock) = (gic.intid(place, 0)?, teller.u32("clock-frequency")?);
+        Ok(Uart { intid, clock, ..self.bare()? })
+    }
 }
 
 /// Kept out of line so that its places are off the stack when the rest needs it.
 #[inline(never)]
-fn stdout<'a>(tree: &'a Tree<'a>) -> Result<Option<Place<'a>>, Flawed> {
-    let root = Place::root(tree);
-    let Some(chosen) = root.find("/chosen")? else { return Ok(None) };
+fn stdout<'a>(chosen: &Place<'a>) -> Result<Option<Place<'a>>, Flawed> {
+    let root = Place::root(chosen.tree());
     let Some(text) = chosen.text("stdout-path")? else { return Ok(None) };
     // What follows the colon configures the line (`115200n8`).
     let path = text.split_once(':').map_or(text, |(path, _)| path);
@@ -73,10 +96,10 @@ fn by_alias<'a>(root: &Place<'a>, path: &str) -> Result<Option<Place<'a>>, Flawe
 }
 
 fn kind(place: &Place<'_>) -> Result<Option<UartKind>, Flawed> {
-    if place.compatible(&["arm,pl011", "arm,sbsa-uart"]) {
+    if place.compatible(&[b"arm,pl011", b"arm,sbsa-uart"]) {
         return Ok(Some(UartKind::Pl011));
     }
-    if !place.compatible(&["ns16550a", "ns16550", "snps,dw-apb-uart"]) {
+    if !place.compatible(&[b"ns16550a", b"ns16550", b"snps,dw-apb-uart"]) {
         return Ok(None);
     }
     let reg_shift = match place.u32("reg-shift")?.unwrap_or(0) {
@@ -93,18 +116,4 @@ fn kind(place: &Place<'_>) -> Result<Option<UartKind>, Flawed> {
         _ => return Err(place.flaw("reg-io-width", "is not 1, 2 or 4")),
     };
     Ok(Some(UartKind::Ns16550 { reg_shift, reg_io_width }))
-}
-
-/// The UART's own `clock-frequency`, or that of its first clock if it is a fixed one.
-fn clock(tree: &Tree<'_>, place: &Place<'_>) -> Result<Option<u32>, Flawed> {
-    if let Some(frequency) = place.u32("clock-frequency")? {
-        return Ok(Some(frequency));
-    }
-    let Some(phandle) = place.value("clocks").and_then(|clocks| clocks.first_chunk()) else {
-        return Ok(None);
-    };
-    match by_phandle(tree, u32::from_be_bytes(*phandle))? {
-        Some(clock) if clock.compatible(&["fixed-clock"]) => clock.u32("clock-frequency"),
-        Some(_) | None => Ok(None),
-    }
 }

@@ -4,34 +4,23 @@
 //! its set/way operations are trapped, and it may differ between CPUs.
 
 use crate::field::Rule::{Exact, HigherOrZero, LowerSafe};
-use crate::field::{Closed, Offer, Reg, Row, Rule};
+use crate::field::{Field, Rule};
 
-const fn row(name: &'static str, lsb: u32, width: u32, rule: Rule, absent: u64) -> Row {
-    Row {
-        // CTR_EL0 is outside the space of feature registers: these rows are not in the table.
-        reg: Reg::Pfr0,
-        name,
-        lsb,
-        width,
-        rule,
-        absent,
-        offer: Offer::Host,
-        closed: Closed::Nothing,
-        why: "the machine's",
-    }
+const fn field(lsb: u8, width: u8, rule: Rule, absent: u8) -> Field {
+    Field { lsb, width, rule, absent }
 }
 
-/// Arm, CTR_EL0.
-pub(crate) const CTR: [Row; 8] = [
-    row("IminLine", 0, 4, LowerSafe, 0),
+/// Arm, CTR_EL0: IminLine, L1Ip, DminLine, ERG, CWG, IDC, DIC, TminLine.
+pub(crate) static CTR: [Field; 8] = [
+    field(0, 4, LowerSafe, 0),
     // Two policies: VIPT asks for the more maintenance.
-    row("L1Ip", 14, 2, Exact, 0b10),
-    row("DminLine", 16, 4, LowerSafe, 0),
-    row("ERG", 20, 4, HigherOrZero, 0),
-    row("CWG", 24, 4, HigherOrZero, 0),
-    row("IDC", 28, 1, LowerSafe, 0),
-    row("DIC", 29, 1, LowerSafe, 0),
-    row("TminLine", 32, 6, LowerSafe, 0),
+    field(14, 2, Exact, 0b10),
+    field(16, 4, LowerSafe, 0),
+    field(20, 4, HigherOrZero, 0),
+    field(24, 4, HigherOrZero, 0),
+    field(28, 1, LowerSafe, 0),
+    field(29, 1, LowerSafe, 0),
+    field(32, 6, LowerSafe, 0),
 ];
 
 /// CTR_EL0\[31\] is RES1.
@@ -39,7 +28,7 @@ const CTR_RES1: u64 = 1 << 31;
 const CTR_IDC: u64 = 1 << 28;
 
 pub(crate) fn combine_ctr(a: u64, b: u64) -> u64 {
-    CTR.iter().fold((a | b) & CTR_RES1, |value, row| value | row.place(row.safe(row.get(a), row.get(b))))
+    CTR.iter().fold((a | b) & CTR_RES1, |value, f| value | f.place(f.safe(f.get(a), f.get(b))))
 }
 
 /// CLIDR_EL1: the fewest levels that agree with CTR_EL0.IDC. With IDC, cleaning to the point of

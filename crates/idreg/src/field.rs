@@ -1,10 +1,13 @@
 //! One field of an ID register: how CPUs combine, what a guest is offered, how the rest is closed.
+//!
+//! A [`Row`] is a [`Field`] in an [`Entry`] and its explanation. What the machine works with is the
+//! entry, seven bytes; names and reasons are for those who read.
 
 use crate::guest::Features;
 
 /// A feature ID register, as its place in the trapped space: `(CRm - 1) * 8 + op2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(usize)]
+#[repr(u8)]
 pub enum Reg {
     /// ID_AA64PFR0_EL1.
     Pfr0 = 24,
@@ -56,7 +59,7 @@ pub enum Rule {
     HigherSafe,
     /// As `HigherSafe`, but 0 means "not known" and wins.
     HigherOrZero,
-    /// Neither: different values leave the row's `absent`.
+    /// Neither: different values leave the field's `absent`.
     Exact,
 }
 
@@ -66,12 +69,12 @@ pub enum Offer {
     /// The machine's value.
     Host,
     /// The machine's value, but at most this one.
-    AtMost(u64),
-    /// As `AtMost` if the VM has MTE, else the row's `absent`.
-    WithMte(u64),
+    AtMost(u8),
+    /// As `AtMost` if the VM has MTE, else the field's `absent`.
+    WithMte(u8),
     /// This value, whatever the machine has.
-    Value(u64),
-    /// The row's `absent`.
+    Value(u8),
+    /// The field's `absent`.
     Hidden,
 }
 
@@ -92,52 +95,68 @@ pub enum Closed {
     Open(&'static str),
 }
 
-/// One field.
+/// Where a field is in its register, and how CPUs combine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Register.
-    pub reg: Reg,
-    /// Architectural name of the field.
-    pub name: &'static str,
+pub struct Field {
     /// Lowest bit.
-    pub lsb: u32,
-    /// Number of bits.
-    pub width: u32,
+    pub lsb: u8,
+    /// Number of bits, at most 8.
+    pub width: u8,
     /// How CPUs combine.
     pub rule: Rule,
     /// The value that says "not implemented".
-    pub absent: u64,
+    pub absent: u8,
+}
+
+/// A field of a feature ID register, as far as values depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Register.
+    pub reg: Reg,
+    /// The field in it.
+    pub field: Field,
     /// What a guest gets.
     pub offer: Offer,
-    /// How what it does not get is closed.
+}
+
+const _: () = assert!(size_of::<Entry>() == 7);
+
+/// An entry and why it is as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What the machine works with.
+    pub entry: Entry,
+    /// Architectural name of the field.
+    pub name: &'static str,
+    /// How what a guest does not get is closed.
     pub closed: Closed,
     /// Why.
     pub why: &'static str,
 }
 
-impl Row {
+impl Field {
     /// The bits of the field, at bit 0.
     #[must_use]
     pub const fn ones(&self) -> u64 {
-        1u64.wrapping_shl(self.width).wrapping_sub(1)
+        1u64.wrapping_shl(self.width as u32).wrapping_sub(1)
     }
 
     /// The bits of the field, in place.
     #[must_use]
     pub const fn mask(&self) -> u64 {
-        self.ones().wrapping_shl(self.lsb)
+        self.ones().wrapping_shl(self.lsb as u32)
     }
 
     /// The field of a register's value.
     #[must_use]
     pub const fn get(&self, register: u64) -> u64 {
-        register.wrapping_shr(self.lsb) & self.ones()
+        register.wrapping_shr(self.lsb as u32) & self.ones()
     }
 
     /// A register's value with nothing but this field.
     #[must_use]
     pub const fn place(&self, value: u64) -> u64 {
-        (value & self.ones()).wrapping_shl(self.lsb)
+        (value & self.ones()).wrapping_shl(self.lsb as u32)
     }
 
     /// The value that holds on CPUs with either.
@@ -150,7 +169,7 @@ impl Row {
             Rule::HigherOrZero => a == 0 || (b != 0 && a > b),
             Rule::Exact => {
                 if a != b {
-                    return self.absent;
+                    return self.absent as u64;
                 }
                 true
             }
@@ -160,24 +179,26 @@ impl Row {
 
     /// A signed field's value, moved so that unsigned order is signed order.
     const fn biased(&self, value: u64) -> u64 {
-        value ^ 1u64.wrapping_shl(self.width.wrapping_sub(1))
+        value ^ 1u64.wrapping_shl((self.width as u32).wrapping_sub(1))
     }
+}
 
+impl Entry {
     /// What a guest sees where the machine has `host`.
     #[must_use]
     pub const fn offered(&self, host: u64, features: &Features) -> u64 {
         match self.offer {
             Offer::Host => host,
-            Offer::AtMost(cap) => self.safe(host, cap),
+            Offer::AtMost(cap) => self.field.safe(host, cap as u64),
             Offer::WithMte(cap) => {
                 if features.mte {
-                    self.safe(host, cap)
+                    self.field.safe(host, cap as u64)
                 } else {
-                    self.absent
+                    self.field.absent as u64
                 }
             }
-            Offer::Value(value) => value,
-            Offer::Hidden => self.absent,
+            Offer::Value(value) => value as u64,
+            Offer::Hidden => self.field.absent as u64,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::field::Offer;
 use crate::host::HostIds;
-use crate::table::rows;
+use crate::table::ENTRIES;
 use crate::{FEATURE_REGISTERS, cache};
 
 /// What a VM may have.
@@ -32,10 +32,10 @@ impl GuestIds {
     pub fn new(host: &HostIds, features: &Features) -> Self {
         let features = features.on(host);
         let mut table = [0; FEATURE_REGISTERS];
-        for row in rows() {
-            let value = row.offered(row.get(host.get(row.reg)), &features);
-            if let Some(to) = table.get_mut(row.reg as usize) {
-                *to |= row.place(value);
+        for entry in &ENTRIES {
+            let value = entry.offered(entry.field.get(host.get(entry.reg)), &features);
+            if let Some(to) = table.get_mut(entry.reg as usize) {
+                *to |= entry.field.place(value);
             }
         }
         Self {

@@ -3,7 +3,7 @@
 use crate::FEATURE_REGISTERS;
 use crate::cache;
 use crate::field::Reg;
-use crate::table::rows;
+use crate::table::ENTRIES;
 
 /// Raw values of one CPU, or what holds for several of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +37,11 @@ impl HostIds {
         for (to, theirs) in self.features.iter_mut().zip(other.features) {
             *to &= theirs;
         }
-        for row in rows() {
-            let index = row.reg as usize;
+        for entry in &ENTRIES {
+            let (index, field) = (entry.reg as usize, entry.field);
             let (Some(a), Some(b)) = (mine.get(index), other.features.get(index)) else { continue };
             if let Some(to) = self.features.get_mut(index) {
-                *to = (*to & !row.mask()) | row.place(row.safe(row.get(*a), row.get(*b)));
+                *to = (*to & !field.mask()) | field.place(field.safe(field.get(*a), field.get(*b)));
             }
         }
         self.ctr = cache::combine_ctr(self.ctr, other.ctr);

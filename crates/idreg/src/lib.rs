@@ -4,8 +4,9 @@
 //! [`HostIds`] are the values of the machine, combined over its CPUs; [`GuestIds`] what a VM reads,
 //! immutable from then on; [`TrapConfig`] the EL2 control registers that make a hidden feature
 //! unusable; [`policy`] what becomes of a trapped system register that is no ID register. The table
-//! is [`table::ROWS`]: a field that no row names is hidden. [`check_tables`] proves the table's order
-//! and completeness once at start.
+//! is [`table::ROWS`]: a field that no row names is hidden. Its order, its values, and that it says how
+//! each hidden field is closed, are proved before it builds; [`check_tables`] repeats at start what
+//! the image still holds.
 //!
 //! "Arm" is the Arm Architecture Reference Manual for A-profile (DDI 0487).
 #![no_std]
@@ -26,7 +27,7 @@ pub mod table;
 
 pub use check::{TableError, check_tables};
 pub use closing::{FgtLevel, TrapConfig};
-pub use field::{Closed, Offer, Reg, Row, Rule};
+pub use field::{Closed, Entry, Field, Offer, Reg, Row, Rule};
 pub use guest::{Features, GuestIds, vmpidr};
 pub use host::HostIds;
 pub use policy::{CacheRegister, DebugRegister, Policy, policy, refusal};

@@ -2,20 +2,46 @@
 //!
 //! Sorted by register and bit. A field that is not here is 0 for every guest: the architecture keeps
 //! 0 for "not implemented" in all fields that it has yet to define, but those marked signed.
+//!
+//! [`ROWS`] is a constant of which a program holds what it uses. The hypervisor uses only
+//! [`ENTRIES`], which the compiler derives from it: names and reasons are not part of its image.
 
 mod dfr;
 mod isar;
 mod mmfr;
 mod pfr;
 
-use crate::field::Row;
+use crate::field::{Entry, Row};
 
 /// The rows, in four groups that follow each other in the space of ID registers.
 pub const ROWS: [&[Row]; 4] = [pfr::ROWS, dfr::ROWS, isar::ROWS, mmfr::ROWS];
 
-/// All rows in order.
+/// All rows in order, for tests and tools of the host: who calls this links every name and reason.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     ROWS.into_iter().flatten()
+}
+
+/// The entries of all rows in order.
+pub(crate) static ENTRIES: [Entry; COUNT] = entries();
+
+const COUNT: usize = {
+    let [a, b, c, d] = ROWS;
+    a.len() + b.len() + c.len() + d.len()
+};
+
+#[expect(clippy::indexing_slicing, reason = "only the compiler runs it: beyond the end does not build")]
+const fn entries() -> [Entry; COUNT] {
+    let mut entries = [ROWS[0][0].entry; COUNT];
+    let (mut group, mut row, mut to) = (0, 0, 0);
+    while to < COUNT {
+        if row == ROWS[group].len() {
+            (group, row) = (group + 1, 0);
+        } else {
+            entries[to] = ROWS[group][row].entry;
+            (row, to) = (row + 1, to + 1);
+        }
+    }
+    entries
 }
 
 /// Writes rows as `name @ lsb rule offer closed, why;` below their register. The width is 4 and the
@@ -24,13 +50,17 @@ macro_rules! field_rows {
     ($($reg:ident { $($name:ident @ $lsb:literal $(/ $width:literal)? $rule:ident
         $(absent $absent:literal)? : $offer:expr, $closed:expr, $why:literal;)* })*) => {
         pub(super) const ROWS: &[Row] = &[$($(Row {
-            reg: Reg::$reg,
+            entry: Entry {
+                reg: Reg::$reg,
+                field: Field {
+                    lsb: $lsb,
+                    width: super::first!($($width,)? 4),
+                    rule: Rule::$rule,
+                    absent: super::first!($($absent,)? super::absent(Rule::$rule)),
+                },
+                offer: $offer,
+            },
             name: stringify!($name),
-            lsb: $lsb,
-            width: super::first!($($width,)? 4),
-            rule: Rule::$rule,
-            absent: super::first!($($absent,)? super::absent(Rule::$rule)),
-            offer: $offer,
             closed: $closed,
             why: $why,
         },)*)*];
@@ -48,7 +78,7 @@ macro_rules! first {
 }
 use first;
 
-const fn absent(rule: crate::Rule) -> u64 {
+const fn absent(rule: crate::Rule) -> u8 {
     match rule {
         crate::Rule::SignedLowerSafe => 0xf,
         crate::Rule::LowerSafe | crate::Rule::HigherSafe | crate::Rule::HigherOrZero | crate::Rule::Exact => {

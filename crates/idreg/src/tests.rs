@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use trap::inject::Exception;
 use trap::{SysReg, SysregAccess};
 
-use crate::check::check;
+use crate::check::{Unexplained, check, explained};
 use crate::closing::{cptr, hcr, mdcr};
-use crate::table::rows;
+use crate::table::{ENTRIES, rows};
 use crate::*;
 
 mod oracle;
@@ -78,37 +78,51 @@ fn n2() -> HostIds {
 }
 
 #[test]
-fn table_is_in_order() {
+fn entries_are_in_order() {
     assert_eq!(check_tables(), Ok(()));
+    assert!(rows().map(|r| r.entry).eq(ENTRIES));
+    let broken = |edit: fn(&mut Vec<Entry>)| {
+        let mut t = ENTRIES.to_vec();
+        edit(&mut t);
+        check(&t)
+    };
+    assert!(matches!(broken(|t| t.swap(3, 4)), Err(TableError::Order(..))));
+    assert!(matches!(broken(|t| t[1].field.lsb = 3), Err(TableError::Order(..))));
+    assert!(matches!(broken(|t| t.insert(2, t[2])), Err(TableError::Order(..))));
+    assert!(matches!(broken(|t| t[0].field.width = 0), Err(TableError::Width(..))));
+    assert!(matches!(broken(|t| t[0].field.width = 9), Err(TableError::Width(..))));
+    assert!(matches!(broken(|t| t[15].field.width = 5), Err(TableError::Width(..))));
+    assert!(matches!(broken(|t| t[15].field.lsb = 255), Err(TableError::Width(..))));
+    assert!(matches!(broken(|t| t[0].field.absent = 16), Err(TableError::Value(..))));
+    assert!(matches!(broken(|t| t[0].offer = Offer::Value(16)), Err(TableError::Value(..))));
+    assert!(matches!(broken(|t| t[0].offer = Offer::AtMost(16)), Err(TableError::Value(..))));
+    let sentence = format!("{}", TableError::Order(Reg::Pfr0, 28));
+    assert_eq!(sentence, "the table of ID registers is wrong: Pfr0, bit 28, is out of order");
+}
+
+#[test]
+fn rows_are_explained() {
     let all: Vec<Row> = rows().copied().collect();
+    assert_eq!(explained(&all), Ok(()));
     let broken = |edit: fn(&mut Vec<Row>)| {
         let mut t = all.clone();
         edit(&mut t);
-        check(t.iter())
+        explained(&t)
     };
-    assert!(matches!(broken(|t| t.swap(3, 4)), Err(TableError::Order(..))));
-    assert!(matches!(broken(|t| t[1].lsb = 3), Err(TableError::Order(..))));
-    assert!(matches!(broken(|t| t.insert(2, t[2])), Err(TableError::Order(..))));
-    assert!(matches!(broken(|t| t[0].width = 0), Err(TableError::Width(..))));
-    assert!(matches!(broken(|t| t[15].width = 5), Err(TableError::Width(..))));
-    assert!(matches!(broken(|t| t[0].absent = 16), Err(TableError::Value(..))));
-    assert!(matches!(broken(|t| t[0].offer = Offer::Value(16)), Err(TableError::Value(..))));
-    assert!(matches!(broken(|t| t[7].closed = Closed::Nothing), Err(TableError::NotClosed(..))));
-    assert!(matches!(broken(|t| t[7].closed = Closed::Trap("")), Err(TableError::NoReason(..))));
-    assert!(matches!(broken(|t| t[0].why = ""), Err(TableError::NoReason(..))));
-    let sentence = format!("{}", TableError::NotClosed(Reg::Pfr0, "RAS"));
-    assert_eq!(sentence, "ID register table: Pfr0.RAS is hidden but not closed");
+    assert_eq!(broken(|t| t[7].closed = Closed::Nothing), Err(Unexplained::NotClosed("RAS")));
+    assert_eq!(broken(|t| t[7].closed = Closed::Trap("")), Err(Unexplained::NoReason("RAS")));
+    assert_eq!(broken(|t| t[0].why = ""), Err(Unexplained::NoReason("EL0")));
 }
 
-/// Each row's name and position against another reading of the manual.
 /// Each row's name and position against another reading of the manual.
 #[test]
 fn oracle_of_fields() {
     for row in rows() {
         // The oracle has no ID_AA64DFR2_EL1.
-        if row.reg != Reg::Dfr2 {
+        let entry = row.entry;
+        if entry.reg != Reg::Dfr2 {
             let name = format!("{}_SHIFT", row.name);
-            assert!(oracle::FIELDS.contains(&(row.reg, name.as_str(), row.lsb)), "{row:?}");
+            assert!(oracle::FIELDS.contains(&(entry.reg, name.as_str(), entry.field.lsb.into())), "{row:?}");
         }
     }
 }
@@ -186,11 +200,12 @@ fn mte_frac() {
 
 #[test]
 fn signed_fields() {
-    let fp = rows().find(|r| r.name == "FP").unwrap();
+    let named = |name| rows().find(|r| r.name == name).unwrap().entry.field;
+    let fp = named("FP");
     assert_eq!((fp.safe(0xf, 0), fp.safe(0, 0xf), fp.safe(1, 0)), (0xf, 0xf, 0));
-    let key = rows().find(|r| r.name == "APA").unwrap();
+    let key = named("APA");
     assert_eq!((key.safe(5, 5), key.safe(5, 4)), (5, 0));
-    let cwg = crate::cache::CTR.iter().find(|r| r.name == "CWG").unwrap();
+    let cwg = crate::cache::CTR.iter().find(|f| f.lsb == 24).unwrap();
     assert_eq!((cwg.safe(4, 0), cwg.safe(4, 5)), (0, 5));
 }
 
@@ -389,12 +404,13 @@ proptest! {
         let both = combined(&a, &b);
         let guest = GuestIds::new(&both, &features);
         for row in rows() {
-            let seen = row.get(guest.read(row.reg as usize));
-            if matches!(row.offer, Offer::Value(_)) || seen == row.absent {
+            let Entry { reg, field, offer } = row.entry;
+            let seen = field.get(guest.read(reg as usize));
+            if matches!(offer, Offer::Value(_)) || seen == u64::from(field.absent) {
                 continue;
             }
             for host in [&a, &b, &both] {
-                prop_assert_eq!(row.safe(seen, row.get(host.get(row.reg))), seen, "{:?}", row);
+                prop_assert_eq!(field.safe(seen, field.get(host.get(reg))), seen, "{:?}", row);
             }
         }
     }
@@ -404,7 +420,7 @@ proptest! {
     fn unnamed_is_hidden(a in any_ids()) {
         let guest = GuestIds::new(&a, &MTE);
         for index in 0..FEATURE_REGISTERS {
-            let named = rows().filter(|r| r.reg as usize == index).fold(0, |m, r| m | r.mask());
+            let named = ENTRIES.iter().filter(|e| e.reg as usize == index).fold(0, |m, e| m | e.field.mask());
             prop_assert_eq!(guest.read(index) & !named, 0);
         }
     }

@@ -3,7 +3,7 @@
 use super::field_rows;
 use crate::field::Closed::{Nothing, Open, Trap, Unreachable};
 use crate::field::Offer::{AtMost, Hidden, Host};
-use crate::field::{Reg, Row, Rule};
+use crate::field::{Entry, Field, Reg, Row, Rule};
 
 field_rows! {
     Mmfr0 {
