@@ -52,7 +52,7 @@ fn go_on(tree: &'static [u8], began: u64) -> ! {
 
 /// Everything with the MMU on, up to the first guest.
 fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
-    let machine = fdt::machine::read(tree).map_err(|e| format!("{e}"))?;
+    let machine = read_machine(tree)?;
     firmware::set_conduit(machine.psci);
     let options = Options::parse(&machine.bootargs).map_err(|e| format!("{e}"))?;
     console::init_log(options.log);
@@ -102,6 +102,12 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     GO.store(true, Ordering::Release);
     cpu::send_event();
     serve(published, 0)
+}
+
+/// Reads the device tree; out of line, because it needs half of the boot stack and `run` never returns.
+#[inline(never)]
+fn read_machine(tree: &[u8]) -> Result<fdt::Machine, String> {
+    fdt::machine::read(tree).map_err(|e| format!("{e}"))
 }
 
 /// What this hypervisor cannot do without.

@@ -31,6 +31,7 @@ _head:
 
 _entry:
     msr     daifset, #0xf
+    msr     spsel, #1
     mov     x20, x0                 // device tree
     mrs     x23, cntpct_el0         // when it began
     mrs     x21, CurrentEL
@@ -115,6 +116,7 @@ _entry:
     .global tagvisor_secondary_entry
 tagvisor_secondary_entry:
     msr     daifset, #0xf
+    msr     spsel, #1
     mrs     x9, hcr_el2
     tbz     x9, #34, 7f
     mov     x9, #(1 << 31)

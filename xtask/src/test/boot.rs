@@ -32,7 +32,7 @@ const HALTED: Duration = Duration::from_secs(8);
 enum Way {
     /// By QEMU's loader.
     Qemu,
-    /// At EL2 with HCR_EL2.E2H set, at an odd address, with QEMU's device tree.
+    /// At EL2 with HCR_EL2.E2H set and PSTATE.SP clear, at an odd address, with QEMU's device tree.
     E2h,
     /// At EL3.
     El3,
