@@ -79,7 +79,10 @@ impl Cpu {
         while let Some(vcpu) = self.vcpus.get_mut(next) {
             match run(vcpu, &mut self.local) {
                 Pause::SwitchFp => self.switch_fp(next),
-                Pause::Reschedule | Pause::Settle => break,
+                Pause::Reschedule | Pause::Settle => {
+                    vcpu.shared.set_attentive(matches!(vcpu.activity, Activity::Waiting));
+                    break;
+                }
             }
         }
     }

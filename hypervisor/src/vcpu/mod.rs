@@ -14,7 +14,7 @@ use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
 use crate::vm::Vm;
 use crate::vm::prepare::Preparation;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
 pub(crate) mod request {
@@ -33,8 +33,14 @@ pub(crate) mod request {
 pub(crate) struct VcpuShared {
     /// Physical CPU that it runs on.
     pub(crate) cpu: usize,
-    /// [`request`] bits. Set with Release by whoever asks, taken with Acquire by the vCPU's CPU.
+    /// [`request`] bits: set by whoever asks, taken by the vCPU's CPU.
     requests: AtomicU32,
+    /// Whether a kick for an interrupt makes sense: the vCPU runs, or waits for one. One that was
+    /// preempted looks at its requests when its turn comes, and must not disturb who runs instead.
+    ///
+    /// SeqCst, with `requests`: either who asks sees the vCPU attentive, or the vCPU, which looks at
+    /// its requests after it became attentive, sees what is asked.
+    attentive: AtomicBool,
     /// Exits so far.
     pub(crate) exits: ExitCounts,
 }
@@ -42,19 +48,31 @@ pub(crate) struct VcpuShared {
 impl VcpuShared {
     /// Runs on `cpu`; nothing asked.
     pub(crate) fn new(cpu: usize) -> Self {
-        Self { cpu, requests: AtomicU32::new(0), exits: ExitCounts::default() }
+        Self {
+            cpu,
+            requests: AtomicU32::new(0),
+            attentive: AtomicBool::new(false),
+            exits: ExitCounts::default(),
+        }
     }
 
-    /// Asks; returns whether nothing was asked before, so that a kick is due.
+    /// Asks; returns whether a kick is due: for what was not asked already, and for an interrupt only
+    /// if the vCPU is attentive.
     #[inline]
     pub(crate) fn ask(&self, bits: u32) -> bool {
-        self.requests.fetch_or(bits, Ordering::Release) == 0
+        let new = bits & !self.requests.fetch_or(bits, Ordering::SeqCst);
+        new & !request::INTERRUPT != 0 || new != 0 && self.attentive.load(Ordering::SeqCst)
+    }
+
+    /// Says whether a kick for an interrupt makes sense; requests are to be looked at afterwards.
+    pub(crate) fn set_attentive(&self, attentive: bool) {
+        self.attentive.store(attentive, Ordering::SeqCst);
     }
 
     /// What is asked, left in place.
     #[inline(always)]
     pub(crate) fn asked(&self) -> u32 {
-        self.requests.load(Ordering::Acquire)
+        self.requests.load(Ordering::SeqCst)
     }
 
     /// Takes only `bits`.

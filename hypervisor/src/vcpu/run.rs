@@ -22,6 +22,7 @@ pub(crate) enum Pause {
 /// Runs `vcpu`, which is resident, until the scheduler is needed.
 #[inline(never)]
 pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
+    vcpu.shared.set_attentive(true);
     if core::mem::take(&mut vcpu.sync_due) {
         vcpu.sync_interrupts(local);
     }

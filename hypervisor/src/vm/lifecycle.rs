@@ -165,6 +165,7 @@ impl Vcpu {
             self.sync_due = true;
             if matches!(self.activity, Activity::Waiting) && self.vm.vgic.lock().has_pending(self.id) {
                 self.vm.power.lock().resume(self.id);
+                self.shared.set_attentive(false);
                 self.activity = Activity::Ready;
             }
         }
