@@ -4,9 +4,9 @@
 //! no decision but one: an image entered at EL2 with HCR_EL2.E2H = 1 would read EL1 registers where
 //! it means EL2's, so E2H is cleared before anything else. Whether that held is asked in Rust.
 //!
-//! Caches (boards have them, QEMU has not): the loader cleaned the image to PoC. What is written here
-//! with the MMU off goes past the caches, so stale clean lines over it are invalidated afterwards,
-//! before the MMU is on.
+//! Caches (boards have them, QEMU has not): the loader cleaned the image to PoC. What is written with
+//! the MMU off goes past the caches; stale clean lines over it are invalidated right before the MMU is
+//! turned on.
 
 use super::cpu::PerCpu;
 use core::arch::global_asm;
@@ -49,8 +49,8 @@ _entry:
 
     adrp    x10, __bss_start
     add     x10, x10, :lo12:__bss_start
-    adrp    x11, __bss_end
-    add     x11, x11, :lo12:__bss_end
+    adrp    x11, __boot_stack_guard
+    add     x11, x11, :lo12:__boot_stack_guard
 2:  stp     xzr, xzr, [x10], #16
     cmp     x10, x11
     b.lo    2b
@@ -83,20 +83,8 @@ _entry:
 33: add     x15, x15, #8
     b       32b
 4:
-    // Drop stale lines over all that was written: .data to the end of .bss.
-    dsb     sy
-    adrp    x10, __data_start
-    add     x10, x10, :lo12:__data_start
-    adrp    x11, __bss_end
-    add     x11, x11, :lo12:__bss_end
-    mrs     x12, ctr_el0
-    ubfx    x12, x12, #16, #4
-    mov     x13, #4
-    lsl     x12, x13, x12
-5:  dc      ivac, x10
-    add     x10, x10, x12
-    cmp     x10, x11
-    b.lo    5b
+    // Stale lines over what was written here are dropped before the MMU is on, along with all that
+    // Rust writes until then (`boot::early`).
     dsb     sy
     ic      iallu
     dsb     sy
@@ -198,6 +186,8 @@ pub(crate) mod image {
         static __image_start: u8;
         static __rodata_start: u8;
         static __data_start: u8;
+        static __bss_end: u8;
+        static __early_heap: u8;
         static __image_end: u8;
         static __boot_stack_guard: u8;
         static tagvisor_secondary_entry: u8;
@@ -228,7 +218,17 @@ pub(crate) mod image {
         __data_start
     );
     boundary!(
-        /// First byte behind .bss.
+        /// First byte behind .bss and the boot stack, all that is written with the MMU off.
+        bss_end,
+        __bss_end
+    );
+    boundary!(
+        /// EL2's first heap, up to [`end`].
+        early_heap,
+        __early_heap
+    );
+    boundary!(
+        /// First byte behind the image.
         end,
         __image_end
     );

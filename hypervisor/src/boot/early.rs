@@ -41,7 +41,7 @@ pub(crate) extern "C" fn start(tree: u64, current_el: u64, began: u64) -> ! {
     let tree = match first_map(el, tree, uart.map(|u| u.base)) {
         Ok((regime, tree)) => {
             // Tables, statics and the stack were written past the caches; so was .data, by the entry code.
-            let written = image::end().get() - image::data().get();
+            let written = image::bss_end().get() - image::data().get();
             // SAFETY: nothing of the image was written through the caches since the loader cleaned it.
             unsafe { cache::before_mmu_on(Va::new(image::data().get()), written) };
             // SAFETY: the map has the image, the boot stack, the device tree and the UART where they are.

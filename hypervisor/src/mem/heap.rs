@@ -1,22 +1,14 @@
-//! EL2's heap: a buddy allocator over a small static area at first, over a pool of RAM once the
+//! EL2's heap: a buddy allocator over a small area of the image at first, over a pool of RAM once the
 //! machine's memory is known.
 //!
 //! UNSAFETY: a global allocator hands out raw memory by contract.
 
+use crate::arch::entry::image;
 use addr::PaRange;
 use buddy_system_allocator::Heap;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 use spin::Mutex;
-
-/// Bytes of the static area: enough to read the machine's device tree.
-const EARLY: usize = 256 << 10;
-
-#[repr(C, align(4096))]
-struct Early([u8; EARLY]);
-
-/// Lives in .bss; handed to the allocator once, by `init`.
-static EARLY_AREA: Mutex<Early> = Mutex::new(Early([0; EARLY]));
 
 /// Orders up to 2^31 bytes.
 struct Allocator(Mutex<Heap<32>>);
@@ -42,14 +34,12 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Gives the static area to the allocator. Called once, after the MMU is on: locks need exclusives,
-/// which need cacheable memory.
+/// Gives the area behind .bss to the allocator: enough to read the machine's device tree. Called once,
+/// after the MMU is on: locks need exclusives, which need cacheable memory.
 pub(crate) fn init() {
-    let area = EARLY_AREA.lock();
-    let start = area.0.as_ptr().addr();
-    // SAFETY: the static area is used by nothing else: its lock is leaked right here.
-    unsafe { HEAP.0.lock().add_to_heap(start, start.wrapping_add(EARLY)) };
-    core::mem::forget(area);
+    let (start, end) = (image::early_heap().get() as usize, image::end().get() as usize);
+    // SAFETY: the linker script keeps the area for this, the map has it, and nothing else uses it.
+    unsafe { HEAP.0.lock().add_to_heap(start, end) };
 }
 
 /// Adds a pool of RAM that EL2's map covers and nothing else uses.

@@ -158,7 +158,7 @@ pub(crate) fn add_stacks(cpu: usize) -> Result<(u64, u64), &'static str> {
 
 /// Whether a frame record of 16 bytes at `address` can be read: it is in a stack.
 pub(crate) fn is_stack(address: u64) -> bool {
-    let boot = image::boot_stack_guard().get() + PAGE_SIZE..image::end().get() - 15;
+    let boot = image::boot_stack_guard().get() + PAGE_SIZE..image::bss_end().get() - 15;
     if boot.contains(&address) {
         return true;
     }
