@@ -7,7 +7,7 @@
 pub(crate) mod early;
 
 use crate::arch::entry::{SecondaryBoot, image};
-use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, tags, timer, vectors};
+use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, tags, timer, traps, vectors};
 use crate::cpu::{Cpu, CpuShared, Local, Stay, per_cpu};
 use crate::dev::gic::{self, Redistributor};
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
@@ -200,6 +200,7 @@ fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     let ppis = [VTIMER_INTID, PTIMER_INTID, HYP_TIMER, MAINTENANCE];
     // SAFETY: `map_devices` mapped the regions.
     let redistributor = unsafe { Redistributor::claim(regions, affinity, &ppis) }?;
+    traps::before_first_vcpu();
     icc::init_cpu_interface();
     timer::set_alarm(None);
     Ok(Up { affinity, redistributor, ids, firmware: firmware::mitigations() })

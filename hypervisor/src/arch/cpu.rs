@@ -1,6 +1,8 @@
 //! This CPU: who it is, what it points to, how it waits.
 
-use super::sysreg::{instruction, mrs, msr};
+use super::sysreg::instruction;
+use aarch64_cpu::registers::{MPIDR_EL1, TPIDR_EL2};
+use tock_registers::interfaces::{Readable, Writeable};
 
 /// What the vectors and the panic path need to find without a stack: TPIDR_EL2 points here.
 #[repr(C)]
@@ -14,19 +16,19 @@ pub(crate) struct PerCpu {
 
 /// Makes `cpu` this CPU's.
 pub(crate) fn set_per_cpu(cpu: &'static PerCpu) {
-    msr!("tpidr_el2", core::ptr::from_ref(cpu).addr() as u64);
+    TPIDR_EL2.set(core::ptr::from_ref(cpu).addr() as u64);
 }
 
 /// This CPU's index, or 0 before it is known.
 pub(crate) fn index() -> usize {
-    let p = mrs!("tpidr_el2") as *const PerCpu;
+    let p = TPIDR_EL2.get() as *const PerCpu;
     // SAFETY: TPIDR_EL2 is zero or was set by `set_per_cpu` from a `&'static`.
     unsafe { p.as_ref() }.map_or(0, |cpu| cpu.index)
 }
 
 /// MPIDR_EL1's affinity fields, as PSCI and the device tree write them.
 pub(crate) fn affinity() -> u64 {
-    mrs!("mpidr_el1") & 0xff_00ff_ffff
+    MPIDR_EL1.get() & 0xff_00ff_ffff
 }
 
 /// Waits until an interrupt is pending; it stays pending, because interrupts are masked at EL2.

@@ -55,6 +55,8 @@ el1_registers! {
     tpidr_el1, "tpidr_el1", "EL1 Software Thread ID Register";
     cntkctl_el1, "cntkctl_el1", "Counter-timer Kernel Control Register";
     csselr_el1, "csselr_el1", "Cache Size Selection Register";
+    vdisr_el2, "S3_4_C12_C1_1", "Virtual Deferred Interrupt Status Register: what the guest sees as DISR_EL1";
+    vsesr_el2, "S3_4_C5_C2_3", "Virtual SError Exception Syndrome Register";
 }
 
 impl El1State {

@@ -1,6 +1,8 @@
 //! EL2's own translation regime: off at entry, on before the first lock is taken.
 
-use super::sysreg::{instruction, mrs, msr};
+use super::sysreg::instruction;
+use aarch64_cpu::registers::{HCR_EL2, ID_AA64MMFR0_EL1, MAIR_EL2, SCTLR_EL2, TCR_EL2, TTBR0_EL2};
+use tock_registers::interfaces::{Readable, Writeable};
 
 /// SCTLR_EL2: RES1 bits (29, 28, 23, 22, 18, 16, 11, 5, 4), M, C, I, SA, WXN. EOS and EIS are among
 /// the RES1 bits, so exceptions synchronise. Whole value: QEMU resets the register to zero.
@@ -22,29 +24,29 @@ pub(crate) struct Regime {
 /// # Safety
 /// The tables must map the running code, its data and its stack where they are.
 pub(crate) unsafe fn enable(regime: &Regime) {
-    msr!("mair_el2", regime.mair);
-    msr!("tcr_el2", regime.tcr);
-    msr!("ttbr0_el2", regime.ttbr0);
+    MAIR_EL2.set(regime.mair);
+    TCR_EL2.set(regime.tcr);
+    TTBR0_EL2.set(regime.ttbr0);
     instruction!("tlbi alle2");
     instruction!("dsb sy");
     instruction!("isb");
-    msr!("sctlr_el2", SCTLR);
+    SCTLR_EL2.set(SCTLR);
     instruction!("isb");
 }
 
 /// Whether EL2's MMU is on: before, no lock can be taken.
 pub(crate) fn is_on() -> bool {
-    mrs!("sctlr_el2") & 1 == 1
+    SCTLR_EL2.get() & 1 == 1
 }
 
 /// The values in use, for secondary CPUs.
 pub(crate) fn current() -> Regime {
-    Regime { ttbr0: mrs!("ttbr0_el2"), tcr: mrs!("tcr_el2"), mair: mrs!("mair_el2") }
+    Regime { ttbr0: TTBR0_EL2.get(), tcr: TCR_EL2.get(), mair: MAIR_EL2.get() }
 }
 
 /// Bits of physical address of this CPU (ID_AA64MMFR0_EL1.PARange), at most 48.
 pub(crate) fn pa_bits() -> u8 {
-    match mrs!("id_aa64mmfr0_el1") & 0xf {
+    match ID_AA64MMFR0_EL1.get() & 0xf {
         0 => 32,
         1 => 36,
         2 => 40,
@@ -56,5 +58,5 @@ pub(crate) fn pa_bits() -> u8 {
 
 /// HCR_EL2.E2H as it is now: an image entered on a CPU without E2H=0 cannot clear it.
 pub(crate) fn e2h() -> bool {
-    mrs!("hcr_el2") >> 34 & 1 == 1
+    HCR_EL2.get() >> 34 & 1 == 1
 }

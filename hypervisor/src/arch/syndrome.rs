@@ -1,17 +1,22 @@
 //! Why the guest exited: the syndrome registers.
 
 use super::sysreg::{instruction, mrs, msr};
+use aarch64_cpu::registers::{
+    ELR_EL1, ELR_EL2, ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, HCR_EL2, HPFAR_EL2, SCTLR_EL1, SPSR_EL1, SPSR_EL2,
+    VBAR_EL1,
+};
+use tock_registers::interfaces::{Readable, Writeable};
 
 /// ESR_EL2.
 #[inline(always)]
 pub(crate) fn esr() -> u64 {
-    mrs!("esr_el2")
+    ESR_EL2.get()
 }
 
 /// FAR_EL2.
 #[inline(always)]
 pub(crate) fn far() -> u64 {
-    mrs!("far_el2")
+    FAR_EL2.get()
 }
 
 /// HPFAR_EL2, read only for the classes that define it.
@@ -26,14 +31,14 @@ impl trap::FaultRegisters for Hardware {
 
     #[inline(always)]
     fn hpfar(&self) -> u64 {
-        mrs!("hpfar_el2")
+        HPFAR_EL2.get()
     }
 }
 
 /// Where the guest was (ELR_EL2).
 #[inline(always)]
 pub(crate) fn elr() -> u64 {
-    mrs!("elr_el2")
+    ELR_EL2.get()
 }
 
 /// Where the guest goes on.
@@ -42,13 +47,13 @@ pub(crate) fn elr() -> u64 {
 /// The vCPU must be the resident one; only `vcpu::apply` moves its PC.
 #[inline(always)]
 pub(crate) unsafe fn set_elr(value: u64) {
-    msr!("elr_el2", value);
+    ELR_EL2.set(value);
 }
 
 /// The guest's PSTATE (SPSR_EL2).
 #[inline(always)]
 pub(crate) fn spsr() -> u64 {
-    mrs!("spsr_el2")
+    SPSR_EL2.get()
 }
 
 /// Sets the guest's PSTATE.
@@ -57,7 +62,7 @@ pub(crate) fn spsr() -> u64 {
 /// `value` must name EL1 or EL0 in AArch64.
 #[inline(always)]
 pub(crate) unsafe fn set_spsr(value: u64) {
-    msr!("spsr_el2", value);
+    SPSR_EL2.set(value);
 }
 
 /// The EL1 registers that an exception into EL1 writes and reads.
@@ -75,7 +80,7 @@ pub(crate) struct El1Exception {
 
 /// VBAR_EL1 and SCTLR_EL1 of the resident vCPU.
 pub(crate) fn el1_vectors() -> (u64, u64) {
-    (mrs!("vbar_el1"), mrs!("sctlr_el1"))
+    (VBAR_EL1.get(), SCTLR_EL1.get())
 }
 
 /// Writes what the hardware would at an exception into EL1.
@@ -83,11 +88,11 @@ pub(crate) fn el1_vectors() -> (u64, u64) {
 /// # Safety
 /// The vCPU must be the resident one.
 pub(crate) unsafe fn set_el1_exception(e: &El1Exception) {
-    msr!("elr_el1", e.elr);
-    msr!("spsr_el1", e.spsr);
-    msr!("esr_el1", e.esr);
+    ELR_EL1.set(e.elr);
+    SPSR_EL1.set(e.spsr);
+    ESR_EL1.set(e.esr);
     if let Some(far) = e.far {
-        msr!("far_el1", far);
+        FAR_EL1.set(far);
     }
 }
 
@@ -109,5 +114,5 @@ pub(crate) fn clear_deferred_serror() {
 /// The vCPU must be the resident one.
 pub(crate) unsafe fn pend_virtual_serror(vsesr: u64) {
     msr!("S3_4_C5_C2_3", vsesr);
-    msr!("hcr_el2", mrs!("hcr_el2") | 1 << 8);
+    HCR_EL2.set(HCR_EL2.get() | 1 << 8);
 }

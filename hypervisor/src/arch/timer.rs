@@ -1,6 +1,11 @@
 //! The generic timers: the guest's EL1 pair, and EL2's own for time slices and deadlines.
 
-use super::sysreg::{instruction, mrs, msr};
+use super::sysreg::{instruction, msr};
+use aarch64_cpu::registers::{
+    CNTFRQ_EL0, CNTHP_CTL_EL2, CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTPCT_EL0, CNTV_CTL_EL0, CNTV_CVAL_EL0,
+    CNTVOFF_EL2,
+};
+use tock_registers::interfaces::{Readable, Writeable};
 
 /// CNTx_CTL.ENABLE.
 const ENABLE: u64 = 1;
@@ -19,12 +24,12 @@ pub(crate) struct TimerState {
 impl TimerState {
     /// Reads both timers, and turns them off so that they don't fire for the next vCPU.
     pub(crate) fn save(&mut self) {
-        self.cntv_ctl = mrs!("cntv_ctl_el0");
-        self.cntv_cval = mrs!("cntv_cval_el0");
-        self.cntp_ctl = mrs!("cntp_ctl_el0");
-        self.cntp_cval = mrs!("cntp_cval_el0");
-        msr!("cntv_ctl_el0", 0);
-        msr!("cntp_ctl_el0", 0);
+        self.cntv_ctl = CNTV_CTL_EL0.get();
+        self.cntv_cval = CNTV_CVAL_EL0.get();
+        self.cntp_ctl = CNTP_CTL_EL0.get();
+        self.cntp_cval = CNTP_CVAL_EL0.get();
+        CNTV_CTL_EL0.set(0);
+        CNTP_CTL_EL0.set(0);
         instruction!("isb");
     }
 
@@ -33,13 +38,13 @@ impl TimerState {
     /// # Safety
     /// The vCPU must be the one that is entered next.
     pub(crate) unsafe fn load(&self, cntvoff: u64) {
-        msr!("cntvoff_el2", cntvoff);
-        msr!("cntv_cval_el0", self.cntv_cval);
-        msr!("cntp_cval_el0", self.cntp_cval);
+        CNTVOFF_EL2.set(cntvoff);
+        CNTV_CVAL_EL0.set(self.cntv_cval);
+        CNTP_CVAL_EL0.set(self.cntp_cval);
         // The comparators are in place before the timers are enabled.
         instruction!("isb");
-        msr!("cntv_ctl_el0", self.cntv_ctl);
-        msr!("cntp_ctl_el0", self.cntp_ctl);
+        CNTV_CTL_EL0.set(self.cntv_ctl);
+        CNTP_CTL_EL0.set(self.cntp_ctl);
     }
 
     /// When the earlier of the two raises its interrupt, as a value of the physical counter.
@@ -58,25 +63,25 @@ impl TimerState {
 pub(crate) fn lines() -> [bool; 2] {
     const STATUS: u64 = 4;
     let high = |ctl: u64| ctl & (ENABLE | IMASK | STATUS) == ENABLE | STATUS;
-    [high(mrs!("cntv_ctl_el0")), high(mrs!("cntp_ctl_el0"))]
+    [high(CNTV_CTL_EL0.get()), high(CNTP_CTL_EL0.get())]
 }
 
 /// The physical counter.
 #[inline]
 pub(crate) fn now() -> u64 {
     instruction!("isb");
-    mrs!("cntpct_el0")
+    CNTPCT_EL0.get()
 }
 
 /// The physical counter, approximately: other instructions may be executed before it.
 #[inline(always)]
 pub(crate) fn count() -> u64 {
-    mrs!("cntpct_el0")
+    CNTPCT_EL0.get()
 }
 
 /// Counts per second, as firmware announced it.
 pub(crate) fn frequency() -> u64 {
-    mrs!("cntfrq_el0")
+    CNTFRQ_EL0.get()
 }
 
 /// Lets EL2's own timer (CNTHP) fire at `deadline`, or never.
@@ -84,7 +89,7 @@ pub(crate) fn set_alarm(deadline: Option<u64>) {
     match deadline {
         Some(at) => {
             msr!("cnthp_cval_el2", at);
-            msr!("cnthp_ctl_el2", ENABLE);
+            CNTHP_CTL_EL2.set(ENABLE);
         }
         None => msr!("cnthp_ctl_el2", 0),
     }

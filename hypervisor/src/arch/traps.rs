@@ -3,6 +3,13 @@
 use super::sysreg::{instruction, mrs, msr};
 use idreg::{FgtLevel, TrapConfig};
 
+/// Before the first vCPU: physical interrupts and SErrors are EL2's, so that WFI here wakes for them.
+pub(crate) fn before_first_vcpu() {
+    use idreg::closing::hcr::{AMO, FMO, IMO, RW};
+    msr!("hcr_el2", RW | AMO | FMO | IMO);
+    instruction!("isb");
+}
+
 /// Writes the trap controls and the identity of a vCPU. `extra_hcr`: HCR_EL2 bits that change while a
 /// VM runs (VSE, TWE).
 ///

@@ -118,6 +118,7 @@ fn build_one(
         events: Mutex::new(Events::new()),
         ktap: Mutex::new(Ktap::new()),
         starts: AtomicU64::new(0),
+        resets: AtomicU64::new(0),
         counter_offset: AtomicU64::new(0),
         reports: AtomicU64::new(0),
         forwarded: forwarded(&spec),

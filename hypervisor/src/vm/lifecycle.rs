@@ -8,7 +8,7 @@
 //! A stop is asked of every vCPU; each one's CPU answers in `Vcpu::settle`, and the last one to
 //! answer completes the stop, on whatever CPU that is.
 
-use super::events::{Event, post};
+use super::events::{Event, Events, post};
 use super::{Verdict, Vm};
 use crate::arch::{gic, timer};
 use crate::machine::{self, Machine};
@@ -18,6 +18,9 @@ use ::console::ktap::Ktap;
 use abi::hypercall::{Error, EventKind, StopCause, VmState};
 use core::sync::atomic::Ordering;
 use vdev::power::{PowerTable, Start};
+
+/// Lines about stops by SYSTEM_RESET that a VM causes at most.
+const MAX_RESET_LINES: u64 = 16;
 
 /// Whether a VM runs.
 #[derive(Debug)]
@@ -93,10 +96,14 @@ impl Vm {
         let restart = core::mem::take(&mut life.restart);
         drop(life);
         self.finish_output();
-        if let Some(Err(why)) = self.ktap.lock().verdict() {
-            log::info!("{} stopped: {}, but {why}", self.spec.name, describe(cause));
-        } else {
-            log::info!("{} stopped: {}", self.spec.name, describe(cause));
+        // A guest that resets itself again and again does not fill the console.
+        let resets =
+            if cause == StopCause::SystemReset { self.resets.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        if resets < MAX_RESET_LINES {
+            match self.ktap.lock().verdict() {
+                Some(Err(why)) => log::info!("{} stopped: {}, but {why}", self.spec.name, describe(cause)),
+                Some(Ok(())) | None => log::info!("{} stopped: {}", self.spec.name, describe(cause)),
+            }
         }
         post(machine, Event { kind: EventKind::Stopped, vm: self.id, detail: cause as u64 });
         if restart {
@@ -197,6 +204,7 @@ impl Vcpu {
         // PPIs are no matter: their active state follows the vCPU in residence.
         orphans.iter().filter(|intid| *intid >= 32).for_each(gic::deactivate);
         *vm.ktap.lock() = Ktap::new();
+        *vm.events.lock() = Events::new();
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.forgive_reports();
         vm.restart_counter(timer::now());

@@ -94,6 +94,8 @@ pub(crate) struct Vm {
     pub(crate) ktap: Mutex<Ktap>,
     /// Starts so far.
     pub(crate) starts: AtomicU64,
+    /// Stops by SYSTEM_RESET so far.
+    resets: AtomicU64,
     /// CNTVOFF_EL2: the physical count at the VM's start.
     counter_offset: AtomicU64,
     /// Reports that this VM caused since it started: they are limited.
