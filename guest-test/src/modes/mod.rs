@@ -6,6 +6,7 @@ use crate::rt::machine::Machine;
 
 mod bench;
 mod hostile;
+mod reset;
 mod restart;
 pub(crate) mod tlb;
 
@@ -17,6 +18,7 @@ pub(crate) fn run(mode: &'static str, machine: &Machine) {
         "bench" => bench::run,
         "hostile" => hostile::run,
         "tlb" => |machine| tlb::run(machine, machine.number("count").unwrap_or(40)),
+        "reset" => reset::run,
         "restart-loop" => restart::run,
         _ => |_| {
             check!(false, "no such mode");

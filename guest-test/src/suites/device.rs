@@ -9,14 +9,18 @@ use crate::rt::{cpu, gic, timer};
 
 suite!("device", false, [clock_runs, match_interrupt, interrupt_again_and_again]);
 
-const DR: u64 = 0x00;
-const MR: u64 = 0x04;
-const IMSC: u64 = 0x10;
+/// Data register: seconds.
+pub(crate) const DR: u64 = 0x00;
+/// Match register.
+pub(crate) const MR: u64 = 0x04;
+/// Interrupt mask: 1 lets it through.
+pub(crate) const IMSC: u64 = 0x10;
 const RIS: u64 = 0x14;
-const ICR: u64 = 0x1c;
+/// Clears the interrupt.
+pub(crate) const ICR: u64 = 0x1c;
 
 /// The clock's registers and interrupt.
-fn clock(machine: &Machine) -> Result<(u64, u32), Stop> {
+pub(crate) fn clock(machine: &Machine) -> Result<(u64, u32), Stop> {
     let Some(region) = machine.region_called("rtc") else { skip!("no region is called rtc") };
     let Some(intid) = region.interrupt else {
         return Err(Stop::Fail(Message::new(format_args!("the tree gives rtc no interrupt"))));
@@ -53,7 +57,8 @@ fn one_match(base: u64, intid: u32) -> Outcome {
     Ok(())
 }
 
-fn set_up(intid: u32) {
+/// Lets the interrupt reach this CPU.
+pub(crate) fn set_up(intid: u32) {
     gic::route(intid, cpu::affinity());
     gic::set_edge(intid, false);
     gic::enable(intid);

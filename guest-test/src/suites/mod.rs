@@ -4,7 +4,7 @@ use crate::harness::Suite;
 
 mod abort;
 pub(crate) mod control;
-mod device;
+pub(crate) mod device;
 mod entry;
 mod fp;
 mod gic;

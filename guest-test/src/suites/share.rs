@@ -1,5 +1,5 @@
-//! Memory that two VMs see: `share=NAME,...` are the regions, of which the first is used here, `side=` 0 or 1 which of the two this is.
-//! Both run this suite at the same time.
+//! Memory that two VMs see: the first region of `share=NAME,...` is used here, `side=` 0 or 1 says
+//! which of the two this is. Both run this suite at the same time.
 
 use crate::harness::{Outcome, Stop, check, check_eq, skip, suite};
 use crate::rt::machine::Machine;

@@ -36,9 +36,9 @@ fn shell(name: &str) -> Result<Tally> {
     let machine = Machine { virtualization: false, ..Machine::new(firmware) };
     let key = |wait: &str, send: &str| Key { wait: wait.into(), send: send.into() };
     // Ctrl-C must reach the guest, not end QEMU. The shell drops what is typed while it changes the
-    // terminal's mode: wait for what only the running command says.
+    // terminal's mode: wait for what only the running command says, when it has the terminal.
     let keys = [
-        key("~ # ", "echo run''ning; sleep 1000\r"),
+        key("~ # ", "sh -c \"echo run''ning; exec sleep 1000\"\r"),
         key("running", "\u{3}"),
         key("~ # ", "mte-test; poweroff -f\r"),
     ];

@@ -1,0 +1,33 @@
+//! A VM resets itself while the interrupt of a device that it has is active, and takes that interrupt
+//! again in its next life. The clock in the region `rtc` remembers which life it is.
+
+use crate::harness::{Outcome, check, check_eq};
+use crate::rt::machine::Machine;
+use crate::rt::mem::{read32, write32};
+use crate::rt::timer::{self, SECOND};
+use crate::rt::{gic, smccc};
+use crate::suites::device as rtc;
+
+/// Runs one life after another; the second one reports.
+pub(crate) fn run(machine: &Machine) -> Outcome {
+    let (base, intid) = rtc::clock(machine)?;
+    // A level that is there already in the second life.
+    let second = read32(base + rtc::IMSC) == 1;
+    rtc::set_up(intid);
+    if !second {
+        write32(base + rtc::MR, read32(base + rtc::DR) + 1);
+        write32(base + rtc::IMSC, 1);
+    }
+    let came = timer::wait(SECOND * 4, || mrs!("icc_hppir1_el1") == u64::from(intid));
+    check!(came, "no interrupt in life {}", 1 + u32::from(second));
+    check_eq!(gic::acknowledge(), intid, "INTID");
+    if !second {
+        println!("# reset with an active interrupt");
+        smccc::call(abi::psci::SYSTEM_RESET, 0, 0, 0);
+        check!(false, "SYSTEM_RESET returned");
+    }
+    write32(base + rtc::IMSC, 0);
+    write32(base + rtc::ICR, 1);
+    gic::end(intid);
+    Ok(())
+}
