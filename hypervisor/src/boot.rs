@@ -235,8 +235,10 @@ fn bring_up(machine: &fdt::Machine) -> Result<Vec<Up>, String> {
     // VM manifests count the CPUs that are up, the boot CPU first.
     let (_, panic_stack) = map::add_stacks(0)?;
     cpus.push(set_up_cpu(0, panic_stack)?);
-    for other in machine.cpus.iter().filter(|c| c.enabled && c.mpidr != this) {
-        match turn_on(other.mpidr, cpus.len()) {
+    let others = machine.cpus.iter().filter(|c| c.enabled && c.mpidr != this);
+    // A CPU that fails keeps its stacks: it may come up late.
+    for (other, place) in others.zip(1..) {
+        match turn_on(other.mpidr, cpus.len(), place) {
             Ok(up) => cpus.push(up),
             Err(why) => log::warn!("CPU {:#x} is not used: {why}", other.mpidr),
         }
@@ -244,8 +246,8 @@ fn bring_up(machine: &fdt::Machine) -> Result<Vec<Up>, String> {
     Ok(cpus)
 }
 
-fn turn_on(affinity: u64, index: usize) -> Result<Up, String> {
-    let (stack, panic_stack) = map::add_stacks(index)?;
+fn turn_on(affinity: u64, index: usize, place: usize) -> Result<Up, String> {
+    let (stack, panic_stack) = map::add_stacks(place)?;
     let regime = mmu::current();
     let boot = alloc::boxed::Box::leak(alloc::boxed::Box::new(SecondaryBoot {
         ttbr0: regime.ttbr0,
@@ -263,8 +265,11 @@ fn turn_on(affinity: u64, index: usize) -> Result<Up, String> {
     firmware::cpu_on(affinity, entry, context).map_err(|e| format!("PSCI CPU_ON: {e}"))?;
     let deadline = timer::now() + timer::frequency();
     while timer::now() < deadline {
-        if let Some(report) = REPORT.lock().take() {
-            return report.map_err(String::from);
+        match REPORT.lock().take() {
+            // One that was given up before.
+            Some(Ok(up)) if up.affinity != affinity => {}
+            Some(report) => return report.map_err(String::from),
+            None => {}
         }
         core::hint::spin_loop();
     }

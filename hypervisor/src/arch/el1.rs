@@ -1,7 +1,7 @@
 //! A vCPU's EL1 and EL0 system registers: in the hardware while the vCPU is resident, here while
 //! another vCPU has the CPU. L0 runs with E2H=0 and uses none of them itself.
 
-use super::sysreg::{mrs, msr};
+use super::sysreg::{instruction, mrs, msr};
 
 /// One line per register: field, name that the assembler takes, architectural long name.
 macro_rules! el1_registers {
@@ -77,8 +77,11 @@ pub(crate) struct MteState {
 }
 
 impl MteState {
-    /// Reads them. The ESB-synchronised exit has made asynchronous tag faults visible.
+    /// Reads them, once the guest's accesses have left their asynchronous tag faults there (DDI 0487,
+    /// TFSR_EL1: DSB, then ISB).
     pub(crate) fn save(&mut self) {
+        instruction!("dsb nsh");
+        instruction!("isb");
         self.rgsr_el1 = mrs!("S3_0_C1_C0_5");
         self.gcr_el1 = mrs!("S3_0_C1_C0_6");
         self.tfsr_el1 = mrs!("S3_0_C5_C6_0");

@@ -24,7 +24,16 @@ pub(crate) fn init_cpu_interface() {
 #[inline(always)]
 pub(crate) fn acknowledge() -> Option<u32> {
     let intid = mrs!("S3_0_C12_C12_0") as u32 & 0xff_ffff;
+    // What the sender of an SGI wrote before is read after it was acknowledged (IHI 0069 12.1.6).
+    instruction!("dsb sy");
     (intid < SPECIAL).then_some(intid)
+}
+
+/// Waits until writes to GIC registers, in memory and in the system, have taken effect.
+#[inline(always)]
+pub(crate) fn complete() {
+    instruction!("dsb sy");
+    instruction!("isb");
 }
 
 /// Drops the running priority (ICC_EOIR1_EL1); the interrupt stays active.

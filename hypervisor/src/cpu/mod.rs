@@ -106,12 +106,14 @@ pub(crate) struct Cpu {
     last_of_vm: [Option<usize>; MAX_VMS],
     /// Turns given so far.
     turns: u64,
+    /// Who has the CPU, and until when it keeps it against equals.
+    slice: Option<(usize, u64)>,
 }
 
 impl Cpu {
     /// A CPU that has not run anything.
     pub(crate) fn new(local: Local, vcpus: Vec<Vcpu>) -> Self {
-        Self { local, vcpus, resident: None, last_of_vm: [None; MAX_VMS], turns: 0 }
+        Self { local, vcpus, resident: None, last_of_vm: [None; MAX_VMS], turns: 0, slice: None }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::dev::gic::KICK;
 use crate::vcpu::run::{Pause, run};
 use crate::vcpu::{Activity, Vcpu};
 use crate::{console, exit};
+use core::cmp::Reverse;
 
 impl Cpu {
     /// Runs vCPUs for good.
@@ -14,7 +15,7 @@ impl Cpu {
         loop {
             self.local.stay.end();
             self.local.stay.begin();
-            let resident = self.resident.and_then(|i| self.vcpus.get(i));
+            let resident = self.resident.and_then(|i| self.vcpus.get_mut(i));
             exit::interrupt::poll(&mut self.local, resident);
             self.settle_all();
             match self.choose() {
@@ -50,21 +51,25 @@ impl Cpu {
         vcpu.settle(self.local.machine);
     }
 
-    /// The vCPU to run: of those that can, the highest priority; of these, the one whose last turn is
-    /// longest ago.
+    /// The vCPU to run: of those that can, the highest priority; of these, the one whose slice is not
+    /// over, or else the one whose last turn is longest ago.
     fn choose(&self) -> Option<usize> {
         let now = timer::now();
         let resident = self.resident;
         let runnable = |(i, v): &(usize, &Vcpu)| v.is_runnable(now, resident == Some(*i));
-        let best = self.vcpus.iter().enumerate().filter(runnable);
-        best.min_by_key(|(_, v)| (core::cmp::Reverse(v.vm.spec.priority), v.turn)).map(|(i, _)| i)
+        let in_slice = |i: usize| self.slice.is_some_and(|(current, end)| current == i && now < end);
+        let able = self.vcpus.iter().enumerate().filter(runnable);
+        able.min_by_key(|(i, v)| (Reverse(v.vm.spec.priority), !in_slice(*i), v.turn)).map(|(i, _)| i)
     }
 
     fn give_turn(&mut self, next: usize) {
-        self.turns += 1;
-        let turn = self.turns;
+        let now = timer::now();
         let Some(vcpu) = self.vcpus.get_mut(next) else { return };
-        vcpu.turn = turn;
+        if !self.slice.is_some_and(|(current, end)| current == next && now < end) {
+            self.turns += 1;
+            vcpu.turn = self.turns;
+            self.slice = Some((next, now.saturating_add(self.local.host.slice)));
+        }
         if let Activity::Preparing(_) = vcpu.activity {
             let before = timer::count();
             vcpu.prepare_step(self.local.stay.preparing);
@@ -79,7 +84,10 @@ impl Cpu {
         while let Some(vcpu) = self.vcpus.get_mut(next) {
             match run(vcpu, &mut self.local) {
                 Pause::SwitchFp => self.switch_fp(next),
-                Pause::Reschedule | Pause::Settle => {
+                pause @ (Pause::Reschedule | Pause::Settle | Pause::Yield) => {
+                    if pause == Pause::Yield {
+                        self.slice = None;
+                    }
                     vcpu.shared.set_attentive(matches!(vcpu.activity, Activity::Waiting));
                     break;
                 }
@@ -130,7 +138,7 @@ impl Cpu {
             }
             let at = if v.is_runnable(now, false) {
                 contended = true;
-                Some(now.saturating_add(self.local.host.slice))
+                self.slice.map(|(_, end)| end)
             } else {
                 v.sleeping_deadline()
             };

@@ -110,6 +110,9 @@ impl Redistributor {
         let register = self.sgi_frame + if active { ISACTIVER0 } else { ICACTIVER0 };
         // SAFETY: a register of this CPU's own redistributor, found and mapped in `claim`.
         unsafe { (register as *mut u32).write_volatile(1 << (intid & 31)) };
+        // Read back, so that the write has arrived before a timer is turned on or off.
+        // SAFETY: as above.
+        unsafe { (register as *const u32).read_volatile() };
     }
 }
 

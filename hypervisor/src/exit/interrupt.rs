@@ -37,6 +37,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, local: &mut Local) -> bool {
         }
         MAINTENANCE => {
             vcpu.sync_interrupts(local);
+            gic::complete();
             gic::deactivate(intid);
             false
         }
@@ -45,7 +46,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, local: &mut Local) -> bool {
 }
 
 /// Interrupts while no guest runs on this CPU. `resident`: the vCPU whose timers are in the hardware.
-pub(crate) fn poll(local: &mut Local, resident: Option<&Vcpu>) {
+pub(crate) fn poll(local: &mut Local, mut resident: Option<&mut Vcpu>) {
     while let Some(intid) = gic::acknowledge() {
         gic::drop_priority(intid);
         match intid {
@@ -56,7 +57,7 @@ pub(crate) fn poll(local: &mut Local, resident: Option<&Vcpu>) {
                 }
                 local.shared.take_reschedule();
             }
-            VTIMER_INTID | PTIMER_INTID => match resident {
+            VTIMER_INTID | PTIMER_INTID => match &resident {
                 Some(vcpu) => {
                     let kick = vcpu.vm.vgic.lock().hw_fired(vcpu.id, intid);
                     // The scheduler looks at its requests next.
@@ -64,7 +65,14 @@ pub(crate) fn poll(local: &mut Local, resident: Option<&Vcpu>) {
                 }
                 None => gic::deactivate(intid),
             },
-            MAINTENANCE => gic::deactivate(intid),
+            MAINTENANCE => {
+                // The line is a level: what raised it must be gone before it is deactivated.
+                if let Some(vcpu) = resident.as_deref_mut() {
+                    vcpu.sync_interrupts(local);
+                }
+                gic::complete();
+                gic::deactivate(intid);
+            }
             other => {
                 device(local, other);
             }

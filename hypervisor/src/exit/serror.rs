@@ -27,16 +27,16 @@ pub(crate) fn taken(vcpu: &mut Vcpu, local: &Local) {
 }
 
 fn charge(vcpu: &mut Vcpu, local: &Local, error: SError, raw: u64) {
-    assert!(error.is_contained(), "uncontained SError, syndrome {raw:#x}, while {} ran", vcpu.vm.spec.name);
     let vm = vcpu.vm;
     if vm.may_report() {
         log::warn!("{}/{}: SError, syndrome {raw:#x}", vm.spec.name, vcpu.id);
     }
     match vm.spec.on_serror {
-        OnSError::Inject => {
+        // What may have spread, or whose syndrome does not say, is not something to go on with.
+        OnSError::Inject if error.is_contained() => {
             // SAFETY: the exited vCPU is resident.
             unsafe { syndrome::pend_virtual_serror(error.vsesr(false)) };
         }
-        OnSError::Stop => stop_for_fault(vm, local.machine),
+        OnSError::Inject | OnSError::Stop => stop_for_fault(vm, local.machine),
     }
 }

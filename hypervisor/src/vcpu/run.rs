@@ -13,6 +13,8 @@ use crate::exit;
 pub(crate) enum Pause {
     /// Someone else may be due: the slice is over, or another vCPU was kicked.
     Reschedule,
+    /// It gives way to its equals.
+    Yield,
     /// It used FP while another vCPU's registers are in the hardware.
     SwitchFp,
     /// It waits, is off, or was told to stop: look at its activity and requests.
@@ -100,7 +102,7 @@ fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option
         }
         Resume::Yield => {
             advance(esr);
-            Some(Pause::Reschedule)
+            Some(Pause::Yield)
         }
         Resume::SwitchFp => Some(Pause::SwitchFp),
         Resume::Leave => Some(Pause::Settle),

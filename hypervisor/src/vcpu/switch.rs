@@ -2,7 +2,7 @@
 
 use super::Vcpu;
 use crate::arch::gic::HardwareListRegisters;
-use crate::arch::{fp, timer, tlb, traps};
+use crate::arch::{fp, gic, timer, tlb, traps};
 use crate::cpu::Local;
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
 use vgic::PhysIntids;
@@ -29,6 +29,7 @@ impl Vcpu {
         for intid in FORWARDED {
             local.redistributor.set_active(intid, false);
         }
+        gic::complete();
     }
 
     /// Puts the vCPU into the hardware. `neighbour`: another vCPU of the same VM ran here since this
@@ -76,6 +77,7 @@ impl Vcpu {
         }
         deactivate(changes.deactivate, local);
         self.vm.kick(changes.kick, None);
+        gic::complete();
         // SAFETY: as above. Last: a timer that is due fires from here on.
         unsafe { self.timers.load(self.vm.counter_offset()) };
     }
@@ -120,7 +122,7 @@ fn deactivate(intids: PhysIntids, local: &Local) {
         if intid < 32 {
             local.redistributor.set_active(intid, false);
         } else {
-            crate::arch::gic::deactivate(intid);
+            gic::deactivate(intid);
         }
     }
 }

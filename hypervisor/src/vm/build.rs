@@ -59,6 +59,8 @@ pub(crate) struct Means<'a> {
 struct Share {
     name: String,
     pieces: Vec<PaRange>,
+    /// Whether a view of it named its content.
+    filled: bool,
 }
 
 /// Builds all VMs, or says in a sentence why not.
@@ -153,7 +155,11 @@ fn back(
     match &region.kind {
         RegionKind::Ram | RegionKind::ReadOnly => take(),
         RegionKind::Shared { share } => {
-            if let Some(known) = shares.iter().find(|s| s.name == *share) {
+            if let Some(known) = shares.iter_mut().find(|s| s.name == *share) {
+                if !known.filled {
+                    fill_share(region, &known.pieces)?;
+                    known.filled = region.file.is_some();
+                }
                 return Ok(known.pieces.clone());
             }
             let pieces = take()?;
@@ -164,7 +170,7 @@ fn back(
                 chunks(*piece, if tagged { Kind::Tagged } else { Kind::WriteBack }).for_each(zero);
             }
             fill_share(region, &pieces)?;
-            shares.push(Share { name: share.clone(), pieces: pieces.clone() });
+            shares.push(Share { name: share.clone(), pieces: pieces.clone(), filled: region.file.is_some() });
             Ok(pieces)
         }
         RegionKind::Device { pa, .. } => {

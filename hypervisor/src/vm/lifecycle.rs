@@ -63,11 +63,13 @@ impl Vm {
     pub(crate) fn request_stop(&self, _machine: &Machine, cause: StopCause, restart: bool) -> bool {
         let mut life = self.life.lock();
         if !matches!(life.state, VmState::Starting | VmState::Running) {
-            // A restart that comes while a stop is under way is heeded; a stop cancels one.
-            if life.state == VmState::Stopping {
+            // While a stop is under way, a controller may still turn it into a restart, or a restart
+            // into a stop; the guest may not.
+            let heeded = life.state == VmState::Stopping && cause == StopCause::Request;
+            if heeded {
                 life.restart = restart;
             }
-            return false;
+            return heeded;
         }
         life.state = VmState::Stopping;
         life.cause = Some(cause);
@@ -90,10 +92,17 @@ impl Vm {
 
     /// The last vCPU is off its CPU.
     fn stopped(&'static self, machine: &Machine) {
+        // Nothing turns a vCPU on any more until the VM begins anew.
+        let mut power = self.power.lock();
+        for vcpu in 0..self.vcpus.len() {
+            power.cpu_off(vcpu);
+        }
+        drop(power);
         let mut life = self.life.lock();
-        life.state = VmState::Stopped;
         let cause = life.cause.unwrap_or(StopCause::Request);
         let restart = core::mem::take(&mut life.restart);
+        // A VM that restarts is never seen stopped, so the machine does not end meanwhile.
+        life.state = if restart { VmState::Starting } else { VmState::Stopped };
         drop(life);
         self.finish_output();
         // A guest that resets itself again and again does not fill the console.
@@ -107,7 +116,7 @@ impl Vm {
         }
         post(machine, Event { kind: EventKind::Stopped, vm: self.id, detail: cause as u64 });
         if restart {
-            let _ = self.request_start();
+            self.ask(0, request::PREPARE, false);
         } else {
             machine.end_if_done();
         }
@@ -162,6 +171,7 @@ impl Vcpu {
             self.activity = Activity::Preparing(Preparation::new());
         }
         if asked & request::POWER_ON != 0
+            && self.vm.life.lock().state == VmState::Running
             && let Some(start) = self.vm.power.lock().started(self.id)
         {
             self.reset(start.entry, start.context);
@@ -181,15 +191,11 @@ impl Vcpu {
     /// Memory is ready: the VM's first instruction is next.
     pub(crate) fn begin(&mut self, machine: &Machine, preparing: u64) {
         let vm = self.vm;
-        let mut life = vm.life.lock();
-        if life.state != VmState::Starting {
+        self.activity = Activity::Off;
+        if vm.life.lock().state != VmState::Starting {
             // A stop came meanwhile; its request is pending.
-            self.activity = Activity::Off;
             return;
         }
-        vm.starts.fetch_add(1, Ordering::Relaxed);
-        life.state = VmState::Running;
-        drop(life);
         let boot = Start { entry: vm.spec.kernel.entry.get(), context: vm.spec.dtb.get() };
         // Together: the UART remembers the level that it gave to the vGIC.
         let mut uart = vm.uart.lock();
@@ -208,6 +214,14 @@ impl Vcpu {
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.forgive_reports();
         vm.restart_counter(timer::now());
+        let mut life = vm.life.lock();
+        if life.state != VmState::Starting {
+            return;
+        }
+        vm.starts.fetch_add(1, Ordering::Relaxed);
+        life.cause = None;
+        life.state = VmState::Running;
+        drop(life);
         if let Some(start) = vm.power.lock().started(0) {
             self.reset(start.entry, start.context);
         }
