@@ -13,6 +13,7 @@
 //! #@ contains = ["a sentence"]     # what the log must contain, default []
 //! #@ lacks = ["panic"]             # what it must not contain, default []
 //! #@ same = ["free RAM:"]          # lines with this, two at least, are equal; default []
+//! #@ unjudged = ["noise"]          # VMs whose reports do not count, default []
 //! #@ qemu = ["-m", "1G"]           # further arguments, default []
 //! #@ keys = [{ wait = "$ ", send = "\u0001x" }]  # on a terminal: wait for, then press
 //! ```
@@ -52,6 +53,7 @@ struct Directive {
     contains: Vec<String>,
     lacks: Vec<String>,
     same: Vec<String>,
+    unjudged: Vec<String>,
     qemu: Vec<String>,
     keys: Vec<Key>,
 }
@@ -86,6 +88,7 @@ impl Default for Directive {
             contains: Vec::new(),
             lacks: Vec::new(),
             same: Vec::new(),
+            unjudged: Vec::new(),
             qemu: Vec::new(),
             keys: Vec::new(),
         }
@@ -171,7 +174,7 @@ impl Boot {
             ..Machine::new(firmware)
         };
         let timeout = Duration::from_secs(self.directive.timeout);
-        let run = if self.directive.keys.is_empty() {
+        let mut run = if self.directive.keys.is_empty() {
             machine::run(&self.name, &machine, timeout)?
         } else {
             terminal::run(&self.name, &machine, &self.directive.keys, timeout)?
@@ -185,6 +188,10 @@ impl Boot {
                     .find(|line| line.contains(text.as_str()))
                     .map(|line| format!("says {line:?}")),
             );
+        }
+        for vm in &self.directive.unjudged {
+            let prefix = format!("[{vm}] ");
+            run.lines.retain(|line| !line.starts_with(&prefix));
         }
         complaints.extend(self.directive.same.iter().filter_map(|text| differing(&run.lines, text)));
         Ok(match self.directive.result {
