@@ -44,7 +44,7 @@ fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
 /// An instruction fetch from where there is nothing to execute.
 #[cold]
 #[inline(never)]
-pub(crate) fn instruction(vcpu: &Vcpu, _local: &Local, abort: InstructionAbort) -> Outcome {
+pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
     vcpu.shared.exits.aborts.bump();
     log::debug!("{}/{}: instruction abort: VA {}", vcpu.name().0, vcpu.id, abort.va);
     Err(GuestFault::ExternalInstructionAbort)
@@ -53,11 +53,11 @@ pub(crate) fn instruction(vcpu: &Vcpu, _local: &Local, abort: InstructionAbort) 
 /// A tag access where tags may not be stored: the region's policy decides.
 #[cold]
 #[inline(never)]
-pub(crate) fn tag_fault(vcpu: &Vcpu, local: &Local, fault: &TagFault) -> Outcome {
+pub(crate) fn tag_fault(vcpu: &Vcpu, fault: &TagFault) -> Outcome {
     vcpu.shared.exits.aborts.bump();
     let access = match fault.access {
         TagAccess::ReadOrChecked => "tag read or checked access",
         TagAccess::Write => "tag write",
     };
-    crate::vm::fault::tag_access(vcpu, local, fault.va, access)
+    crate::vm::fault::tag_access(vcpu, fault.va, access)
 }

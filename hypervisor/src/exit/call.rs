@@ -52,7 +52,7 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, call: Call) -> Option<Resume> {
     let result = match call {
         Call::PsciVersion => psci::VERSION_1_1,
         Call::CpuOn => cpu_on(vcpu, x1, Start { entry: x2, context: x3 }),
-        Call::CpuOff => return Some(cpu_off(vcpu, local)),
+        Call::CpuOff => return Some(cpu_off(vcpu)),
         Call::CpuSuspend => {
             vcpu.regs.set(0, 0);
             vcpu.vm.power.lock().suspend(vcpu.id);
@@ -64,16 +64,16 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, call: Call) -> Option<Resume> {
         },
         Call::MigrateInfoType => psci::TRUSTED_OS_NOT_PRESENT,
         Call::SystemOff => {
-            vcpu.vm.request_stop(local.machine, StopCause::SystemOff, false);
+            vcpu.vm.request_stop(StopCause::SystemOff, false);
             return Some(Resume::Leave);
         }
         Call::SystemReset => {
-            vcpu.vm.request_stop(local.machine, StopCause::SystemReset, true);
+            vcpu.vm.request_stop(StopCause::SystemReset, true);
             return Some(Resume::Leave);
         }
         // Only SYSTEM_WARM_RESET (0) is architected, and it resets all that a VM has.
         Call::SystemReset2 if x1 == 0 => {
-            vcpu.vm.request_stop(local.machine, StopCause::SystemReset, true);
+            vcpu.vm.request_stop(StopCause::SystemReset, true);
             return Some(Resume::Leave);
         }
         Call::SystemReset2 => signed(psci::INVALID_PARAMETERS),
@@ -142,12 +142,12 @@ fn cpu_on(vcpu: &Vcpu, target: u64, start: Start) -> u64 {
     }
 }
 
-fn cpu_off(vcpu: &mut Vcpu, local: &Local) -> Resume {
+fn cpu_off(vcpu: &mut Vcpu) -> Resume {
     let left = vcpu.vm.power.lock().cpu_off(vcpu.id);
     vcpu.activity = Activity::Off;
     if left == 0 {
         log::warn!("{}: its last vCPU turned itself off: stopped", vcpu.vm.spec.name);
-        vcpu.vm.request_stop(local.machine, StopCause::Fault, false);
+        vcpu.vm.request_stop(StopCause::Fault, false);
     }
     Resume::Leave
 }

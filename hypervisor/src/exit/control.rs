@@ -75,14 +75,14 @@ pub(super) fn start(vcpu: &Vcpu, local: &Local, id: u64) -> u64 {
 /// VM_STOP.
 pub(super) fn stop(vcpu: &Vcpu, local: &Local, id: u64) -> u64 {
     done(target(vcpu, local, id).and_then(|vm| {
-        let stopping = vm.request_stop(local.machine, StopCause::Request, false);
+        let stopping = vm.request_stop(StopCause::Request, false);
         if stopping { Ok(()) } else { Err(Error::Busy) }
     }))
 }
 
 /// VM_RESTART.
 pub(super) fn restart(vcpu: &Vcpu, local: &Local, id: u64) -> u64 {
-    done(target(vcpu, local, id).and_then(|vm| vm.request_restart(local.machine, StopCause::Request)))
+    done(target(vcpu, local, id).and_then(|vm| vm.request_restart(StopCause::Request)))
 }
 
 /// EVENT_NEXT.

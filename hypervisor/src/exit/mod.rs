@@ -37,8 +37,8 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
             vcpu.shared.exits.others.bump();
             Ok(Resume::SwitchFp)
         }
-        Exit::InstructionAbort(abort) => abort::instruction(vcpu, local, abort),
-        Exit::TagFault(fault) => abort::tag_fault(vcpu, local, &fault),
+        Exit::InstructionAbort(abort) => abort::instruction(vcpu, abort),
+        Exit::TagFault(fault) => abort::tag_fault(vcpu, &fault),
         Exit::SystemInstruction(access) => sysreg::instruction(vcpu, access),
         Exit::Sve
         | Exit::Sme { .. }
@@ -61,7 +61,7 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
         Exit::AArch32 { ec } => {
             vcpu.shared.exits.others.bump();
             log::warn!("{}: AArch32 state (class {ec:#x}), which no VM has: stopped", vcpu.vm.spec.name);
-            crate::vm::stop_for_fault(vcpu.vm, local.machine);
+            crate::vm::stop_for_fault(vcpu.vm);
             Ok(Resume::Leave)
         }
     }

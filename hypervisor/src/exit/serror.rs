@@ -1,7 +1,6 @@
 //! SErrors: one that a guest's accesses caused is that VM's affair, and no other's.
 
 use crate::arch::syndrome;
-use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vm::stop_for_fault;
 use manifest::OnSError;
@@ -10,23 +9,23 @@ use trap::SError;
 /// The ESB at the exit deferred an SError.
 #[cold]
 #[inline(never)]
-pub(crate) fn deferred(vcpu: &mut Vcpu, local: &Local) {
+pub(crate) fn deferred(vcpu: &mut Vcpu) {
     let disr = syndrome::deferred_serror();
     syndrome::clear_deferred_serror();
     if let Some(error) = SError::from_disr(disr) {
-        charge(vcpu, local, error, disr);
+        charge(vcpu, error, disr);
     }
 }
 
 /// The SError vector was taken from the guest.
 #[cold]
 #[inline(never)]
-pub(crate) fn taken(vcpu: &mut Vcpu, local: &Local) {
+pub(crate) fn taken(vcpu: &mut Vcpu) {
     let esr = syndrome::esr();
-    charge(vcpu, local, SError::from_esr(esr, true), esr);
+    charge(vcpu, SError::from_esr(esr, true), esr);
 }
 
-fn charge(vcpu: &mut Vcpu, local: &Local, error: SError, raw: u64) {
+fn charge(vcpu: &mut Vcpu, error: SError, raw: u64) {
     let vm = vcpu.vm;
     if vm.may_report() {
         log::warn!("{}/{}: SError, syndrome {raw:#x}", vm.spec.name, vcpu.id);
@@ -37,6 +36,6 @@ fn charge(vcpu: &mut Vcpu, local: &Local, error: SError, raw: u64) {
             // SAFETY: the exited vCPU is resident.
             unsafe { syndrome::pend_virtual_serror(error.vsesr(false)) };
         }
-        OnSError::Inject | OnSError::Stop => stop_for_fault(vm, local.machine),
+        OnSError::Inject | OnSError::Stop => stop_for_fault(vm),
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
         let vector = unsafe { guest::enter(&mut vcpu.regs) };
         local.stay.begin();
         if syndrome::deferred_serror() != 0 {
-            exit::serror::deferred(vcpu, local);
+            exit::serror::deferred(vcpu);
         }
         match vector {
             Vector::Sync => {
@@ -64,7 +64,7 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
                     return Pause::Reschedule;
                 }
             }
-            Vector::SError => exit::serror::taken(vcpu, local),
+            Vector::SError => exit::serror::taken(vcpu),
         }
     }
 }

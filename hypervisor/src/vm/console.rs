@@ -21,14 +21,14 @@ pub(crate) fn act(machine: &'static Machine, action: Action) {
         Action::Exits => exits(machine),
         Action::Stop(vm) => {
             if let Some(vm) = machine.vms.get(vm)
-                && !vm.request_stop(machine, StopCause::Request, false)
+                && !vm.request_stop(StopCause::Request, false)
             {
                 log::info!("{} does not run", vm.spec.name);
             }
         }
         Action::Restart(vm) => {
             if let Some(vm) = machine.vms.get(vm) {
-                let _ = vm.request_restart(machine, StopCause::Request);
+                let _ = vm.request_restart(StopCause::Request);
             }
         }
         Action::Start(vm) => {

@@ -2,7 +2,6 @@
 
 use super::stop_for_fault;
 use crate::arch::{syndrome, translate};
-use crate::cpu::Local;
 use crate::exit::Outcome;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
@@ -10,7 +9,7 @@ use addr::Va;
 use manifest::OnTagAccess;
 
 /// A tag access to NoTagAccess memory.
-pub(crate) fn tag_access(vcpu: &Vcpu, local: &Local, va: Va, access: &str) -> Outcome {
+pub(crate) fn tag_access(vcpu: &Vcpu, va: Va, access: &str) -> Outcome {
     let vm = vcpu.vm;
     // HPFAR_EL2 is not valid for this fault. If the guest's tables changed meanwhile, it retries.
     let Some(ipa) = translate::guest_ipa(va) else { return Ok(Resume::Here) };
@@ -33,7 +32,7 @@ pub(crate) fn tag_access(vcpu: &Vcpu, local: &Local, va: Va, access: &str) -> Ou
     match policy {
         OnTagAccess::Inject => Err(GuestFault::ExternalDataAbort),
         OnTagAccess::Stop | OnTagAccess::Report => {
-            stop_for_fault(vm, local.machine);
+            stop_for_fault(vm);
             Ok(Resume::Leave)
         }
     }

@@ -60,7 +60,7 @@ impl Vm {
     }
 
     /// Begins a stop of a VM that runs or starts. With `restart`, it starts again afterwards.
-    pub(crate) fn request_stop(&self, _machine: &Machine, cause: StopCause, restart: bool) -> bool {
+    pub(crate) fn request_stop(&self, cause: StopCause, restart: bool) -> bool {
         let mut life = self.life.lock();
         if !matches!(life.state, VmState::Starting | VmState::Running) {
             // While a stop is under way, a controller may still turn it into a restart, or a restart
@@ -83,8 +83,8 @@ impl Vm {
     }
 
     /// Stops the VM if it runs and starts it.
-    pub(crate) fn request_restart(&self, machine: &Machine, cause: StopCause) -> Result<(), Error> {
-        if self.request_stop(machine, cause, true) {
+    pub(crate) fn request_restart(&self, cause: StopCause) -> Result<(), Error> {
+        if self.request_stop(cause, true) {
             return Ok(());
         }
         if self.life.lock().state == VmState::Stopping { Ok(()) } else { self.request_start() }
@@ -167,7 +167,11 @@ impl Vcpu {
             }
             return;
         }
-        if asked & request::PREPARE != 0 {
+        // A request that comes late, after another stop and start, finds the VM running: it is void.
+        if asked & request::PREPARE != 0
+            && matches!(self.activity, Activity::Off)
+            && self.vm.life.lock().state == VmState::Starting
+        {
             self.activity = Activity::Preparing(Preparation::new());
         }
         if asked & request::POWER_ON != 0

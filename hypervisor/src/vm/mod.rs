@@ -9,7 +9,7 @@ pub(crate) mod prepare;
 pub(crate) mod uart;
 
 use crate::arch::gic;
-use crate::machine::{self, Machine};
+use crate::machine;
 use crate::vcpu::{VcpuShared, request};
 use ::console::ktap::Ktap;
 use abi::hypercall::StopCause;
@@ -171,6 +171,6 @@ fn wake(cpu: usize) {
 }
 
 /// Stops a VM because of what it did.
-pub(crate) fn stop_for_fault(vm: &'static Vm, machine: &Machine) {
-    vm.request_stop(machine, StopCause::Fault, false);
+pub(crate) fn stop_for_fault(vm: &'static Vm) {
+    vm.request_stop(StopCause::Fault, false);
 }
