@@ -14,7 +14,8 @@ use core::fmt;
 use dtoolkit::error::ModelError;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use manifest::layout::{
-    DTB_SIZE, EVENT_INTID, GICD, GICR, GICR_STRIDE, PTIMER_INTID, UART, UART_INTID, VTIMER_INTID,
+    DTB_SIZE, EVENT_INTID, GICD, GICR, GICR_STRIDE, HYP_PTIMER_INTID, HYP_VTIMER_INTID, MAINTENANCE_INTID,
+    PTIMER_INTID, UART, UART_INTID, VTIMER_INTID,
 };
 use manifest::{Control, DeviceInterrupt, RegionKind, RegionSpec, Tags, VmSpec};
 
@@ -112,8 +113,8 @@ fn build(vm: &GuestTree<'_>) -> Result<Vec<u8>, Flaw> {
     chosen(root, vm)?;
     psci(root, vm.psci)?;
     cpus(root, vm.spec.cpus.len())?;
-    timer(root)?;
-    gic(root, vm.spec.cpus.len())?;
+    timer(root, vm.spec.nested.is_some())?;
+    gic(root, vm.spec)?;
     clock(root)?;
     uart(root)?;
     match vm.spec.control {
@@ -188,8 +189,8 @@ fn reg(node: &mut DeviceTreeNode, range: IpaRange) {
 }
 
 /// A specifier of the GIC binding for a level-sensitive PPI.
-const fn ppi(number: u32) -> [u32; 3] {
-    [1, number, 4]
+const fn ppi(intid: u32) -> [u32; 3] {
+    [1, intid - 16, 4]
 }
 
 /// A specifier of the GIC binding for an SPI; `None` if this is none.
@@ -244,26 +245,30 @@ fn cpus(root: &mut DeviceTreeNode, count: usize) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// The binding wants four interrupts; those of the secure and the EL2 timer never come.
-fn timer(root: &mut DeviceTreeNode) -> Result<(), ModelError> {
-    const FIRST_PPI: u32 = 16;
-    const INTERRUPTS: [[u32; 3]; 4] =
-        [ppi(13), ppi(PTIMER_INTID - FIRST_PPI), ppi(VTIMER_INTID - FIRST_PPI), ppi(10)];
+/// The binding wants four interrupts; those of the secure and, without a virtual EL2, the EL2 timer
+/// never come. The fifth is that of the virtual EL2 timer.
+fn timer(root: &mut DeviceTreeNode, el2: bool) -> Result<(), ModelError> {
+    const INTERRUPTS: [[u32; 3]; 5] =
+        [ppi(29), ppi(PTIMER_INTID), ppi(VTIMER_INTID), ppi(HYP_PTIMER_INTID), ppi(HYP_VTIMER_INTID)];
     let node = child(root, "timer")?;
+    let (four, _) = INTERRUPTS.as_flattened().split_at(12);
     texts(node, "compatible", &["arm,armv8-timer"]);
     bytes(node, "always-on", &[]);
-    cells(node, "interrupts", INTERRUPTS.as_flattened());
+    cells(node, "interrupts", if el2 { INTERRUPTS.as_flattened() } else { four });
     Ok(())
 }
 
-fn gic(root: &mut DeviceTreeNode, cpus: usize) -> Result<(), ModelError> {
-    let redistributors = u64::try_from(cpus).unwrap_or(u64::MAX).saturating_mul(GICR_STRIDE);
+fn gic(root: &mut DeviceTreeNode, spec: &VmSpec) -> Result<(), ModelError> {
+    let redistributors = u64::try_from(spec.cpus.len()).unwrap_or(u64::MAX).saturating_mul(GICR_STRIDE);
     let node = device_child(root, "intc", GICD)?;
     texts(node, "compatible", &["arm,gic-v3"]);
     bytes(node, "interrupt-controller", &[]);
     cells(node, "#interrupt-cells", &[3]);
     cells(node, "#address-cells", &[0]);
     numbers(node, "reg", &[GICD.start().get(), GICD.size(), GICR.start().get(), redistributors]);
+    if spec.nested.is_some() {
+        cells(node, "interrupts", &ppi(MAINTENANCE_INTID));
+    }
     cells(node, "phandle", &[GIC_PHANDLE]);
     Ok(())
 }
