@@ -4,7 +4,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod attributes;
+pub mod fault;
+pub mod shadow;
+pub mod stage2;
 pub mod tlbi;
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
