@@ -134,6 +134,3 @@ const fn rank(memory: S2Memory) -> u8 {
         S2Memory::WriteBack => 4,
     }
 }
-
-#[cfg(test)]
-mod tests;

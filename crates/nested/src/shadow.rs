@@ -431,6 +431,3 @@ fn forget_record(
     let Some(slot) = slots.get(index).filter(|slot| slot.life == record.life) else { return };
     slot.tree.unmap(mem, tables, &mut Of { tlbs, slot: index }, record.span());
 }
-
-#[cfg(test)]
-mod tests;

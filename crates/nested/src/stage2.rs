@@ -406,6 +406,3 @@ impl<T: Tables> Lookup<'_, T> {
         if self.registers.big_endian { value.swap_bytes() } else { value }
     }
 }
-
-#[cfg(test)]
-mod tests;
