@@ -122,6 +122,11 @@ pub(crate) fn flush_el2() {
     instruction!("isb");
 }
 
+/// The stage 2 of this CPU (VTTBR_EL2).
+pub(crate) fn stage2() -> u64 {
+    mrs!("vttbr_el2")
+}
+
 /// Makes `vttbr` the stage 2 of this CPU.
 ///
 /// # Safety

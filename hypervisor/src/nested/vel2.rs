@@ -1,0 +1,58 @@
+//! Exits from vEL2.
+
+use super::{sysreg, take};
+use crate::arch::nested::restrict_prediction;
+use crate::arch::syndrome;
+use crate::cpu::Local;
+use crate::exit::{self, Outcome, call};
+use crate::vcpu::Vcpu;
+use crate::vcpu::apply::{GuestFault, Resume};
+use ::nested::controls::hcr;
+use trap::{Exit, SysReg, SysregAccess};
+
+/// Hands an exit of vEL2, or of an EL0 of its own, to its handler. What is not about EL2 is handled
+/// as for any VM.
+pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Outcome {
+    match exit {
+        Exit::Eret(kind) => {
+            vcpu.shared.exits.sysregs.bump();
+            Ok(take::eret(vcpu, local, kind))
+        }
+        Exit::Hvc { .. } => {
+            vcpu.shared.exits.calls.bump();
+            if vcpu.nested.as_ref().is_some_and(|n| n.hcr().has(hcr::HCD)) {
+                // SAFETY: the exited vCPU is resident. An UNDEFINED instruction returns to itself.
+                unsafe { syndrome::set_elr(syndrome::elr().wrapping_sub(4)) };
+                return Err(GuestFault::Undefined);
+            }
+            take::sync(vcpu, local, esr, None);
+            Ok(Resume::Here)
+        }
+        Exit::Smc { imm } => call::smc(vcpu, local, imm),
+        Exit::Sysreg(access) => match sysreg::access(vcpu, access) {
+            Some(outcome) => {
+                vcpu.shared.exits.sysregs.bump();
+                outcome
+            }
+            None => exit::dispatch(vcpu, local, exit),
+        },
+        Exit::SystemInstruction(access) => instruction(vcpu, local, access),
+        other => exit::dispatch(vcpu, local, other),
+    }
+}
+
+/// CFP, DVP and CPP RCTX, which trap at any virtual EL2.
+const fn restricts_prediction(reg: SysReg) -> bool {
+    reg.op0() == 1 && reg.op1() == 3 && reg.crn() == 7 && reg.crm() == 3 && matches!(reg.op2(), 4 | 5 | 7)
+}
+
+fn instruction(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
+    const SPECRES: u32 = 40;
+    if restricts_prediction(access.reg) && vcpu.vm.ids.read(idreg::Reg::Isar1 as usize) >> SPECRES & 0xf != 0
+    {
+        vcpu.shared.exits.sysregs.bump();
+        restrict_prediction();
+        return Ok(Resume::Next);
+    }
+    exit::dispatch(vcpu, local, Exit::SystemInstruction(access))
+}
