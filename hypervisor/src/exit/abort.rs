@@ -2,12 +2,16 @@
 
 use super::{Outcome, mmio};
 use crate::arch::syndrome;
+use crate::arch::translate::{self, NoAddress};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
-use trap::{DataAbort, FaultKind, InstructionAbort, TagAccess, TagFault};
+use addr::Va;
+use trap::{DataAbort, FaultKind, InstructionAbort, Level, TagAccess, TagFault};
+use vmsa::walk::{self, Access, Privilege};
 
-/// A data abort: an emulated device, or memory that is not there or not so accessible.
+/// A data abort: an emulated device, or memory that is not there or not so accessible. ISV is 0 on a
+/// walk (Arm pseudocode, AArch64.FaultSyndrome), so that a guest's tables are never sought in a device.
 #[inline(always)]
 pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outcome {
     vcpu.shared.exits.aborts.bump();
@@ -24,6 +28,9 @@ pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outc
 #[cold]
 #[inline(never)]
 fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
+    if abort.s1ptw() {
+        return Err(on_walk(vcpu, abort.va, Access::Read));
+    }
     if abort.cm() {
         // Cache maintenance of absent or read-only memory: nothing of the guest's is in a cache.
         return Ok(Resume::Next);
@@ -46,8 +53,36 @@ fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
 #[inline(never)]
 pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
     vcpu.shared.exits.aborts.bump();
+    if abort.s1ptw() {
+        return Err(on_walk(vcpu, abort.va, Access::Execute));
+    }
     log::debug!("{}/{}: instruction abort: VA {}", vcpu.name().0, vcpu.id, abort.va);
     Err(GuestFault::ExternalInstructionAbort)
+}
+
+/// The guest's own walk reads a table that is not there, or hardware is to set the access flag or the
+/// dirty state in a read-only one: what the guest would get of a bus, with the level of its own stage 1.
+#[cold]
+#[inline(never)]
+fn on_walk(vcpu: &Vcpu, va: Va, access: Access) -> GuestFault {
+    let el0 = syndrome::spsr() & 0b1100 == 0;
+    let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
+    let level = walk::abort_level(vcpu.vm, &translate::regime(), va, privilege, access);
+    log::debug!("{}/{}: abort on a walk for VA {va} at level {level}", vcpu.name().0, vcpu.id);
+    GuestFault::ExternalAbortOnWalk(Level::from_low_bits(level))
+}
+
+/// The hardware found no address for `va`, which the guest just used: its tables changed meanwhile, and
+/// it runs into that by itself; or they are where the bus does not answer.
+#[cold]
+pub(crate) fn without_address(vcpu: &Vcpu, va: Va, why: NoAddress) -> Outcome {
+    match why {
+        NoAddress::Fault(_) => Ok(Resume::Here),
+        NoAddress::ExternalAbort(level) => {
+            log::debug!("{}/{}: external abort on EL2's walk for VA {va}", vcpu.name().0, vcpu.id);
+            Err(GuestFault::ExternalAbortOnWalk(level))
+        }
+    }
 }
 
 /// A tag access where tags may not be stored: the region's policy decides.
@@ -55,9 +90,9 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
 #[inline(never)]
 pub(crate) fn tag_fault(vcpu: &Vcpu, fault: &TagFault) -> Outcome {
     vcpu.shared.exits.aborts.bump();
-    let access = match fault.access {
-        TagAccess::ReadOrChecked => "tag read or checked access",
-        TagAccess::Write => "tag write",
+    let (access, write) = match fault.access {
+        TagAccess::ReadOrChecked => ("tag read or checked access", false),
+        TagAccess::Write => ("tag write", true),
     };
-    crate::vm::fault::tag_access(vcpu, fault.va, access)
+    crate::vm::fault::tag_access(vcpu, fault.va, access, write)
 }

@@ -5,6 +5,7 @@ pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod lifecycle;
+mod memory;
 pub(crate) mod prepare;
 pub(crate) mod uart;
 
