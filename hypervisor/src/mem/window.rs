@@ -88,7 +88,7 @@ pub(crate) fn fill<R>(chunk: Chunk, write: impl FnOnce(&Window<'_>) -> R) -> Opt
 /// The eight bytes at `pa`, a multiple of 8, in memory that guests have as `kind`; `None` if there is no
 /// window for it.
 pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
-    if pa.get() % 8 != 0 {
+    if !pa.get().is_multiple_of(8) {
         return None;
     }
     // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.

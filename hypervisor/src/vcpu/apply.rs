@@ -3,7 +3,7 @@
 use super::Vcpu;
 use crate::arch::syndrome::{self, El1Exception};
 use trap::inject::{El1Context, Exception, PstateFeatures, enter_el1, step_over};
-use trap::{Level, SysregAccess, class};
+use trap::{Level, SysregAccess};
 
 /// How the guest goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,16 +71,15 @@ pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {
         features: PstateFeatures { pan: true, ssbs: true, mte: vcpu.vm.spec.mte, nmi: false },
     };
     let va = Some(syndrome::far());
-    let data = |walk| Exception::DataAbort { va, write: esr & WNR != 0, cm: esr & CM != 0, walk };
+
     let exception = match fault {
         GuestFault::Undefined => Exception::Undefined,
         GuestFault::Sysreg(access) => Exception::Sysreg(access),
-        GuestFault::ExternalDataAbort => data(None),
-        GuestFault::ExternalInstructionAbort => Exception::InstructionAbort { va, walk: None },
-        GuestFault::ExternalAbortOnWalk(level) if esr >> 26 & 0x3f == u64::from(class::INSTRUCTION_ABORT) => {
-            Exception::InstructionAbort { va, walk: Some(level) }
+        GuestFault::ExternalDataAbort => {
+            Exception::DataAbort { va, write: esr & WNR != 0, cm: esr & CM != 0, walk: None }
         }
-        GuestFault::ExternalAbortOnWalk(level) => data(Some(level)),
+        GuestFault::ExternalInstructionAbort => Exception::InstructionAbort { va, walk: None },
+        GuestFault::ExternalAbortOnWalk(level) => Exception::on_walk(esr, syndrome::far(), level),
     };
     let entry = enter_el1(&source, exception);
     let registers = El1Exception { elr: entry.elr, spsr: entry.spsr, esr: entry.esr, far: entry.far };
