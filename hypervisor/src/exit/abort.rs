@@ -6,9 +6,10 @@ use crate::arch::translate::{self, NoAddress};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
+use crate::vm::map::Access;
 use addr::Va;
 use trap::{DataAbort, FaultKind, InstructionAbort, Level, TagAccess, TagFault};
-use vmsa::walk::{self, Access, Privilege};
+use vmsa::walk::{self, Privilege};
 
 /// A data abort: an emulated device, or memory that is not there or not so accessible. ISV is 0 on a
 /// walk (Arm pseudocode, AArch64.FaultSyndrome), so that a guest's tables are never sought in a device.
@@ -24,12 +25,21 @@ pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outc
     unhandled(vcpu, abort)
 }
 
-/// No device answers: the guest gets what a bus would give it, an external abort.
+/// No device answers: the guest gets what a bus would give it, an external abort, unless the map was
+/// changing.
 #[cold]
 #[inline(never)]
 fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
+    // A walk of the guest's own tables loads descriptors; what faults when hardware updates them is a
+    // permission.
+    let access = if abort.write() && !abort.s1ptw() { Access::Write } else { Access::Read };
+    if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
+        && vcpu.vm.map.lock().allows(ipa, access)
+    {
+        return Ok(Resume::Here);
+    }
     if abort.s1ptw() {
-        return Err(on_walk(vcpu, abort.va, Access::Read));
+        return Err(on_walk(vcpu, abort.va, walk::Access::Read));
     }
     if abort.cm() {
         // Cache maintenance of absent or read-only memory: nothing of the guest's is in a cache.
@@ -53,8 +63,14 @@ fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
 #[inline(never)]
 pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
     vcpu.shared.exits.aborts.bump();
+    let access = if abort.s1ptw() { Access::Read } else { Access::Execute };
+    if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
+        && vcpu.vm.map.lock().allows(ipa, access)
+    {
+        return Ok(Resume::Here);
+    }
     if abort.s1ptw() {
-        return Err(on_walk(vcpu, abort.va, Access::Execute));
+        return Err(on_walk(vcpu, abort.va, walk::Access::Execute));
     }
     log::debug!("{}/{}: instruction abort: VA {}", vcpu.name().0, vcpu.id, abort.va);
     Err(GuestFault::ExternalInstructionAbort)
@@ -64,7 +80,7 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
 /// dirty state in a read-only one: what the guest would get of a bus, with the level of its own stage 1.
 #[cold]
 #[inline(never)]
-fn on_walk(vcpu: &Vcpu, va: Va, access: Access) -> GuestFault {
+fn on_walk(vcpu: &Vcpu, va: Va, access: walk::Access) -> GuestFault {
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
     let level = walk::abort_level(vcpu.vm, &translate::regime(), va, privilege, access);
