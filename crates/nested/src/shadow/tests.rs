@@ -422,7 +422,7 @@ fn own_leaf(canonical: u64) -> u64 {
 }
 
 fn l1_map(stage2: u64, ipa: u64) -> u64 {
-    ipa ^ stage2 * BLOCK_1G
+    ipa ^ (stage2 * BLOCK_1G)
 }
 
 #[derive(Clone, Debug)]

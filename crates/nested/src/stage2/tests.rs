@@ -95,7 +95,8 @@ fn naive(memory: &Memory, registers: &Registers, offered: &Offered, ipa: u64, wr
         _ if offered.granule16 => 16,
         _ => 4,
     };
-    let (shifts, starts, blocks, runs): ([u32; 4], [Option<usize>; 4], &[usize], [u32; 4]) = match choice {
+    type Row = ([u32; 4], [Option<usize>; 4], &'static [usize], [u32; 4]);
+    let (shifts, starts, blocks, runs): Row = match choice {
         4 => ([39, 30, 21, 12], [Some(2), Some(1), Some(0), Some(3)], &[1, 2], [0; 4]),
         16 => ([47, 36, 25, 14], [Some(3), Some(2), Some(1), None], &[2], [0, 0, 30, 21]),
         _ => ([99, 42, 29, 16], [Some(3), Some(2), Some(1), None], &[2], [0, 0, 34, 21]),
@@ -331,7 +332,7 @@ fn a_racing_store_of_l1_is_not_lost() {
     assert_eq!(memory.get(at), 0x9000_0000 | RWX | 0b11);
     // One that never stops is not waited for.
     memory.set(at, memory.get(at) & !AF);
-    let endless = (0..8).map(|i| 0xa000_0000 + (i << 12) | RWX & !AF | 0b11);
+    let endless = (0..8).map(|i| (0xa000_0000 + (i << 12)) | RWX & !AF | 0b11);
     memory.rival.borrow_mut().extend(endless);
     assert_eq!(walk(&memory, &ha, &OFFERED, Ipa::new(0x5000), false), Err(Stop::Retry));
 }
@@ -389,7 +390,7 @@ fn big_endian_tables() {
     let little = three_levels();
     let big = Memory::new();
     for (at, word) in little.words.borrow().iter() {
-        big.set(*at, (word & !(AF * u64::from(*at == 0x3_0028))).swap_bytes());
+        big.set(*at, (if *at == 0x3_0028 { word & !AF } else { *word }).swap_bytes());
     }
     let registers = Registers { big_endian: true, vtcr: PLAIN.vtcr | 1 << 21, ..PLAIN };
     let leaf = walk(&big, &registers, &OFFERED, Ipa::new(0x5008), false).unwrap();
