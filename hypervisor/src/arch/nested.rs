@@ -132,11 +132,6 @@ impl Controls {
     }
 }
 
-/// HCR_EL2 as it is.
-pub(crate) fn hcr() -> u64 {
-    mrs!("hcr_el2")
-}
-
 /// A register of EL1 in which one of vEL2 lives.
 macro_rules! el1_register {
     ($($read:ident $write:ident $reg:literal;)*) => {$(

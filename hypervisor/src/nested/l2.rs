@@ -1,6 +1,6 @@
 //! Exits from L2: what L1 asked for goes to vEL2, all else is as for any VM.
 
-use super::{Nested, take};
+use super::{Nested, lists, take};
 use crate::arch::syndrome;
 use crate::cpu::Local;
 use crate::exit::{self, Outcome, call};
@@ -22,7 +22,6 @@ enum Owner {
 /// Hands an exit of L2 to its handler.
 pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Outcome {
     let Some(nested) = &vcpu.nested else { return exit::dispatch(vcpu, local, exit) };
-    let hcr = nested.hcr();
     match (exit, owner(nested, exit)) {
         (_, Owner::L1) => {
             count(vcpu, exit);
@@ -34,10 +33,12 @@ pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64)
             Err(GuestFault::Undefined)
         }
         (Exit::Smc { imm }, Owner::L0) => call::smc(vcpu, local, imm),
-        // L1 lets L2 wait. It may be woken for no reason, and is: what it waits for is L1's.
-        (Exit::Wfx(_), Owner::L0) if hcr.owns_interrupts() => {
-            vcpu.shared.exits.waits.bump();
-            Ok(Resume::Yield)
+        (other @ (Exit::DataAbort(_) | Exit::Sysreg(_)), Owner::L0) if lists::are_l1s(vcpu) => {
+            // A device or a register of L0's GIC model wants the list registers to be L0's.
+            lists::unload(vcpu, local);
+            let outcome = exit::dispatch(vcpu, local, other);
+            lists::resume(vcpu, local);
+            outcome
         }
         (other, Owner::L0) => exit::dispatch(vcpu, local, other),
     }

@@ -6,24 +6,40 @@
 //! L1's maintenance interrupt is a line of L0's model, whose level follows from the page.
 
 use super::take;
-use crate::arch::gic::HardwareListRegisters;
 use crate::arch::nested as hw;
 use crate::cpu::Local;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Vcpu, request};
 use ::nested::{lists, page};
 use manifest::layout::MAINTENANCE_INTID;
+
+/// Whether the list registers of the hardware are L1's.
+pub(super) fn are_l1s(vcpu: &Vcpu) -> bool {
+    vcpu.nested.as_ref().is_some_and(|n| n.lists_loaded)
+}
 
 /// Interrupts for the vCPU may have changed: brings L0's list registers in line, or lets L1 take them
 /// from L2.
 pub(super) fn sync(vcpu: &mut Vcpu, local: &Local) {
-    match vcpu.nested.as_ref().is_some_and(|n| n.lists_loaded) {
-        true => interrupt_l2(vcpu, local),
-        false => vcpu.sync_interrupts(local),
+    if are_l1s(vcpu) { interrupt_l2(vcpu, local) } else { vcpu.sync_interrupts(local) }
+}
+
+/// The vCPU has entered L2, or become resident: L1's list registers go in if it is their turn. PC and
+/// PSTATE are final.
+pub(super) fn entered(vcpu: &mut Vcpu, local: &Local) {
+    load(vcpu, local);
+    if are_l1s(vcpu) {
+        interrupt_l2(vcpu, local);
     }
 }
 
-/// The vCPU has entered L2, or become resident: L1's list registers go in if it is their turn.
-pub(super) fn entered(vcpu: &mut Vcpu, local: &Local) {
+/// After [`unload`] in the middle of an exit, whose PC is not final: L1's list registers go in again,
+/// and L1's interrupts are looked at on the way into the guest.
+pub(super) fn resume(vcpu: &mut Vcpu, local: &Local) {
+    load(vcpu, local);
+    vcpu.vm.ask(vcpu.id, request::INTERRUPT, true);
+}
+
+fn load(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     if !nested.in_l2 || !nested.hcr().owns_interrupts() {
         return;
@@ -34,12 +50,11 @@ pub(super) fn entered(vcpu: &mut Vcpu, local: &Local) {
         // SAFETY: the vCPU is entered next, in L2; its own list registers are out.
         unsafe { hw::load_lists(&nested.page, &local.host.vgic) };
     }
-    interrupt_l2(vcpu, local);
 }
 
 /// Takes L1's list registers out, if they are in, and puts L0's back.
 pub(super) fn unload(vcpu: &mut Vcpu, local: &Local) {
-    if !vcpu.nested.as_ref().is_some_and(|n| n.lists_loaded) {
+    if !are_l1s(vcpu) {
         return;
     }
     fold(vcpu);
@@ -97,7 +112,7 @@ impl super::Nested {
 
 /// The physical maintenance interrupt came.
 pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
-    if vcpu.nested.as_ref().is_some_and(|n| n.lists_loaded) {
+    if are_l1s(vcpu) {
         fold(vcpu);
         if vcpu.nested.as_ref().is_some_and(|n| n.timers.maintenance) {
             hw::mute_lists();

@@ -49,6 +49,9 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
                 match outcome {
                     Ok(Resume::Next) => advance(esr),
                     Ok(Resume::Here) => {}
+                    // L2 may be woken for no reason: what it waits for is L1's.
+                    Ok(Resume::Wait) if lists::are_l1s(vcpu) => advance(esr),
+                    Ok(Resume::WaitHere) if lists::are_l1s(vcpu) => {}
                     Ok(other) => {
                         timers::update(vcpu);
                         if let Some(pause) = pause(vcpu, local, other, esr) {

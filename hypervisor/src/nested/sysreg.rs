@@ -6,7 +6,7 @@ use crate::exit::Outcome;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::registers::{Register, is_el2, lookup};
-use ::nested::{format, lists as lr, page};
+use ::nested::{format, lists as lr};
 use trap::SysregAccess;
 
 /// ICC_SRE_EL2: system registers, no bypass, EL1 may use them; all fixed.

@@ -54,5 +54,9 @@ fn instruction(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outc
         restrict_prediction();
         return Ok(Resume::Next);
     }
+    if access.reg.op0() == 1 && matches!(access.reg.crn(), 8 | 9) {
+        crate::arch::tlb::flush_all_vms();
+        return Ok(Resume::Next);
+    }
     exit::dispatch(vcpu, local, Exit::SystemInstruction(access))
 }
