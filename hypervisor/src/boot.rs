@@ -6,11 +6,12 @@
 
 pub(crate) mod cpus;
 pub(crate) mod early;
+mod pool;
 
 use cpus::{Common, Up, bring_up, combined_ids};
 
 use crate::arch::entry::image;
-use crate::arch::{cpu, errata, gic as icc, ids, mmu, timer};
+use crate::arch::{cpu, errata, gic as icc, ids, mmu, tags, timer};
 use crate::cpu::{Cpu, CpuShared, Local, Stay};
 use crate::dev::gic;
 use crate::machine::{self, Host, Machine};
@@ -20,7 +21,7 @@ use crate::vcpu::Vcpu;
 use crate::vm::Vm;
 use crate::vm::build::{Means, build};
 use crate::{bundle, console, firmware};
-use addr::{BLOCK_2M, Pa, PaRange};
+use addr::{Pa, PaRange};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -54,19 +55,24 @@ fn go_on(tree: &'static [u8], began: u64) -> ! {
 
 /// Everything with the MMU on, up to the first guest.
 fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
-    let machine = read_machine(tree)?;
+    #[cfg_attr(not(feature = "provoke"), allow(unused_mut, reason = "only the test build changes it"))]
+    let mut machine = read_machine(tree)?;
+    #[cfg(feature = "provoke")]
+    let provocation = crate::mem::provoke::take(&mut machine.bootargs);
     firmware::set_conduit(machine.psci);
     let options = Options::parse(&machine.bootargs).map_err(|e| format!("{e}"))?;
     console::init_log(options.log);
     log::info!("Tagvisor {} at {}", env!("CARGO_PKG_VERSION"), image::start());
     check_machine(&machine)?;
-    let (archive, taken) = take_memory(&machine, tree)?;
+    let (archive, taken, pool) = take_memory(&machine, tree)?;
     let archive = bundle::publish(archive);
     map_devices(&machine)?;
     map::prepare_windows()?;
     // SAFETY: mapped by `map_devices`, and nobody else drives it.
     unsafe { gic::init_distributor(machine.gic.gicd.start()) }?;
-    let published = build_machine(&machine, &options, archive, &taken)?;
+    let published = build_machine(&machine, &options, archive, &taken, pool)?;
+    #[cfg(feature = "provoke")]
+    provocation.iter().for_each(|what| crate::mem::provoke::run(what));
     enable_interrupts(published)?;
     for vm in &published.vms {
         let (used, all) = vm.map.lock().table_bytes();
@@ -81,16 +87,20 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     serve(published, 0)
 }
 
-/// Opens the bundle, takes the heap's pool; returns what RAM is taken now.
+/// Opens the bundle, takes the heap's pool; returns what RAM is taken now, and the pool among it.
 #[inline(never)]
-fn take_memory(machine: &fdt::Machine, tree: &[u8]) -> Result<(Archive<'static>, Vec<PaRange>), String> {
+fn take_memory(
+    machine: &fdt::Machine,
+    tree: &[u8],
+) -> Result<(Archive<'static>, Vec<PaRange>, PaRange), String> {
     let (archive, initrd) = open_bundle(machine)?;
     let mut taken = Vec::from(machine.reserved.as_slice());
     taken.extend([image_range()?, initrd]);
     taken.extend(PaRange::new(Pa::new(tree.as_ptr().addr() as u64), tree.len() as u64));
     let mut frames = Frames::new(&machine.memory, &taken);
-    taken.push(give_heap(&mut frames)?);
-    Ok((archive, taken))
+    let pool = pool::give(&mut frames)?;
+    taken.push(pool);
+    Ok((archive, taken, pool))
 }
 
 /// Reads the manifest, brings up the CPUs, builds the VMs.
@@ -100,17 +110,19 @@ fn build_machine(
     options: &Options,
     archive: &Archive<'static>,
     taken: &[PaRange],
+    pool: PaRange,
 ) -> Result<&'static Machine, String> {
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
     let mut pools = free_ram(&machine.memory, taken, &spec.taggable);
-    let tag_probe = if spec.vms.iter().any(|vm| vm.mte) { pools.taggable_page() } else { None };
+    let tag_probe = pools.taggable_page();
     let all = bring_up(machine, Common { redistributors: machine.gic.gicr.clone(), tag_probe })?;
     let history = errata::flush_history_at_exits(window::patch);
     log::debug!("errata workarounds: {}; {history} branches at each exit", errata::in_use());
     let ids = combined_ids(&all, options).ok_or("there is no CPU")?;
     let means = means(&ids, all.len(), machine);
+    pool::complete(pool, &means, &spec.taggable)?;
     let vms = build(spec, &means, &mut pools)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
     let uart_intid = machine.uart.as_ref().and_then(|u| u.intid);
@@ -182,16 +194,6 @@ fn open_bundle(machine: &fdt::Machine) -> Result<(Archive<'static>, PaRange), St
     Ok((Archive::new(bytes).map_err(|e| format!("{e}"))?, range))
 }
 
-/// A pool of RAM for EL2's heap: a 64th of what there is, 4 to 64 MiB.
-fn give_heap(frames: &mut Frames) -> Result<PaRange, String> {
-    let size = (frames.free() / 64).clamp(4 << 20, 64 << 20).next_power_of_two().max(BLOCK_2M);
-    let pool = frames.take_pool(size).ok_or("there is not enough RAM for the hypervisor itself")?;
-    map::add(pool, Perm::ReadWrite, Memory::Normal)?;
-    // SAFETY: just mapped and taken out of the frames.
-    unsafe { heap::extend(pool) };
-    Ok(pool)
-}
-
 fn map_devices(machine: &fdt::Machine) -> Result<(), String> {
     for range in core::iter::once(&machine.gic.gicd).chain(&machine.gic.gicr) {
         map::add(*range, Perm::ReadWrite, Memory::Device)?;
@@ -228,6 +230,7 @@ fn host(means: &Means<'_>, all: &[Up]) -> Host {
         mte: means.mte,
         pauth: means.ids.has_pauth(),
         rng: means.rng,
+        tagged_heap: heap::is_tagged(),
         vgic: icc::virtual_interface(),
         slice: timer::frequency() / 1000 * SLICE_MS,
         mitigations: firmware::told_to_guests(means.ids, all.iter().map(|up| up.firmware)),
@@ -258,12 +261,13 @@ fn enable_interrupts(machine: &Machine) -> Result<(), String> {
 /// Runs this CPU's vCPUs for good.
 fn serve(machine: &'static Machine, index: usize) -> Result<core::convert::Infallible, String> {
     let shared = machine.cpus.get(index).ok_or("a CPU without a place")?;
-    let mut vcpus = Vec::new();
-    for vm in &machine.vms {
-        for (id, vcpu) in vm.vcpus.iter().enumerate().filter(|(_, v)| v.cpu == index) {
-            vcpus.push(Vcpu::new(vm, id, vcpu));
-        }
+    if heap::is_tagged() {
+        tags::check_own_memory();
     }
+    let all = machine.vms.iter().flat_map(|vm| vm.vcpus.iter().enumerate().map(move |v| (vm, v)));
+    let here = all.filter(|(_, (_, v))| v.cpu == index);
+    let mut vcpus = Vec::with_capacity(here.clone().count());
+    vcpus.extend(here.map(|(vm, (id, vcpu))| Vcpu::new(vm, id, vcpu)));
     let redistributor = shared.redistributor;
     let local = Local {
         machine,
