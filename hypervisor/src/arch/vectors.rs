@@ -99,6 +99,25 @@ global_asm!(
     vectors tagvisor_vectors, tagvisor_guest_exit
     vectors tagvisor_nested_vectors, tagvisor_nested_exit
 
+    // Where exits go on if a CPU needs its branch history flushed (Arm, "Spectre-BHB"), before EL2 takes
+    // any branch that history predicts. Guest registers and flags are saved, x0 is the vector.
+    .macro flushing name, to
+    .global \name
+\name:
+    adr     x1, {history_branches}
+    ldrb    w1, [x1]
+1:  b       2f
+2:  subs    w1, w1, #1
+    b.ne    1b
+    dsb     nsh
+    isb
+    // What the branch to here replaced.
+    ldr     x1, [sp, #{host_sp}]
+    b       \to + 4
+    .endm
+    flushing tagvisor_guest_exit_flushing, tagvisor_guest_exit
+    flushing tagvisor_nested_exit_flushing, tagvisor_nested_exit
+
     .balign 0x80
 tagvisor_el2_exception:
     stp     x3, x4, [sp, #24]
@@ -129,6 +148,8 @@ tagvisor_el2_exception:
     sync = const Vector::SYNC,
     interrupt = const Vector::INTERRUPT,
     serror = const Vector::SERROR,
+    host_sp = const offset_of!(GuestRegs, host_sp),
+    history_branches = sym super::errata::HISTORY_BRANCHES,
     panic_sp = const offset_of!(super::cpu::PerCpu, panic_stack),
     resolve = sym super::fixup::resolve,
 );
