@@ -120,7 +120,7 @@ pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
         return interrupt_l2(vcpu, local);
     }
     // The end of one of L1's level-sensitive interrupts: is its line still high?
-    super::timers::update(vcpu);
+    super::timers::update(vcpu, local);
     set_maintenance_line(vcpu);
     vcpu.sync_interrupts(local);
 }

@@ -18,7 +18,7 @@ use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
 #[inline(never)]
 pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
     vcpu.shared.set_attentive(true);
-    timers::update(vcpu);
+    timers::update(vcpu, local);
     if core::mem::take(&mut vcpu.sync_due) {
         lists::sync(vcpu, local);
     }
@@ -53,7 +53,7 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
                     Ok(Resume::Wait) if lists::are_l1s(vcpu) => advance(esr),
                     Ok(Resume::WaitHere) if lists::are_l1s(vcpu) => {}
                     Ok(other) => {
-                        timers::update(vcpu);
+                        timers::update(vcpu, local);
                         if let Some(pause) = pause(vcpu, local, other, esr) {
                             return pause;
                         }

@@ -2,6 +2,7 @@
 
 use super::{Nested, lists, timers};
 use crate::arch::nested as hw;
+use crate::cpu::Local;
 use crate::exit::Outcome;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
@@ -17,7 +18,7 @@ const VTR_KEPT: u64 = 0x7 << 29 | 0x7 << 26 | 0x7 << 23 | 1 << 21 | 1 << 19 | 0x
 const VTR_NV4: u64 = 1 << 20;
 
 /// An access of vEL2's to a register of EL2, or to a timer of L2's; `None` for all others.
-pub(super) fn access(vcpu: &mut Vcpu, access: SysregAccess) -> Option<Outcome> {
+pub(super) fn access(vcpu: &mut Vcpu, local: &Local, access: SysregAccess) -> Option<Outcome> {
     let vhe = vcpu.nested.as_ref()?.vhe;
     let Some(register) = lookup(access.reg, vhe) else {
         return is_el2(access.reg).then_some(Err(GuestFault::Undefined));
@@ -28,7 +29,7 @@ pub(super) fn access(vcpu: &mut Vcpu, access: SysregAccess) -> Option<Outcome> {
         vcpu.regs.set(access.rt, value);
     } else {
         let value = vcpu.regs.get(access.rt);
-        write(vcpu, register, value);
+        write(vcpu, local, register, value);
     }
     if register == Register::IchMisr {
         lists::set_maintenance_line(vcpu);
@@ -78,9 +79,9 @@ const CPTR_VHE: u64 = 3 << 30;
 /// Bits of CNTHCTL_EL2 with E2H 1 that are CNTKCTL_EL1's too: EL0's accesses, and the event stream.
 const CNTKCTL: u64 = 0x2_03ff;
 
-fn write(vcpu: &mut Vcpu, register: Register, value: u64) {
+fn write(vcpu: &mut Vcpu, local: &Local, register: Register, value: u64) {
     if let Register::Timer(which, part) = register {
-        return timers::write(vcpu, which, part, value);
+        return timers::write(vcpu, local, which, part, value);
     }
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     let own_format = !nested.vhe;

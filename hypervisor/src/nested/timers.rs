@@ -83,13 +83,18 @@ pub(super) fn ecv() -> bool {
     timer::has_ecv()
 }
 
-/// Brings the lines of all timers into the model.
-pub(crate) fn update(vcpu: &mut Vcpu) {
+/// Brings the lines of all timers into the model, and the physical interrupts in line with them.
+pub(crate) fn update(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     let levels = nested.levels(timer::count());
-    if levels == nested.timers.lines {
-        return;
+    if levels != nested.timers.lines {
+        set_lines(vcpu, levels);
     }
+    settle(vcpu, local);
+}
+
+fn set_lines(vcpu: &mut Vcpu, levels: [bool; 4]) {
+    let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     let old = core::mem::replace(&mut nested.timers.lines, levels);
     let mut vgic = vcpu.vm.vgic.lock();
     let mut kick = vgic::Kick::NONE;
@@ -110,13 +115,12 @@ pub(crate) fn fired(vcpu: &mut Vcpu, local: &Local, intid: u32) {
             nested.timers.active[n] |= physical == intid;
         }
     }
-    update(vcpu);
-    settle(vcpu, local);
+    update(vcpu, local);
 }
 
 /// A physical timer interrupt is active just as long as the line of the timer that is in the hardware
 /// is high, as the model knows it.
-pub(super) fn settle(vcpu: &mut Vcpu, local: &Local) {
+fn settle(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     let [v, p, hv, hp] = nested.timers.lines;
     let wanted = if nested.in_l2 { [v, p] } else { [hv, hp] };
@@ -157,8 +161,7 @@ pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
     let any = (old[0].0 | old[1].0 | new[0].0 | new[1].0) & 1 != 0;
     if any || nested.timers.lines != [false; 4] {
         let deadline = nested.soft_deadline(timer::count());
-        update(vcpu);
-        settle(vcpu, local);
+        update(vcpu, local);
         if let Some(at) = deadline {
             timer::advance_alarm(at);
         }
@@ -178,7 +181,7 @@ pub(super) fn read(nested: &Nested, which: Timer, part: TimerPart) -> u64 {
 }
 
 /// vEL2 writes one.
-pub(super) fn write(vcpu: &mut Vcpu, which: Timer, part: TimerPart, value: u64) {
+pub(super) fn write(vcpu: &mut Vcpu, local: &Local, which: Timer, part: TimerPart, value: u64) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     let n = which as usize;
     let (mut registers, offset) = nested.current(n);
@@ -191,7 +194,7 @@ pub(super) fn write(vcpu: &mut Vcpu, which: Timer, part: TimerPart, value: u64) 
     }
     nested.set_current(n, registers);
     let deadline = nested.soft_deadline(timer::count());
-    update(vcpu);
+    update(vcpu, local);
     if let Some(at) = deadline {
         timer::advance_alarm(at);
     }

@@ -29,7 +29,7 @@ pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64)
             Ok(Resume::Here)
         }
         Exit::Smc { imm } => call::smc(vcpu, local, imm),
-        Exit::Sysreg(access) => match sysreg::access(vcpu, access) {
+        Exit::Sysreg(access) => match sysreg::access(vcpu, local, access) {
             Some(outcome) => {
                 vcpu.shared.exits.sysregs.bump();
                 outcome

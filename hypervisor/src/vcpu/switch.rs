@@ -132,9 +132,9 @@ impl Vcpu {
     /// Takes back a timer interrupt whose line has fallen before the guest acknowledged it: the guest
     /// masked or moved its timer, which does not exit. To be asked before the guest reads pending
     /// state.
-    pub(crate) fn sample_timers(&mut self) {
+    pub(crate) fn sample_timers(&mut self, local: &Local) {
         if self.nested.is_some() {
-            return nested::timers::update(self);
+            return nested::timers::update(self, local);
         }
         for (intid, level) in FORWARDED.into_iter().zip(timer::lines()) {
             if !level {
