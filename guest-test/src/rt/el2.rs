@@ -387,3 +387,36 @@ el2_call:
 "#,
     OWN_SIZE = const size_of::<Own>(),
 );
+
+/// Runs a closure at EL2, by [`call`].
+pub(crate) fn at_el2<R>(f: impl FnOnce() -> R) -> R {
+    struct Job<F, R>(Option<F>, Option<R>);
+    extern "C" fn run<F: FnOnce() -> R, R>(job: u64) -> u64 {
+        // SAFETY: `at_el2` waits for the end of this, and hands over its job alone.
+        let job = unsafe { &mut *(job as *mut Job<F, R>) };
+        job.1 = job.0.take().map(|f| f());
+        0
+    }
+    fn trampoline<F: FnOnce() -> R, R>(_: &Job<F, R>) -> extern "C" fn(u64) -> u64 {
+        run::<F, R>
+    }
+    let mut job = Job(Some(f), None);
+    let run = trampoline(&job);
+    call(run, (&raw mut job).addr() as u64);
+    match job.1 {
+        Some(result) => result,
+        None => panic!("EL2 did not run it"),
+    }
+}
+
+/// At EL2: runs `f` with a guest's EL1 registers, and HCR_EL2 of the payload with these bits changed,
+/// and puts everything back.
+pub(crate) fn with_guest<R>(el1: &El1, set: u64, clear: u64, f: impl FnOnce() -> R) -> R {
+    let (kept, hcr) = (El1::read(), mrs!("hcr_el2"));
+    el1.write();
+    msr!("hcr_el2", (hcr | set) & !(clear | 1 << 27));
+    let result = f();
+    msr!("hcr_el2", hcr);
+    kept.write();
+    result
+}

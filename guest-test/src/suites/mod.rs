@@ -9,6 +9,7 @@ mod entry;
 mod fp;
 mod gic;
 mod mte;
+mod nested;
 mod psci;
 mod region;
 mod sched;
@@ -30,6 +31,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &fp::SUITE,
     &sysreg::SUITE,
     &mte::SUITE,
+    &nested::SUITE,
     &abort::SUITE,
     &smp::SUITE,
     &control::SUITE,

@@ -56,7 +56,7 @@ macro_rules! bank {
             ///
             /// # Safety
             /// The vCPU must be entered next, with L2's stage 2 and controls.
-            pub(crate) unsafe fn to_l2(&mut self, page: &VncrPage) {
+            pub(crate) unsafe fn enter_l2(&mut self, page: &VncrPage) {
                 $( self.$field = mrs!($reg); msr!($reg, page.get(page::$slot)); )*
             }
 
@@ -64,7 +64,7 @@ macro_rules! bank {
             ///
             /// # Safety
             /// The vCPU must be entered next, with vEL2's stage 2 and controls.
-            pub(crate) unsafe fn to_vel2(&self, page: &VncrPage) {
+            pub(crate) unsafe fn leave_l2(&self, page: &VncrPage) {
                 $( page.set(page::$slot, mrs!($reg)); msr!($reg, self.$field); )*
             }
         }

@@ -78,19 +78,17 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
 
 /// FAR_EL2, for the classes that define it.
 fn far(exit: Exit) -> Option<u64> {
-    match exit {
-        Exit::DataAbort(_) | Exit::InstructionAbort(_) | Exit::Debug(_) => Some(syndrome::far()),
-        _ => None,
-    }
+    matches!(exit, Exit::DataAbort(_) | Exit::InstructionAbort(_) | Exit::Debug(_)).then(syndrome::far)
 }
 
 fn count(vcpu: &Vcpu, exit: Exit) {
     let exits = &vcpu.shared.exits;
-    match exit {
-        Exit::Hvc { .. } | Exit::Smc { .. } => exits.calls.bump(),
-        Exit::Sysreg(_) | Exit::SystemInstruction(_) => exits.sysregs.bump(),
-        Exit::Wfx(_) => exits.waits.bump(),
-        _ => exits.others.bump(),
+    if matches!(exit, Exit::Hvc { .. } | Exit::Smc { .. }) {
+        exits.calls.bump();
+    } else if matches!(exit, Exit::Sysreg(_) | Exit::SystemInstruction(_)) {
+        exits.sysregs.bump();
+    } else {
+        exits.others.bump();
     }
 }
 

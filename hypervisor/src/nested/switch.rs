@@ -12,7 +12,7 @@ use ::nested::{controls, page};
 pub(super) fn to_l2(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     // SAFETY: the vCPU is entered next; controls and stage 2 follow.
-    unsafe { nested.el2.to_l2(&nested.page) };
+    unsafe { nested.el2.enter_l2(&nested.page) };
     nested.in_l2 = true;
     nested.fp_loaded = fp::is_open();
     nested.swap_rest(local.host.mte);
@@ -31,7 +31,7 @@ pub(super) fn to_vel2(vcpu: &mut Vcpu, local: &Local) {
         nested.fp_loaded = fp::is_open();
     }
     // SAFETY: the vCPU is entered next; controls and stage 2 follow.
-    unsafe { nested.el2.to_vel2(&nested.page) };
+    unsafe { nested.el2.leave_l2(&nested.page) };
     nested.in_l2 = false;
     nested.swap_rest(local.host.mte);
     super::timers::swap(vcpu, local);

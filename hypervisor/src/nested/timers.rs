@@ -111,8 +111,8 @@ fn set_lines(vcpu: &mut Vcpu, levels: [bool; 4]) {
 /// line is high.
 pub(crate) fn fired(vcpu: &mut Vcpu, local: &Local, intid: u32) {
     if let Some(nested) = vcpu.nested.as_deref_mut() {
-        for (n, physical) in PHYSICAL.into_iter().enumerate() {
-            nested.timers.active[n] |= physical == intid;
+        for (active, physical) in nested.timers.active.iter_mut().zip(PHYSICAL) {
+            *active |= physical == intid;
         }
     }
     update(vcpu, local);

@@ -4,7 +4,7 @@ use super::{sysreg, take};
 use crate::arch::nested::restrict_prediction;
 use crate::arch::syndrome;
 use crate::cpu::Local;
-use crate::exit::{self, Outcome, call};
+use crate::exit::{self, Outcome};
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::controls::hcr;
@@ -13,32 +13,35 @@ use trap::{Exit, SysReg, SysregAccess};
 /// Hands an exit of vEL2, or of an EL0 of its own, to its handler. What is not about EL2 is handled
 /// as for any VM.
 pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Outcome {
-    match exit {
-        Exit::Eret(kind) => {
-            vcpu.shared.exits.sysregs.bump();
-            Ok(take::eret(vcpu, local, kind))
-        }
-        Exit::Hvc { .. } => {
-            vcpu.shared.exits.calls.bump();
-            if vcpu.nested.as_ref().is_some_and(|n| n.hcr().has(hcr::HCD)) {
-                // SAFETY: the exited vCPU is resident. An UNDEFINED instruction returns to itself.
-                unsafe { syndrome::set_elr(syndrome::elr().wrapping_sub(4)) };
-                return Err(GuestFault::Undefined);
-            }
-            take::sync(vcpu, local, esr, None);
-            Ok(Resume::Here)
-        }
-        Exit::Smc { imm } => call::smc(vcpu, local, imm),
-        Exit::Sysreg(access) => match sysreg::access(vcpu, local, access) {
-            Some(outcome) => {
-                vcpu.shared.exits.sysregs.bump();
-                outcome
-            }
-            None => exit::dispatch(vcpu, local, exit),
-        },
-        Exit::SystemInstruction(access) => instruction(vcpu, local, access),
-        other => exit::dispatch(vcpu, local, other),
+    if let Exit::Eret(kind) = exit {
+        vcpu.shared.exits.sysregs.bump();
+        return Ok(take::eret(vcpu, local, kind));
     }
+    if let Exit::Hvc { .. } = exit {
+        return hvc(vcpu, local, esr);
+    }
+    if let Exit::Sysreg(access) = exit
+        && let Some(outcome) = sysreg::access(vcpu, local, access)
+    {
+        vcpu.shared.exits.sysregs.bump();
+        return outcome;
+    }
+    if let Exit::SystemInstruction(access) = exit {
+        return instruction(vcpu, local, access);
+    }
+    exit::dispatch(vcpu, local, exit)
+}
+
+/// HVC at vEL2 is an exception of its own; calls to L0 are SMCs.
+fn hvc(vcpu: &mut Vcpu, local: &Local, esr: u64) -> Outcome {
+    vcpu.shared.exits.calls.bump();
+    if vcpu.nested.as_ref().is_some_and(|n| n.hcr().has(hcr::HCD)) {
+        // SAFETY: the exited vCPU is resident. An UNDEFINED instruction returns to itself.
+        unsafe { syndrome::set_elr(syndrome::elr().wrapping_sub(4)) };
+        return Err(GuestFault::Undefined);
+    }
+    take::sync(vcpu, local, esr, None);
+    Ok(Resume::Here)
 }
 
 /// CFP, DVP and CPP RCTX, which trap at any virtual EL2.
