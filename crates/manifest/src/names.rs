@@ -1,6 +1,6 @@
 //! The words of the manifest for the values of `spec`, in TOML and compiled alike.
 
-use crate::{DeviceMemory, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
+use crate::{DeviceMemory, LazyUnit, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
 
 /// A closed set of values with a word for each.
 pub trait Named: Copy + PartialEq + 'static {
@@ -33,6 +33,10 @@ impl Named for OnTagAccess {
 impl Named for WithoutMtePerm {
     const NAMES: &'static [(&'static str, Self)] =
         &[("refuse", Self::Refuse), ("noncacheable", Self::NonCacheable)];
+}
+
+impl Named for LazyUnit {
+    const NAMES: &'static [(&'static str, Self)] = &[("4KiB", Self::Page), ("2MiB", Self::Block)];
 }
 
 impl Named for OnSError {
@@ -77,6 +81,7 @@ mod tests {
         all::<OnTagAccess>();
         all::<WithoutMtePerm>();
         all::<OnSError>();
+        all::<LazyUnit>();
         all::<DeviceMemory>();
     }
 }
