@@ -75,6 +75,24 @@ pub(crate) unsafe fn zero_with_tags(va: u64, size: u64) {
     instruction!("dsb ish");
 }
 
+/// Zeroes the allocation tags of `size` bytes at `va`; their data stays.
+///
+/// # Safety
+/// `va..va + size` must be 4 KiB-aligned at both ends, mapped writable and Tagged, on a CPU with FEAT_MTE2.
+pub(crate) unsafe fn zero_tags(va: u64, size: u64) {
+    // GMID_EL1.BS: STGM stores the tags of 4 << BS bytes, which is at most 256.
+    let block = 4u64.wrapping_shl(mrs!("gmid_el1") as u32 & 0xf);
+    let end = va.wrapping_add(size);
+    let mut at = va;
+    while at < end {
+        // SAFETY: in range, aligned, writable and Tagged by the caller's promise.
+        unsafe {
+            core::arch::asm!(".arch_extension memtag", "stgm xzr, [{0}]", in(reg) at, options(nostack, preserves_flags))
+        };
+        at = at.wrapping_add(block);
+    }
+}
+
 /// Whether an allocation tag stored at `va` comes back; it is zero afterwards.
 ///
 /// # Safety
