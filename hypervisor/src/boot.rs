@@ -77,6 +77,16 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
+    for storage in &spec.tag_storage {
+        if let Some(own) = taken.iter().skip(machine.reserved.len()).find(|own| own.overlaps(storage)) {
+            return Err(format!(
+                "tag storage at {} is in use by the hypervisor ({}): the device tree has to reserve it",
+                storage.start(),
+                own.start()
+            ));
+        }
+    }
+    taken.extend(&spec.tag_storage);
     let mut pools = Pools::new(&machine.memory, &taken, &spec.taggable);
     let vms = build(spec, &means, &mut pools)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));

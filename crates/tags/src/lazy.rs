@@ -204,9 +204,9 @@ impl Ledger {
         u32::try_from(units.min(limit)).unwrap_or(HOME)
     }
 
-    /// Adds a region. Returns its number for [`tagged`](Self::tagged), or `None`, and adds nothing,
-    /// unless it begins and ends at a unit and overlaps no other.
-    pub fn add(&mut self, range: IpaRange, in_place: bool) -> Option<usize> {
+    /// Adds a region. `None`, and nothing is added, unless it begins and ends at a unit and overlaps no
+    /// other.
+    pub fn add(&mut self, range: IpaRange, in_place: bool) -> Option<()> {
         let free = !self.regions.iter().any(|r| r.range.overlaps(&range));
         if !free || !range.is_aligned(self.size.bytes()) {
             return None;
@@ -214,7 +214,7 @@ impl Ledger {
         let units = usize::try_from(range.size().checked_div(self.size.bytes())?).ok()?;
         let units = core::iter::repeat_n(Unit::UNTAGGED, units).collect();
         self.regions.push(Region { range, in_place, tagged: 0, units });
-        self.regions.len().checked_sub(1)
+        Some(())
     }
 
     /// How much turns tagged at a time.
@@ -235,10 +235,11 @@ impl Ledger {
         self.counts
     }
 
-    /// Units of the region with this number that count against the quota.
+    /// Pages of the region around `ipa` that count against the quota; `None` if it is not lazy.
     #[must_use]
-    pub fn tagged(&self, region: usize) -> u64 {
-        self.regions.get(region).map_or(0, |r| r.tagged)
+    pub fn tagged(&self, ipa: Ipa<Canonical>) -> Option<u64> {
+        let (region, _) = self.find(ipa)?;
+        self.regions.get(region)?.tagged.checked_mul(self.size.pages())
     }
 
     /// The unit of `ipa`; `None` where memory is not lazy.
@@ -250,16 +251,21 @@ impl Ledger {
         IpaRange::new(region.range.start().checked_add(offset)?, self.size.bytes())
     }
 
-    /// Where the data of `ipa`'s unit is, and whether it has tags; `None` while it is changing, and
-    /// where memory is not lazy.
+    /// Where the data of `ipa`'s unit is, all of it, even while it is being copied; `None` where memory is
+    /// not lazy.
     #[must_use]
-    pub fn place(&self, ipa: Ipa<Canonical>) -> Option<(Frame, bool)> {
+    pub fn data(&self, ipa: Ipa<Canonical>) -> Option<Frame> {
         let unit = self.look(ipa)?;
-        match unit.phase {
-            Phase::Untagged => Some((Frame::Home, false)),
-            Phase::Valid => Some((unit.place(), true)),
-            Phase::Initialising | Phase::Retiring => None,
-        }
+        Some(match unit.phase {
+            Phase::Untagged | Phase::Initialising => Frame::Home,
+            Phase::Valid | Phase::Retiring => unit.place(),
+        })
+    }
+
+    /// Whether the unit of `ipa` has tags that a guest can reach.
+    #[must_use]
+    pub fn has_tags(&self, ipa: Ipa<Canonical>) -> bool {
+        self.look(ipa).is_some_and(|unit| unit.phase == Phase::Valid)
     }
 
     /// Whether the unit is not mapped because its data moves: who wants to change what the guest may do

@@ -40,6 +40,10 @@ pub enum Call {
     VmStop,
     VmRestart,
     EventNext,
+    FaultInfo,
+    FaultDecide,
+    TagStats,
+    TagDemote,
     Unknown,
 }
 
@@ -105,6 +109,10 @@ const fn hypervisor64(id: u32) -> Call {
         hypercall::VM_STOP => Call::VmStop,
         hypercall::VM_RESTART => Call::VmRestart,
         hypercall::EVENT_NEXT => Call::EventNext,
+        hypercall::FAULT_INFO => Call::FaultInfo,
+        hypercall::FAULT_DECIDE => Call::FaultDecide,
+        hypercall::TAG_STATS => Call::TagStats,
+        hypercall::TAG_DEMOTE => Call::TagDemote,
         _ => Call::Unknown,
     }
 }
@@ -198,6 +206,10 @@ pub const fn psci_features(function: u32) -> i64 {
         | Call::VmStop
         | Call::VmRestart
         | Call::EventNext
+        | Call::FaultInfo
+        | Call::FaultDecide
+        | Call::TagStats
+        | Call::TagDemote
         | Call::Unknown => psci::NOT_SUPPORTED,
     }
 }
@@ -360,6 +372,10 @@ mod tests {
         (0xC600_0004, Call::VmStop),
         (0xC600_0005, Call::VmRestart),
         (0xC600_0006, Call::EventNext),
+        (0xC600_000A, Call::FaultInfo),
+        (0xC600_000B, Call::FaultDecide),
+        (0xC600_000C, Call::TagStats),
+        (0xC600_000D, Call::TagDemote),
     ];
 
     const NONE: Mitigations = Mitigations {

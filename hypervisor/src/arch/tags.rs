@@ -81,7 +81,7 @@ pub(crate) unsafe fn zero_with_tags(va: u64, size: u64) {
 /// `va..va + size` must be 4 KiB-aligned at both ends, mapped writable and Tagged, on a CPU with FEAT_MTE2.
 pub(crate) unsafe fn zero_tags(va: u64, size: u64) {
     // GMID_EL1.BS: STGM stores the tags of 4 << BS bytes, which is at most 256.
-    let block = 4u64.wrapping_shl(mrs!("gmid_el1") as u32 & 0xf);
+    let block = 4u64.wrapping_shl(mrs!("S3_1_C0_C0_4") as u32 & 0xf);
     let end = va.wrapping_add(size);
     let mut at = va;
     while at < end {

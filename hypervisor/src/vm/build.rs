@@ -2,6 +2,8 @@
 //! CPU; everything that can be refused is refused here, with a sentence.
 
 use super::events::{Events, controls};
+use super::fault::Faults;
+use super::lazy::{self, LazyMemory};
 use super::lifecycle::Life;
 use super::map::GuestMap;
 use super::prepare::zero;
@@ -25,6 +27,7 @@ use manifest::{
     DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
 use spin::Mutex;
+use tags::lazy::Ledger;
 use vdev::power::{PowerTable, Start};
 use vgic::{Config, Vgic};
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
@@ -65,7 +68,7 @@ struct Share {
 /// Builds all VMs, or says in a sentence why not.
 pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Pools) -> Result<Vec<Vm>, String> {
     let mut shares: Vec<Share> = Vec::new();
-    let MachineSpec { taggable, vms } = spec;
+    let MachineSpec { taggable, vms, .. } = spec;
     let mut built: Vec<Vm> = Vec::new();
     let controlled: Vec<bool> = (0..vms.len())
         .map(|id| vms.iter().enumerate().any(|(by, vm)| controls(by, &vm.control, id)))
@@ -105,7 +108,8 @@ fn build_one(
         }
         backing.push(Backing { pieces, prepared_at_start: owned, kind });
     }
-    let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
+    let lazy = lazy_memory(&spec, &backing, taggable, means, frames)?;
+    let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
     let nested = virtual_el2(&spec, means)?;
     let features = Features { mte: spec.mte, nested };
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
@@ -123,6 +127,7 @@ fn build_one(
         life: Mutex::new(Life::new()),
         to_stop: AtomicUsize::new(0),
         events: Mutex::new(Events::new()),
+        faults: Mutex::new(Faults::new(vcpus.len(), spec.regions.len())),
         ktap: Mutex::new(Ktap::new()),
         starts: AtomicU64::new(0),
         resets: AtomicU64::new(0),
@@ -258,6 +263,63 @@ fn can_be_tagged(piece: &PaRange, taggable: &Taggable) -> bool {
     }
 }
 
+/// The VM's lazy memory: none unless it has MTE and NoTagAccess exists.
+fn lazy_memory(
+    spec: &VmSpec,
+    backing: &[Backing],
+    taggable: &Taggable,
+    means: &Means<'_>,
+    frames: &mut Pools,
+) -> Result<LazyMemory, String> {
+    let lazy = || {
+        let used = spec.mte && means.stage2.mte_perm;
+        spec.regions.iter().zip(backing).filter(move |(region, _)| used && region.tags == Tags::Lazy)
+    };
+    let in_place = |backing: &Backing| backing.pieces.iter().all(|piece| can_be_tagged(piece, taggable));
+    for (region, backing) in lazy().filter(|(_, backing)| in_place(backing)) {
+        check_tags(region, &backing.pieces, taggable)?;
+    }
+    let without: u64 = lazy().filter(|(_, b)| !in_place(b)).map(|(region, _)| region.ipa.size()).sum();
+    let size = spec.lazy_unit.bytes();
+    let frames_needed = Ledger::reserve_needed(lazy::size(spec.lazy_unit), spec.tag_quota, without);
+    let bytes = u64::from(frames_needed) * size;
+    let reserve = frames.take(0, bytes, true).ok_or_else(|| {
+        format!(
+            "its tag quota needs {} KiB of taggable RAM, of which the machine has {} KiB left",
+            bytes >> 10,
+            frames.free(true) >> 10
+        )
+    })?;
+    let mut units = Vec::with_capacity(frames_needed as usize);
+    for piece in &reserve {
+        if !piece.is_aligned(size) {
+            return Err("taggable RAM is too fragmented for its lazy-unit".into());
+        }
+        if window::probe_tags(piece.start()) != Some(true) {
+            return Err(format!("memory at {} is called taggable, but holds no tag", piece.start()));
+        }
+        units.extend((piece.start().get()..piece.end().get()).step_by(size as usize).map(Pa::new));
+    }
+    let mut memory = LazyMemory::new(spec.lazy_unit, spec.tag_quota, units);
+    for (region, backing) in lazy() {
+        let attr = attributes(region, S2Memory::WriteBackNoTag);
+        if !memory.add(region.ipa, in_place(backing), attr, pieces(region, backing)) {
+            return Err(format!("region {} is not made of units of lazy-unit", region.name));
+        }
+    }
+    Ok(memory)
+}
+
+/// The memory of a region: IPA and physical address of each piece.
+fn pieces<'a>(region: &RegionSpec, backing: &'a Backing) -> impl Iterator<Item = (IpaRange, Pa)> + use<'a> {
+    let mut at = region.ipa.start();
+    backing.pieces.iter().filter_map(move |piece| {
+        let ipa = IpaRange::new(at, piece.size())?;
+        at = ipa.end();
+        Some((ipa, piece.start()))
+    })
+}
+
 /// The stage-2 memory type of a region.
 fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<S2Memory, String> {
     if let RegionKind::Device { memory_type, .. } = &region.kind {
@@ -273,12 +335,13 @@ fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
     if means.stage2.mte_perm {
         return Ok(S2Memory::WriteBackNoTag);
     }
-    let pages = region.ipa.size() / addr::PAGE_SIZE;
+    let lazy = spec.regions.iter().filter(|r| r.tags == Tags::Lazy);
+    let pages: u64 = lazy.map(|r| r.ipa.size() / addr::PAGE_SIZE).sum();
     match (region.tags, region.without_mte_perm) {
         (Tags::Lazy, _) if spec.tag_quota.is_none_or(|quota| quota >= pages) => Ok(S2Memory::WriteBack),
         (Tags::None, WithoutMtePerm::NonCacheable) => Ok(S2Memory::NonCacheable),
         (Tags::Lazy, _) => Err(format!(
-            "region {} has lazy tags, which need FEAT_MTE_PERM unless the tag quota covers all of it",
+            "region {} has lazy tags, which need FEAT_MTE_PERM unless the tag quota covers all lazy memory",
             region.name
         )),
         (Tags::None | Tags::Backed, _) => Err(format!(
@@ -313,6 +376,7 @@ fn map_all(
     spec: &VmSpec,
     controlled: bool,
     backing: &[Backing],
+    lazy: LazyMemory,
     means: &Means<'_>,
 ) -> Result<(Stage2Registers, GuestMap), String> {
     let end = spec.regions.iter().map(|r| r.ipa.end()).max().unwrap_or(layout::UART.end());
@@ -322,20 +386,13 @@ fn map_all(
     })?;
     let ranges = || {
         let with_ipa = spec.regions.iter().zip(backing);
-        with_ipa.flat_map(|(region, backing)| {
-            let mut at = region.ipa.start();
-            backing.pieces.iter().filter_map(move |piece| {
-                let ipa = IpaRange::new(at, piece.size())?;
-                at = ipa.end();
-                Some((region, ipa, piece.start()))
-            })
-        })
+        with_ipa.flat_map(|(region, backing)| pieces(region, backing).map(move |(ipa, pa)| (region, ipa, pa)))
     };
     // Memory of the VM's own may be split down to pages while it runs: for lazy tags, and for the dirty
     // log of a VM that controls it.
     let split = |region: &RegionSpec| region.tags == Tags::Lazy || controlled && is_owned(region);
     let budget = tables_needed(&geometry, ranges().map(|(region, ipa, pa)| (ipa, pa, split(region))));
-    let mut map = GuestMap::new(id, geometry, means.stage2, budget)
+    let mut map = GuestMap::new(id, geometry, means.stage2, budget, lazy)
         .ok_or_else(|| format!("EL2's heap has no room for its stage 2, {} KiB of tables", budget << 2))?;
     for (region, ipa, pa) in ranges() {
         let attr = attributes(region, memory_type(region, spec, means)?);

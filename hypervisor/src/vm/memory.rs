@@ -4,11 +4,12 @@ use super::Vm;
 use crate::mem::window;
 use addr::{Canonical, Ipa, Pa};
 use cmo::Kind;
-use manifest::RegionKind;
+use manifest::{RegionKind, Tags};
 use vmsa::walk::GuestMemory;
 
 impl Vm {
     /// The physical address behind `ipa` and how EL2 reaches it; `None` if that is no memory of the VM's.
+    /// Lazy memory may be elsewhere: [`GuestMap::lazy_memory`](super::map::GuestMap::lazy_memory).
     pub(crate) fn locate(&self, ipa: Ipa<Canonical>) -> Option<(Pa, Kind)> {
         let (region, backing) =
             self.spec.regions.iter().zip(&self.backing).find(|(region, _)| region.ipa.contains(ipa))?;
@@ -26,9 +27,18 @@ impl Vm {
     }
 }
 
+impl Vm {
+    fn is_lazy(&self, ipa: Ipa<Canonical>) -> bool {
+        self.spec.regions.iter().any(|r| r.tags == Tags::Lazy && r.ipa.contains(ipa))
+    }
+}
+
 impl GuestMemory for Vm {
     fn read_u64(&self, ipa: Ipa<Canonical>) -> Option<u64> {
         let (pa, kind) = self.locate(ipa)?;
-        window::read_u64(pa, kind)
+        // Lazy memory may have moved, and stays where it is while the map is locked.
+        let map = self.is_lazy(ipa).then(|| self.map.lock());
+        let moved = map.as_ref().and_then(|map| map.lazy_memory(ipa));
+        window::read_u64(moved.unwrap_or(pa), kind)
     }
 }
