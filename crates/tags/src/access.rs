@@ -48,7 +48,7 @@ impl Access {
             // C4.1.36: loads are 100 to 110 in bits 31:29, stores 111.
             0b0010 => match instruction >> 29 {
                 0b111 => Some(Self::CheckedWrite),
-                0b100 | 0b101 | 0b110 => Some(Self::CheckedRead),
+                0b100..=0b110 => Some(Self::CheckedRead),
                 _ => None,
             },
             0b1010 | 0b1011 => dc(instruction),

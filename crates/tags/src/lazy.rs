@@ -20,6 +20,10 @@
 use addr::{BLOCK_2M, Canonical, Ipa, IpaRange, PAGE_SIZE};
 use alloc::vec::Vec;
 
+mod action;
+
+pub use action::{Action, Frame, Next, Refusal};
+
 /// Bytes whose tags are zeroed in one action: at most 3 * 8192 instructions with STGM of 64 bytes.
 const ZERO_STEP: u64 = 512 << 10;
 /// Bytes copied in one action.
@@ -49,73 +53,6 @@ impl Size {
     pub const fn pages(self) -> u64 {
         self.bytes() / PAGE_SIZE
     }
-}
-
-/// Where a unit's data can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Frame {
-    /// The memory that the region always had.
-    Home,
-    /// This frame of the VM's reserve.
-    Reserve(u32),
-}
-
-/// What is to be done with a unit, before the ledger is asked again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Zero the tags of `size` bytes at `at` in `frame`.
-    ZeroTags {
-        /// The frame that the unit gets. No guest can reach its tags.
-        frame: Frame,
-        /// Offset in bytes.
-        at: u64,
-        /// Bytes.
-        size: u64,
-    },
-    /// Unmap the unit, everywhere. Whether the guest could write it is told to
-    /// [`set_writable`](Ledger::set_writable).
-    Break,
-    /// Copy `size` bytes at `at`.
-    Copy {
-        /// From here.
-        from: Frame,
-        /// To the same offset here.
-        to: Frame,
-        /// Offset in bytes.
-        at: u64,
-        /// Bytes.
-        size: u64,
-    },
-    /// Map the unit to `frame`, whether it is mapped or not, and leave no old translation.
-    Publish {
-        /// Where its data is.
-        frame: Frame,
-        /// With tag access.
-        tagged: bool,
-        /// Whether the guest may write it, if it is not mapped now.
-        writable: bool,
-    },
-}
-
-/// Why a unit gets no tags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// No region with lazy tags is there.
-    NotLazy,
-    /// The quota is used up.
-    Quota,
-}
-
-/// What comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "an action has to be carried out"]
-pub enum Next {
-    /// Carry this out and ask again.
-    Act(Action),
-    /// Nothing: the unit is as it was asked to be.
-    Done,
-    /// Nothing, and it stays as it is.
-    Refused(Refusal),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +128,7 @@ impl Ledger {
     pub fn new(size: Size, quota: Option<u64>, reserve: u32) -> Self {
         let quota = quota.map_or(u64::MAX, |pages| pages.checked_div(size.pages()).unwrap_or(0));
         // The lowest first.
-        let free = (0..reserve.min(HOME)).rev().collect();
+        let free = (0..reserve).rev().collect();
         Self { size, quota, counts: Counts::default(), free, regions: Vec::new() }
     }
 

@@ -261,9 +261,20 @@ pub const fn hyp_uid() -> [u64; 4] {
 /// x0 and x1 of vendor-specific hypervisor call FEATURES: all calls of `abi::hypercall`.
 #[must_use]
 pub const fn hyp_features() -> [u64; 2] {
-    let last = hypercall::EVENT_NEXT - hypercall::FEATURES;
-    [0, (1 << (last + 1)) - 1]
+    [0, CALLS]
 }
+
+/// A bit for each call that is decoded.
+const CALLS: u64 = {
+    let (mut calls, mut bit) = (0, 0);
+    while bit < 64 {
+        if !matches!(hypervisor64(hypercall::FEATURES + bit), Call::Unknown) {
+            calls |= 1 << bit;
+        }
+        bit += 1;
+    }
+    calls
+};
 
 /// TRNG_VERSION's answer (Arm DEN0098) where there is an entropy source: 1.0.
 pub const TRNG_VERSION_1_0: u64 = 0x1_0000;
@@ -337,7 +348,7 @@ mod tests {
     use std::vec::Vec;
 
     /// Every id of `abi`, and what it decodes to.
-    const IDS: [(u32, Call); 34] = [
+    const IDS: [(u32, Call); 38] = [
         (0x8400_0000, Call::PsciVersion),
         (0x8400_0001, Call::CpuSuspend),
         (0xC400_0001, Call::CpuSuspend),

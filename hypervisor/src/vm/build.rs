@@ -1,9 +1,11 @@
 //! From the manifest to VMs: memory, stage 2, ID registers, device trees. Runs once, at boot, on one
 //! CPU; everything that can be refused is refused here, with a sentence.
 
+mod lazy;
+
 use super::events::{Events, controls};
 use super::fault::Faults;
-use super::lazy::{self, LazyMemory};
+use super::lazy::LazyMemory;
 use super::lifecycle::Life;
 use super::map::GuestMap;
 use super::prepare::zero;
@@ -27,7 +29,6 @@ use manifest::{
     DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
 use spin::Mutex;
-use tags::lazy::Ledger;
 use vdev::power::{PowerTable, Start};
 use vgic::{Config, Vgic};
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
@@ -108,7 +109,7 @@ fn build_one(
         }
         backing.push(Backing { pieces, prepared_at_start: owned, kind });
     }
-    let lazy = lazy_memory(&spec, &backing, taggable, means, frames)?;
+    let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
     let nested = virtual_el2(&spec, means)?;
     let features = Features { mte: spec.mte, nested };
@@ -261,53 +262,6 @@ fn can_be_tagged(piece: &PaRange, taggable: &Taggable) -> bool {
         Taggable::All => true,
         Taggable::Ranges(ranges) => ranges.iter().any(|r| r.contains_range(piece)),
     }
-}
-
-/// The VM's lazy memory: none unless it has MTE and NoTagAccess exists.
-fn lazy_memory(
-    spec: &VmSpec,
-    backing: &[Backing],
-    taggable: &Taggable,
-    means: &Means<'_>,
-    frames: &mut Pools,
-) -> Result<LazyMemory, String> {
-    let lazy = || {
-        let used = spec.mte && means.stage2.mte_perm;
-        spec.regions.iter().zip(backing).filter(move |(region, _)| used && region.tags == Tags::Lazy)
-    };
-    let in_place = |backing: &Backing| backing.pieces.iter().all(|piece| can_be_tagged(piece, taggable));
-    for (region, backing) in lazy().filter(|(_, backing)| in_place(backing)) {
-        check_tags(region, &backing.pieces, taggable)?;
-    }
-    let without: u64 = lazy().filter(|(_, b)| !in_place(b)).map(|(region, _)| region.ipa.size()).sum();
-    let size = spec.lazy_unit.bytes();
-    let frames_needed = Ledger::reserve_needed(lazy::size(spec.lazy_unit), spec.tag_quota, without);
-    let bytes = u64::from(frames_needed) * size;
-    let reserve = frames.take(0, bytes, true).ok_or_else(|| {
-        format!(
-            "its tag quota needs {} KiB of taggable RAM, of which the machine has {} KiB left",
-            bytes >> 10,
-            frames.free(true) >> 10
-        )
-    })?;
-    let mut units = Vec::with_capacity(frames_needed as usize);
-    for piece in &reserve {
-        if !piece.is_aligned(size) {
-            return Err("taggable RAM is too fragmented for its lazy-unit".into());
-        }
-        if window::probe_tags(piece.start()) != Some(true) {
-            return Err(format!("memory at {} is called taggable, but holds no tag", piece.start()));
-        }
-        units.extend((piece.start().get()..piece.end().get()).step_by(size as usize).map(Pa::new));
-    }
-    let mut memory = LazyMemory::new(spec.lazy_unit, spec.tag_quota, units);
-    for (region, backing) in lazy() {
-        let attr = attributes(region, S2Memory::WriteBackNoTag);
-        if !memory.add(region.ipa, in_place(backing), attr, pieces(region, backing)) {
-            return Err(format!("region {} is not made of units of lazy-unit", region.name));
-        }
-    }
-    Ok(memory)
 }
 
 /// The memory of a region: IPA and physical address of each piece.
