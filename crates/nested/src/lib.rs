@@ -4,5 +4,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod tlbi;
+
 #[cfg(test)]
 extern crate std;
