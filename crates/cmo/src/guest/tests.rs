@@ -25,10 +25,9 @@ const EA: u64 = 1 << 9;
 const ISV: u64 = 1 << 24;
 
 fn abort(iss: u64) -> DataAbort {
-    match decode(0x24 << 26 | 1 << 25 | iss, &Registers) {
-        Exit::DataAbort(abort) => abort,
-        other => panic!("{other:?}"),
-    }
+    let exit = decode(0x24 << 26 | 1 << 25 | iss, &Registers);
+    let Exit::DataAbort(abort) = exit else { panic!("{exit:?}") };
+    abort
 }
 
 const PLACES: [Place; 5] = [
@@ -61,7 +60,7 @@ fn syndromes() -> impl Iterator<Item = u64> {
     (0..64_u64).flat_map(|fsc| {
         (0..64_u64).map(move |bits| {
             let flags = [CM, WNR, S1PTW, FNV, EA, ISV];
-            flags.into_iter().enumerate().fold(fsc, |iss, (n, flag)| iss | flag * (bits >> n & 1))
+            flags.into_iter().enumerate().fold(fsc, |iss, (n, flag)| iss | (flag * (bits >> n & 1)))
         })
     })
 }
@@ -250,7 +249,7 @@ fn demands_of_every_instruction() {
             let tags = match operation {
                 Operation::Line(line) => line.content != Data,
                 Operation::SetWay(content) => content != Data,
-                _ => false,
+                Operation::Fetch | Operation::AllFetches | Operation::Zero | Operation::Translate => false,
             };
             let expected = match operation {
                 Operation::Zero | Operation::Translate => Demand::Undefined,
@@ -265,7 +264,7 @@ fn demands_of_every_instruction() {
                 Operation::Line(Line { how: CleanInvalidate, .. }) if el0 && sctlr & SCTLR_CMOW != 0 => {
                     translate(true)
                 }
-                _ => translate(false),
+                Operation::Line(_) | Operation::Fetch => translate(false),
             };
             assert_eq!(got, expected, "{operation:?} EL0 {el0} MTE {mte} SCTLR {sctlr:#x}");
         }

@@ -182,9 +182,8 @@ fn el2_without_e2h_has_no_asid() {
 fn a_level_hint_sets_the_span() {
     // arm.md, nested tests, item 3: a hint of level 2 over 4 KiB leaves spans 2 MiB.
     let hint = |ttl: u64, ipa: u64| decode("IPAS2E1IS", ttl << 44 | ipa >> 12);
-    let span = |start, bytes| {
-        Some(Tlbi::Stage2(Stage2 { start: Ipa::new(start), extent: Extent::Bytes(bytes) }))
-    };
+    let span =
+        |start, bytes| Some(Tlbi::Stage2(Stage2 { start: Ipa::new(start), extent: Extent::Bytes(bytes) }));
     assert_eq!(hint(0b01_10, 0x4020_3000), span(0x4020_0000, 2 << 20));
     assert_eq!(hint(0b01_01, 0x4020_3000), span(0x4000_0000, 1 << 30));
     assert_eq!(hint(0b01_11, 0x4020_3000), span(0x4020_3000, 4096));
@@ -209,11 +208,12 @@ fn a_hint_that_is_not_offered_is_none() {
 
 #[test]
 fn ranges_follow_granule_scale_and_number() {
-    let range = |tg: u64, scale: u64, num: u64, base: u64| {
-        match decode("RIPAS2E1IS", tg << 46 | scale << 44 | num << 39 | 0b10 << 37 | base) {
-            Some(Tlbi::Stage2(Stage2 { start, extent: Extent::Bytes(bytes) })) => (start.get(), bytes),
-            other => panic!("{other:?}"),
-        }
+    let range = |tg: u64, scale: u64, num: u64, base: u64| match decode(
+        "RIPAS2E1IS",
+        tg << 46 | scale << 44 | num << 39 | 0b10 << 37 | base,
+    ) {
+        Some(Tlbi::Stage2(Stage2 { start, extent: Extent::Bytes(bytes) })) => (start.get(), bytes),
+        other => panic!("{other:?}"),
     };
     assert_eq!(range(1, 0, 0, 0x40000), (0x4000_0000, 2 * 4096));
     assert_eq!(range(1, 1, 31, 0x40000), (0x4000_0000, 32 * 64 * 4096));
