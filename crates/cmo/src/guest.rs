@@ -166,6 +166,15 @@ pub enum Demand {
     Sweep,
 }
 
+/// Whether maintenance by set and way can do without [`Sweep`](crate::Sweep): stage 2 forces all of the
+/// VM's cacheable memory to be write-back (`forced`: FEAT_S2FWB), so that the VM reads it through the
+/// caches even with its MMU off, and so do instruction fetches (CTR_EL0.IDC).
+#[must_use]
+pub const fn needs_no_sweep(forced: bool, ctr: u64) -> bool {
+    const IDC: u64 = 1 << 28;
+    forced && ctr & IDC != 0
+}
+
 /// What a trapped instruction demands. `mte`: the VM has FEAT_MTE2.
 ///
 /// At EL1 nothing but DC IVAC and its tag forms needs a permission, and any mapping that EL1 has is

@@ -34,7 +34,7 @@ pub use lines::{LineSize, Lines};
 pub use operation::{Content, How, Line, Operation, Point};
 pub use preparation::{Chunk, Contents, Item, Preparation, Region, Work, chunks};
 pub use sequence::{before_mmu_on, clean_invalidate, fill, maintain, publish_instructions, publish_uncached};
-pub use sweep::{Sweep, locate};
+pub use sweep::Sweep;
 
 use addr::Va;
 

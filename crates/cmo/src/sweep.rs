@@ -4,8 +4,6 @@
 //! of the VM's memory: every line is cleaned and invalidated by address, to the point of coherency, tags
 //! too, on all CPUs. Guests are told of caches with one set and one way, so their loops are short.
 
-use addr::{Canonical, Ipa, Pa};
-
 use crate::Kind;
 use crate::preparation::{Chunk, Contents, Region, chunk};
 
@@ -40,25 +38,4 @@ impl Sweep {
         }
         None
     }
-}
-
-/// The physical memory behind `ipa`, of which region it is, and how EL2 reaches it.
-#[must_use]
-pub fn locate(contents: &impl Contents, ipa: Ipa<Canonical>) -> Option<(usize, Pa, Kind)> {
-    let mut number = 0_usize;
-    let region = loop {
-        let region = contents.region(number)?;
-        if region.ipa.contains(ipa) {
-            break region;
-        }
-        number = number.checked_add(1)?;
-    };
-    let mut offset = ipa.offset_from(region.ipa.start())?;
-    for piece in region.pieces {
-        match offset.checked_sub(piece.size()) {
-            None => return Some((number, piece.start().checked_add(offset)?, region.kind)),
-            Some(beyond) => offset = beyond,
-        }
-    }
-    None
 }

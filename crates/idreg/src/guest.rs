@@ -2,6 +2,7 @@
 
 use crate::field::Offer;
 use crate::host::HostIds;
+use crate::nesting::{self, VirtualEl2};
 use crate::table::ENTRIES;
 use crate::{FEATURE_REGISTERS, cache};
 
@@ -10,6 +11,8 @@ use crate::{FEATURE_REGISTERS, cache};
 pub struct Features {
     /// Memory tagging. Without effect on a machine that has none.
     pub mte: bool,
+    /// Virtual EL2.
+    pub nested: Option<VirtualEl2>,
 }
 
 /// What a VM reads; built once, immutable after that.
@@ -38,6 +41,7 @@ impl GuestIds {
                 *to |= entry.field.place(value);
             }
         }
+        nesting::offer(&mut table, host, &features);
         Self {
             features: table,
             midr: host.midr,
@@ -121,7 +125,7 @@ impl Features {
     /// Those that this machine can give.
     #[must_use]
     pub fn on(self, host: &HostIds) -> Self {
-        Self { mte: self.mte && host.has_mte() }
+        Self { mte: self.mte && host.has_mte(), ..self }
     }
 }
 

@@ -22,6 +22,7 @@ mod field;
 mod guest;
 mod host;
 mod maintenance;
+mod nesting;
 mod policy;
 mod required;
 pub mod table;
@@ -31,6 +32,7 @@ pub use closing::{FgtLevel, TrapConfig};
 pub use field::{Closed, Entry, Field, Offer, Reg, Row, Rule};
 pub use guest::{Features, GuestIds, vmpidr};
 pub use host::HostIds;
+pub use nesting::VirtualEl2;
 pub use policy::{CacheRegister, DebugRegister, Policy, policy, refusal};
 pub use required::check_required;
 

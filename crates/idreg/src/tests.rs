@@ -15,8 +15,8 @@ use crate::*;
 mod maintenance;
 mod oracle;
 
-const MTE: Features = Features { mte: true };
-const PLAIN: Features = Features { mte: false };
+const MTE: Features = Features { mte: true, nested: None };
+const PLAIN: Features = Features { mte: false, nested: None };
 
 fn ids(values: &[(Reg, u64)]) -> HostIds {
     let mut features = [0; FEATURE_REGISTERS];
@@ -401,7 +401,7 @@ proptest! {
     /// What a guest is told never exceeds the machine, nor what each CPU of it has.
     #[test]
     fn guest_is_within_host(a in any_ids(), b in any_ids(), mte: bool) {
-        let features = Features { mte };
+        let features = Features { mte, nested: None };
         let both = combined(&a, &b);
         let guest = GuestIds::new(&both, &features);
         for row in rows() {

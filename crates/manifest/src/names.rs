@@ -1,6 +1,6 @@
 //! The words of the manifest for the values of `spec`, in TOML and compiled alike.
 
-use crate::{Cmo, DeviceMemory, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
+use crate::{Cmo, DeviceMemory, Nested, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
 
 /// A closed set of values with a word for each.
 pub trait Named: Copy + PartialEq + 'static {
@@ -44,6 +44,10 @@ impl Named for OnSError {
     const NAMES: &'static [(&'static str, Self)] = &[("inject", Self::Inject), ("stop", Self::Stop)];
 }
 
+impl Named for Nested {
+    const NAMES: &'static [(&'static str, Self)] = &[("vhe", Self::Vhe), ("nvhe", Self::Nvhe)];
+}
+
 impl Named for DeviceMemory {
     const NAMES: &'static [(&'static str, Self)] =
         &[("device", Self::Device), ("noncacheable", Self::NonCacheable), ("writeback", Self::WriteBack)];
@@ -83,6 +87,7 @@ mod tests {
         all::<WithoutMtePerm>();
         all::<Cmo>();
         all::<OnSError>();
+        all::<Nested>();
         all::<DeviceMemory>();
     }
 }

@@ -3,7 +3,7 @@
 
 use super::sysreg::{instruction, mrs, operation};
 use addr::Va;
-use cmo::{CacheOps, Kind, LineSize, Lines};
+use cmo::{CacheOps, Content, How, Kind, Line, LineSize, Lines, Point};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// log2 of the smallest lines of all CPUs that are up. Relaxed: a CPU adds its own while it is brought up,
@@ -49,6 +49,46 @@ impl CacheOps for Caches {
         operation!("sys #3, c7, c14, #5", line.get());
     }
 
+    fn maintain_line(&mut self, line: Va, what: Line) {
+        let va = line.get();
+        match (what.how, what.content) {
+            (How::Invalidate, Content::Data) => operation!("dc ivac", va),
+            // DC IGVAC, IGDVAC.
+            (How::Invalidate, Content::Tags) => operation!("sys #0, c7, c6, #3", va),
+            (How::Invalidate, Content::Both) => operation!("sys #0, c7, c6, #5", va),
+            // There is no tag form to the point of unification: what lies behind it serves.
+            (How::Clean(Point::Unification), Content::Data) => operation!("dc cvau", va),
+            (How::Clean(Point::Coherency), Content::Data) => operation!("dc cvac", va),
+            // DC CGVAC, CGDVAC.
+            (How::Clean(Point::Unification | Point::Coherency), Content::Tags) => {
+                operation!("sys #3, c7, c10, #3", va);
+            }
+            (How::Clean(Point::Unification | Point::Coherency), Content::Both) => {
+                operation!("sys #3, c7, c10, #5", va);
+            }
+            // DC CVAP, CGVAP, CGDVAP.
+            (How::Clean(Point::Persistence), Content::Data) => operation!("sys #3, c7, c12, #1", va),
+            (How::Clean(Point::Persistence), Content::Tags) => operation!("sys #3, c7, c12, #3", va),
+            (How::Clean(Point::Persistence), Content::Both) => operation!("sys #3, c7, c12, #5", va),
+            // DC CVADP, CGVADP, CGDVADP.
+            (How::Clean(Point::DeepPersistence), Content::Data) => operation!("sys #3, c7, c13, #1", va),
+            (How::Clean(Point::DeepPersistence), Content::Tags) => operation!("sys #3, c7, c13, #3", va),
+            (How::Clean(Point::DeepPersistence), Content::Both) => operation!("sys #3, c7, c13, #5", va),
+            (How::CleanInvalidate, Content::Data) => operation!("dc civac", va),
+            // DC CIGVAC, CIGDVAC.
+            (How::CleanInvalidate, Content::Tags) => operation!("sys #3, c7, c14, #3", va),
+            (How::CleanInvalidate, Content::Both) => operation!("sys #3, c7, c14, #5", va),
+        }
+    }
+
+    fn farthest(&self) -> Point {
+        match mrs!("id_aa64isar1_el1") & 0xf {
+            0 => Point::Coherency,
+            1 => Point::Persistence,
+            _ => Point::DeepPersistence,
+        }
+    }
+
     #[inline(always)]
     fn invalidate_line(&mut self, line: Va) {
         operation!("dc ivac", line.get());
@@ -78,6 +118,16 @@ pub(crate) fn fill<R>(va: Va, size: u64, kind: Kind, write: impl FnOnce() -> R) 
 /// Makes `size` bytes at `va` readable past the caches: by a CPU whose MMU is off, this one included.
 pub(crate) fn publish_uncached(va: Va, size: u64) {
     cmo::publish_uncached(&mut Caches::new(), va, size);
+}
+
+/// Cleans and invalidates `size` bytes at `va`, mapped as `kind`.
+pub(crate) fn clean_invalidate(va: Va, size: u64, kind: Kind) {
+    cmo::clean_invalidate(&mut Caches::new(), va, size, kind);
+}
+
+/// Does to the line at `va`, mapped as `kind`, what a guest asks for.
+pub(crate) fn maintain(va: Va, kind: Kind, line: Line) {
+    cmo::maintain(&mut Caches::new(), va, kind, line);
 }
 
 /// All CPUs forget the instructions in their caches: before a VM's first one.

@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod lifecycle;
 pub(crate) mod map;
+mod memory;
 pub(crate) mod prepare;
 pub(crate) mod uart;
 

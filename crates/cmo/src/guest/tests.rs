@@ -271,6 +271,13 @@ fn demands_of_every_instruction() {
     }
 }
 
+#[test]
+fn sweeps_are_needed_unless_the_vm_cannot_see_past_the_caches() {
+    let (with_idc, without) = (0x9444_c004, 0x8444_c004);
+    assert!(needs_no_sweep(true, with_idc));
+    assert!(!needs_no_sweep(true, without) && !needs_no_sweep(false, with_idc));
+}
+
 /// What EL2 executes never drops a change, never names tags where there are none, and never goes beyond
 /// what the CPU has.
 #[test]
