@@ -73,7 +73,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     let all = bring_up(&machine)?;
     log::debug!("errata workarounds: {}", errata::in_use());
     let ids = combined_ids(&all, &options).ok_or("there is no CPU")?;
-    let means = means(&ids, all.len(), &machine);
+    let means = means(&ids, all.len(), &machine, options.cmo_trap);
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
@@ -326,7 +326,7 @@ fn hide(host: &mut HostIds, reg: Reg, lsb: u32) {
 }
 
 /// What the builder of VMs needs to know of the machine.
-fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<'a> {
+fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine, cmo_trap: bool) -> Means<'a> {
     let gic = &machine.gic;
     let uart = machine.uart.iter().map(|u| u.base);
     let own = core::iter::once(gic.gicd).chain(gic.gicr.iter().copied()).chain(uart).collect();
@@ -338,6 +338,7 @@ fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<
         mte: ids.has_mte(),
         rng: ids.field(Reg::Isar0, 60) != 0,
         list_registers: icc::virtual_interface().list_registers,
+        cmo_trap,
         cpus,
         ram: &machine.memory,
         own,

@@ -28,8 +28,8 @@
 use crate::error::Result;
 use crate::{
     Cmo, Control, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_REGIONS, MAX_VCPUS, MAX_VMS,
-    MachineSpec, Named, Nested, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable, Tags, VmSpec,
-    WithoutMtePerm,
+    MachineSpec, Named, Nested, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable, Tags,
+    VmSpec, WithoutMtePerm,
 };
 use addr::{Ipa, IpaRange, Pa, PaRange};
 use alloc::boxed::Box;

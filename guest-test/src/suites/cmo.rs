@@ -202,7 +202,7 @@ fn strict_regions(machine: &Machine) -> Outcome {
 /// DC ZVA, GVA, GZVA are stores: where the VM may not write, they are no maintenance to be skipped.
 fn zeroing_is_a_store(machine: &Machine) -> Outcome {
     let mut found = false;
-    for place in places(machine).filter(|p| !p.writable && (p.memory || p.absent)) {
+    for place in places(machine).filter(|p| p.read_only || p.absent) {
         found = true;
         let state = place.state();
         let va = if mte::level() >= 2 { tagged(place.ipa) } else { place.va };

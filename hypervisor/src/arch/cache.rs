@@ -51,33 +51,27 @@ impl CacheOps for Caches {
 
     fn maintain_line(&mut self, line: Va, what: Line) {
         let va = line.get();
+        // Tag forms, and those to the points of persistence, as the assembler takes them without features.
         match (what.how, what.content) {
-            (How::Invalidate, Content::Data) => operation!("dc ivac", va),
-            // DC IGVAC, IGDVAC.
-            (How::Invalidate, Content::Tags) => operation!("sys #0, c7, c6, #3", va),
-            (How::Invalidate, Content::Both) => operation!("sys #0, c7, c6, #5", va),
-            // There is no tag form to the point of unification: what lies behind it serves.
+            // No invalidation drops changes here.
+            (How::Invalidate | How::CleanInvalidate, Content::Data) => operation!("dc civac", va),
+            (How::Invalidate | How::CleanInvalidate, Content::Tags) => operation!("sys #3, c7, c14, #3", va),
+            (How::Invalidate | How::CleanInvalidate, Content::Both) => operation!("sys #3, c7, c14, #5", va),
             (How::Clean(Point::Unification), Content::Data) => operation!("dc cvau", va),
             (How::Clean(Point::Coherency), Content::Data) => operation!("dc cvac", va),
-            // DC CGVAC, CGDVAC.
+            // No tag form ends at the point of unification.
             (How::Clean(Point::Unification | Point::Coherency), Content::Tags) => {
                 operation!("sys #3, c7, c10, #3", va);
             }
             (How::Clean(Point::Unification | Point::Coherency), Content::Both) => {
                 operation!("sys #3, c7, c10, #5", va);
             }
-            // DC CVAP, CGVAP, CGDVAP.
             (How::Clean(Point::Persistence), Content::Data) => operation!("sys #3, c7, c12, #1", va),
             (How::Clean(Point::Persistence), Content::Tags) => operation!("sys #3, c7, c12, #3", va),
             (How::Clean(Point::Persistence), Content::Both) => operation!("sys #3, c7, c12, #5", va),
-            // DC CVADP, CGVADP, CGDVADP.
             (How::Clean(Point::DeepPersistence), Content::Data) => operation!("sys #3, c7, c13, #1", va),
             (How::Clean(Point::DeepPersistence), Content::Tags) => operation!("sys #3, c7, c13, #3", va),
             (How::Clean(Point::DeepPersistence), Content::Both) => operation!("sys #3, c7, c13, #5", va),
-            (How::CleanInvalidate, Content::Data) => operation!("dc civac", va),
-            // DC CIGVAC, CIGDVAC.
-            (How::CleanInvalidate, Content::Tags) => operation!("sys #3, c7, c14, #3", va),
-            (How::CleanInvalidate, Content::Both) => operation!("sys #3, c7, c14, #5", va),
         }
     }
 

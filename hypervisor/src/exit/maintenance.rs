@@ -12,7 +12,7 @@ use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu};
 use crate::vm::Vm;
 use addr::{Canonical, Ipa, Pa, Va};
-use cmo::guest::{Action, Demand, Found, Place, Policy, after_fault, carry_out, demand};
+use cmo::guest::{Action, Demand, Found, Place, Policy, after_fault, carry_out, demand, needs_no_sweep};
 use cmo::{Kind, Operation, Sweep};
 use manifest::{Cmo, RegionKind};
 use trap::{DataAbort, SysregAccess};
@@ -30,7 +30,7 @@ pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operatio
     let (el0, write) = match demand(operation, el0, vcpu.vm.spec.mte, sctlr) {
         Demand::Undefined => return Err(GuestFault::Undefined),
         Demand::Trap => return Err(GuestFault::Sysreg(access)),
-        Demand::Sweep => return Ok(sweep(vcpu)),
+        Demand::Sweep => return Ok(sweep(vcpu.vm)),
         Demand::ForgetInstructions => return Ok(forget_instructions()),
         Demand::Translate { el0, write } => (el0, write),
     };
@@ -46,10 +46,11 @@ pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operatio
         Err(why) => return Err(own_fault(vcpu, va, el0, why)),
     };
     let target = Target::at(vcpu.vm, ipa);
-    match carry_out(operation, target.place) {
-        Action::ExternalAbort => Err(GuestFault::Maintenance { va, status: EXTERNAL }),
-        action => target.apply(action),
+    let action = carry_out(operation, target.place);
+    if action == Action::ExternalAbort {
+        return Err(GuestFault::Maintenance { va, status: EXTERNAL });
     }
+    target.apply(action)
 }
 
 /// Why stage 1 gives a trapped instruction no address, as the guest would have learnt it.
@@ -93,10 +94,7 @@ pub(crate) fn faulted(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
         let found = Operation::from_instruction(word).map_or(Found::Other, Found::This);
         action = after_fault(abort, target.place, found);
     }
-    match action {
-        Action::Access => None,
-        action => Some(target.apply(action)),
-    }
+    (action != Action::Access).then(|| target.apply(action))
 }
 
 /// The instruction at the guest's PC, read through its own stage 1 by its right to execute it, and only
@@ -128,7 +126,9 @@ impl Target {
             S2Memory::WriteBack if vm.spec.mte => Kind::Tagged,
             S2Memory::WriteBack | S2Memory::WriteBackNoTag => Kind::WriteBack,
             S2Memory::NonCacheable => Kind::NonCacheable,
-            S2Memory::DeviceNGnRE | S2Memory::DeviceNGnRnE => return Self { place: Place::Device, ..nothing },
+            S2Memory::DeviceNGnRE | S2Memory::DeviceNGnRnE => {
+                return Self { place: Place::Device, ..nothing };
+            }
         };
         let Some(region) = vm.spec.regions.iter().find(|r| r.ipa.contains(ipa)) else { return nothing };
         let place = match &region.kind {
@@ -161,13 +161,10 @@ fn forget_instructions() -> Resume {
     Resume::Next
 }
 
-/// Maintenance by set and way: the vCPU sweeps all its VM's memory, in steps, before it goes on.
-fn sweep(vcpu: &mut Vcpu) -> Resume {
-    if cmo::guest::needs_no_sweep(vcpu.vm.stage2_is_forced(), vcpu.vm.ids.ctr()) {
-        return Resume::Next;
-    }
-    vcpu.activity = Activity::Sweeping(Sweep::default());
-    Resume::Sweep
+/// Maintenance by set and way: the vCPU sweeps all its VM's memory before it goes on.
+fn sweep(vm: &Vm) -> Resume {
+    let forced = vm.traps.hcr & idreg::closing::hcr::FWB != 0;
+    if needs_no_sweep(forced, vm.ids.ctr()) { Resume::Next } else { Resume::Sweep }
 }
 
 impl Vcpu {

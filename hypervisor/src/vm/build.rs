@@ -46,6 +46,8 @@ pub(crate) struct Means<'a> {
     pub(crate) rng: bool,
     /// List registers of the virtual CPU interface.
     pub(crate) list_registers: u8,
+    /// `cmo-trap`: guests' cache maintenance is trapped where it may hit read-only memory.
+    pub(crate) cmo_trap: bool,
     /// Number of CPUs that are up.
     pub(crate) cpus: usize,
     /// RAM: devices may not lie in it.
@@ -113,7 +115,7 @@ fn build_one(
     Ok(Vm {
         id,
         ids: GuestIds::new(means.ids, &features),
-        traps: TrapConfig::new(means.ids, &features),
+        traps: traps(&spec, means, &features),
         stage2,
         map: Mutex::new(map),
         tree: tree(&spec, means)?,
@@ -149,6 +151,13 @@ fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, S
         return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
     }
     Ok(Some(kind))
+}
+
+/// What traps. Maintenance does only where it may hit memory that the VM cannot write.
+fn traps(spec: &VmSpec, means: &Means<'_>, features: &Features) -> TrapConfig {
+    let traps = TrapConfig::new(means.ids, features);
+    let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
+    if means.cmo_trap && spec.regions.iter().any(read_only) { traps.with_maintenance() } else { traps }
 }
 
 /// Physical memory for a region.

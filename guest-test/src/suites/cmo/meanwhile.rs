@@ -66,7 +66,7 @@ fn use_table(table: u64) {
 /// that is the guest's own. PAR_EL1 and all registers stay ([`execute`] compares them).
 pub(super) fn mapping_changes_meanwhile(machine: &Machine) -> Outcome {
     let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one CPU") };
-    let Some(place) = places(machine).find(|p| p.memory && !p.writable && !p.strict) else {
+    let Some(place) = places(machine).find(|p| p.read_only && !p.strict) else {
         skip!("no read-only region");
     };
     let table = scratch(TABLE);

@@ -15,6 +15,8 @@ pub(super) struct Place {
     /// It can be read without an effect.
     pub(super) memory: bool,
     pub(super) writable: bool,
+    /// The VM may not write it.
+    pub(super) read_only: bool,
     /// It has allocation tags.
     pub(super) tags: bool,
     /// Nothing is there.
@@ -29,7 +31,17 @@ pub(super) struct State([u64; 64], [u64; 32]);
 
 impl Place {
     const fn new(name: &'static str, ipa: u64) -> Self {
-        Self { name, ipa, va: ipa, memory: false, writable: false, tags: false, absent: false, strict: false }
+        Self {
+            name,
+            ipa,
+            va: ipa,
+            memory: false,
+            writable: false,
+            read_only: false,
+            tags: false,
+            absent: false,
+            strict: false,
+        }
     }
 
     /// What is there now: several lines from the place on.
@@ -56,6 +68,7 @@ pub(super) fn places(machine: &Machine) -> impl Iterator<Item = Place> {
         memory: !region.device,
         // What other VMs use at the same time is left as it is.
         writable: !region.read_only && !region.device && !machine.lists("share", region.name),
+        read_only: region.read_only,
         tags: region.tags == "backed",
         strict: machine.lists("strict", region.name),
         ..Place::new(region.name, region.start + if region.device { 0 } else { region.size - 4096 })
