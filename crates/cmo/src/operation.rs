@@ -82,23 +82,22 @@ impl Operation {
         if reg.op0() != 1 || reg.crn() != 7 {
             return None;
         }
-        Some(match reg {
-            SysReg::IC_IALLU | SysReg::IC_IALLUIS => Self::AllFetches,
-            SysReg::IC_IVAU => Self::Fetch,
-            SysReg::DC_ZVA | SysReg::DC_GVA | SysReg::DC_GZVA => Self::Zero,
+        let (op1, crm, op2) = (reg.op1(), reg.crm(), reg.op2());
+        Some(match (op1, crm, op2) {
+            (0, 6, 1 | 3 | 5) => line(How::Invalidate, op2),
+            (3, 14, 1 | 3 | 5) => line(How::CleanInvalidate, op2),
+            (3, 10, 1 | 3 | 5) => line(How::Clean(Point::Coherency), op2),
+            // There is no tag form to the point of unification.
+            (3, 11, 1) => line(How::Clean(Point::Unification), op2),
+            (3, 12, 1 | 3 | 5) => line(How::Clean(Point::Persistence), op2),
+            (3, 13, 1 | 3 | 5) => line(How::Clean(Point::DeepPersistence), op2),
+            (3, 5, 1) => Self::Fetch,
+            (0, 1 | 5, 0) => Self::AllFetches,
+            (3, 4, 1 | 3 | 4) => Self::Zero,
+            (0, 6 | 10 | 14, 2 | 4 | 6) => Self::SetWay(content(op2.wrapping_sub(1))),
             // CRm 8 and 9 are AT throughout; op1 4 and 6 are those of EL2 and EL3.
-            _ if matches!(reg.crm(), 8 | 9) => Self::Translate,
-            _ => match (reg.op1(), reg.crm()) {
-                (0, 6 | 10 | 14) if matches!(reg.op2(), 2 | 4 | 6) => Self::SetWay(content(reg.op2() - 1)),
-                (0, 6) if is_line(reg.op2()) => line(How::Invalidate, reg),
-                (3, 10) if is_line(reg.op2()) => line(How::Clean(Point::Coherency), reg),
-                // There is no tag form to the point of unification.
-                (3, 11) if reg.op2() == 1 => line(How::Clean(Point::Unification), reg),
-                (3, 12) if is_line(reg.op2()) => line(How::Clean(Point::Persistence), reg),
-                (3, 13) if is_line(reg.op2()) => line(How::Clean(Point::DeepPersistence), reg),
-                (3, 14) if is_line(reg.op2()) => line(How::CleanInvalidate, reg),
-                _ => return None,
-            },
+            (_, 8 | 9, _) => Self::Translate,
+            _ => return None,
         })
     }
 
@@ -117,10 +116,6 @@ impl Operation {
     }
 }
 
-const fn is_line(op2: u32) -> bool {
-    matches!(op2, 1 | 3 | 5)
-}
-
 /// op2 is 1, 3 and 5 for data, tags and both, by address; one more by set and way.
 const fn content(op2: u32) -> Content {
     match op2 {
@@ -130,8 +125,8 @@ const fn content(op2: u32) -> Content {
     }
 }
 
-const fn line(how: How, reg: SysReg) -> Operation {
-    Operation::Line(Line { how, content: content(reg.op2()) })
+const fn line(how: How, op2: u32) -> Operation {
+    Operation::Line(Line { how, content: content(op2) })
 }
 
 #[cfg(test)]

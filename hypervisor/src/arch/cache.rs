@@ -19,23 +19,15 @@ pub(crate) fn join() {
 }
 
 /// The caches as this CPU reaches them.
-struct Caches {
-    lines: Lines,
-}
+struct Caches;
 
-impl Caches {
-    fn new() -> Self {
+impl CacheOps for Caches {
+    fn lines(&self) -> Lines {
         let joined = Lines {
             data: LineSize::from_log2(DATA_LINE.load(Ordering::Relaxed)),
             tags: LineSize::from_log2(TAG_LINE.load(Ordering::Relaxed)),
         };
-        Self { lines: Lines::from_ctr(mrs!("ctr_el0")).combine(joined) }
-    }
-}
-
-impl CacheOps for Caches {
-    fn lines(&self) -> Lines {
-        self.lines
+        Lines::from_ctr(mrs!("ctr_el0")).combine(joined)
     }
 
     #[inline(always)]
@@ -106,27 +98,27 @@ impl CacheOps for Caches {
 
 /// Has `write` write `size` bytes at `va`, mapped as `kind`, so that guests see them past the caches.
 pub(crate) fn fill<R>(va: Va, size: u64, kind: Kind, write: impl FnOnce() -> R) -> R {
-    cmo::fill(&mut Caches::new(), va, size, kind, write)
+    cmo::fill(&mut Caches, va, size, kind, write)
 }
 
 /// Makes `size` bytes at `va` readable past the caches: by a CPU whose MMU is off, this one included.
 pub(crate) fn publish_uncached(va: Va, size: u64) {
-    cmo::publish_uncached(&mut Caches::new(), va, size);
+    cmo::publish_uncached(&mut Caches, va, size);
 }
 
 /// Cleans and invalidates `size` bytes at `va`, mapped as `kind`.
 pub(crate) fn clean_invalidate(va: Va, size: u64, kind: Kind) {
-    cmo::clean_invalidate(&mut Caches::new(), va, size, kind);
+    cmo::clean_invalidate(&mut Caches, va, size, kind);
 }
 
 /// Does to the line at `va`, mapped as `kind`, what a guest asks for.
 pub(crate) fn maintain(va: Va, kind: Kind, line: Line) {
-    cmo::maintain(&mut Caches::new(), va, kind, line);
+    cmo::maintain(&mut Caches, va, kind, line);
 }
 
 /// All CPUs forget the instructions in their caches: before a VM's first one.
 pub(crate) fn publish_instructions() {
-    cmo::publish_instructions(&mut Caches::new());
+    cmo::publish_instructions(&mut Caches);
 }
 
 /// Forgets stale lines over what this CPU wrote with its MMU off, right before that goes on.
@@ -135,5 +127,5 @@ pub(crate) fn publish_instructions() {
 /// `size` bytes at `va` must have been written with the MMU off only, since they were last cleaned: what
 /// the caches hold of them is lost.
 pub(crate) unsafe fn before_mmu_on(va: Va, size: u64) {
-    cmo::before_mmu_on(&mut Caches::new(), va, size);
+    cmo::before_mmu_on(&mut Caches, va, size);
 }

@@ -11,10 +11,10 @@ use crate::mem::window;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu};
 use crate::vm::Vm;
-use addr::{Canonical, Ipa, Pa, Va};
+use addr::{Canonical, Ipa, IpaRange, Pa, PaRange, Va};
 use cmo::guest::{Action, Demand, Found, Place, Policy, after_fault, carry_out, demand, needs_no_sweep};
 use cmo::{Kind, Operation, Sweep};
-use manifest::{Cmo, RegionKind};
+use manifest::{Cmo, RegionKind, Tags};
 use trap::{DataAbort, SysregAccess};
 use vmsa::attr::S2Memory;
 use vmsa::walk::{self, Access, Privilege};
@@ -48,7 +48,7 @@ pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operatio
     let target = Target::at(vcpu.vm, ipa);
     let action = carry_out(operation, target.place);
     if action == Action::ExternalAbort {
-        return Err(GuestFault::Maintenance { va, status: EXTERNAL });
+        return Err(GuestFault::Maintenance(EXTERNAL));
     }
     target.apply(action)
 }
@@ -58,7 +58,7 @@ pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operatio
 fn own_fault(vcpu: &Vcpu, va: u64, el0: bool, why: NoAddress) -> GuestFault {
     let level = match why {
         NoAddress::Fault(fault) if !fault.stage2 => {
-            return GuestFault::Maintenance { va, status: fault.status };
+            return GuestFault::Maintenance(fault.status);
         }
         // The level of a stage-2 fault is that of stage 2.
         NoAddress::Fault(_) => {
@@ -67,7 +67,7 @@ fn own_fault(vcpu: &Vcpu, va: u64, el0: bool, why: NoAddress) -> GuestFault {
         }
         NoAddress::ExternalAbort(level) => level.get() as u8,
     };
-    GuestFault::Maintenance { va, status: 0x14 | level & 3 }
+    GuestFault::Maintenance(0x14 | level & 3)
 }
 
 /// A data abort that may be of maintenance, at an address that no device answers; `None` if it is to be
@@ -118,27 +118,28 @@ struct Target {
 }
 
 impl Target {
-    /// What stage 2 has at `ipa` now.
+    const NOTHING: Self = Self { place: Place::Absent, memory: None };
+
+    /// What the VM has at `ipa`.
     fn at(vm: &Vm, ipa: Ipa<Canonical>) -> Self {
-        let nothing = Self { place: Place::Absent, memory: None };
-        let Some(leaf) = vm.map.lock().leaf(ipa) else { return nothing };
-        let kind = match leaf.attr.memory {
-            S2Memory::WriteBack if vm.spec.mte => Kind::Tagged,
-            S2Memory::WriteBack | S2Memory::WriteBackNoTag => Kind::WriteBack,
-            S2Memory::NonCacheable => Kind::NonCacheable,
-            S2Memory::DeviceNGnRE | S2Memory::DeviceNGnRnE => {
-                return Self { place: Place::Device, ..nothing };
-            }
+        let regions = vm.spec.regions.iter().zip(&vm.backing);
+        let Some((region, backing)) = regions.into_iter().find(|(region, _)| region.ipa.contains(ipa)) else {
+            return Self::NOTHING;
         };
-        let Some(region) = vm.spec.regions.iter().find(|r| r.ipa.contains(ipa)) else { return nothing };
         let place = match &region.kind {
-            RegionKind::Ram | RegionKind::Shared { .. } => Place::Writable,
+            RegionKind::Device { .. } if backing.kind == Kind::NonCacheable => Place::Device,
+            RegionKind::Ram | RegionKind::Shared { .. } | RegionKind::Device { .. } => Place::Writable,
             RegionKind::ReadOnly { cmo: Cmo::Emulate } => Place::ReadOnly(Policy::Emulate),
             RegionKind::ReadOnly { cmo: Cmo::Architectural } => Place::ReadOnly(Policy::Architectural),
-            RegionKind::Device { .. } if kind == Kind::NonCacheable => Place::Device,
-            RegionKind::Device { .. } => Place::Writable,
         };
-        Self { place, memory: Some((leaf.pa, kind)) }
+        // Only these may lead elsewhere, or be of another type, than when the VM was built.
+        let changes = matches!(region.kind, RegionKind::Shared { .. }) || region.tags == Tags::Lazy;
+        let memory = if changes {
+            by_leaf(vm, ipa)
+        } else {
+            by_pieces(&backing.pieces, region.ipa, ipa, backing.kind)
+        };
+        if memory.is_some() { Self { place, memory } } else { Self::NOTHING }
     }
 
     fn apply(&self, action: Action) -> Outcome {
@@ -154,6 +155,30 @@ impl Target {
             (Action::ExternalAbort | Action::Access, _) => Err(GuestFault::ExternalDataAbort),
         }
     }
+}
+
+/// The memory behind an address of a region that stays as it was built.
+fn by_pieces(pieces: &[PaRange], region: IpaRange, ipa: Ipa<Canonical>, kind: Kind) -> Option<(Pa, Kind)> {
+    let mut offset = ipa.offset_from(region.start())?;
+    for piece in pieces {
+        match offset.checked_sub(piece.size()) {
+            None => return Some((piece.start().checked_add(offset)?, kind)),
+            Some(beyond) => offset = beyond,
+        }
+    }
+    None
+}
+
+/// The memory behind an address as stage 2 has it now.
+#[inline(never)]
+fn by_leaf(vm: &Vm, ipa: Ipa<Canonical>) -> Option<(Pa, Kind)> {
+    let leaf = vm.map.lock().leaf(ipa)?;
+    let kind = match leaf.attr.memory {
+        S2Memory::WriteBack if vm.spec.mte => Kind::Tagged,
+        S2Memory::WriteBack | S2Memory::WriteBackNoTag => Kind::WriteBack,
+        S2Memory::NonCacheable | S2Memory::DeviceNGnRE | S2Memory::DeviceNGnRnE => Kind::NonCacheable,
+    };
+    Some((leaf.pa, kind))
 }
 
 fn forget_instructions() -> Resume {

@@ -40,13 +40,9 @@ pub(crate) enum GuestFault {
     /// Synchronous external abort on the guest's own walk, at this level of its stage 1, for the data
     /// access or fetch that ESR_EL2 describes.
     ExternalAbortOnWalk(Level),
-    /// A data abort of cache maintenance that was trapped before its address was translated.
-    Maintenance {
-        /// The address.
-        va: u64,
-        /// DFSC.
-        status: u8,
-    },
+    /// A data abort of cache maintenance that was trapped before its address was translated, with this
+    /// fault status code; the address is in the register that ESR_EL2 names.
+    Maintenance(u8),
 }
 
 /// ISS of a data abort: WnR.
@@ -90,7 +86,9 @@ pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {
         }
         GuestFault::ExternalInstructionAbort => Exception::InstructionAbort { va, walk: None },
         GuestFault::ExternalAbortOnWalk(level) => Exception::on_walk(esr, syndrome::far(), level),
-        GuestFault::Maintenance { va, status } => Exception::Maintenance { va, status },
+        GuestFault::Maintenance(status) => {
+            Exception::Maintenance { va: vcpu.regs.get(SysregAccess::new(esr).rt), status }
+        }
     };
     let entry = enter_el1(&source, exception);
     let registers = El1Exception { elr: entry.elr, spsr: entry.spsr, esr: entry.esr, far: entry.far };
