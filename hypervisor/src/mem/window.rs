@@ -10,7 +10,7 @@
 use crate::arch::copy;
 use crate::arch::{cache, cpu, tags, tlb};
 use crate::mem::map;
-use addr::{BLOCK_2M, PAGE_SIZE, Pa, Va};
+use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
 use cmo::{Chunk, Kind, Line};
 use core::marker::PhantomData;
 use vmsa::stage1::Memory;
@@ -120,6 +120,15 @@ pub(crate) fn maintain(pa: Pa, kind: Kind, line: Line) -> bool {
 pub(crate) fn clean_invalidate(chunk: Chunk) -> bool {
     let (start, size) = (chunk.memory.start(), chunk.memory.size());
     with(start, size, chunk.kind, |w| cache::clean_invalidate(Va::new(w.va), size, chunk.kind)).is_some()
+}
+
+/// Stores an instruction of the image, and lets all CPUs fetch it from now on.
+pub(crate) fn patch(pa: Pa, instruction: u32) {
+    let memory = PaRange::new(pa, size_of::<u32>() as u64);
+    let chunk = memory.map(|memory| Chunk { memory, kind: Kind::WriteBack });
+    let done = chunk.and_then(|chunk| fill(chunk, |w| w.write(0, &instruction.to_le_bytes())));
+    assert_eq!(done, Some(true), "no window for the image");
+    cache::publish_instructions();
 }
 
 /// Whether the first granule of the page at `page`, which is no running VM's, holds a tag. `None` if
