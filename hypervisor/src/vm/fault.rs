@@ -7,18 +7,15 @@ use super::{Vm, stop_for_fault};
 use crate::arch::syndrome;
 use crate::arch::translate::{self, For};
 use crate::cpu::Local;
-use crate::exit::{Outcome, abort};
-use crate::mem::window;
+use crate::exit::{Outcome, abort, maintenance};
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu, request};
 use abi::hypercall::{Error, EventKind, FaultDecision, FaultState};
 use addr::{Canonical, Ipa, PAGE_SIZE, Va};
 use alloc::vec::Vec;
-use cmo::Kind;
 use manifest::{OnTagAccess, Tags};
 use tags::access::Access;
 use trap::TagFault;
-use vmsa::attr::S2Memory;
 
 /// Bytes of the largest access: an SVE vector. One that begins on a page with tags can fault on the next.
 const LARGEST_ACCESS: u64 = 256;
@@ -167,7 +164,7 @@ fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>
     let mut access = Access::from_syndrome(fault.access == trap::TagAccess::Write);
     // The instruction says more, where somebody wants to know.
     if logged || policy != OnTagAccess::Inject {
-        access = instruction(vm).and_then(Access::of).unwrap_or(access);
+        access = maintenance::instruction(vcpu).and_then(Access::of).unwrap_or(access);
     }
     let (state, decision) = match policy {
         OnTagAccess::Stop => (FaultState::Past, Some(FaultDecision::Stop)),
@@ -212,22 +209,6 @@ fn log(vcpu: &Vcpu, record: &Record, policy: OnTagAccess) {
             OnTagAccess::Report => "waits for a decision",
         }
     );
-}
-
-/// The instruction that the resident vCPU was at.
-#[cold]
-fn instruction(vm: &Vm) -> Option<u32> {
-    let pc = syndrome::elr();
-    let ipa = translate::guest_ipa(Va::new(pc), For::exited(false)).ok()?;
-    let map = vm.map.lock();
-    let leaf = map.leaf(ipa)?;
-    let kind = match leaf.attr.memory {
-        S2Memory::WriteBack | S2Memory::WriteBackNoTag => Kind::WriteBack,
-        S2Memory::NonCacheable => Kind::NonCacheable,
-        S2Memory::DeviceNGnRE | S2Memory::DeviceNGnRnE => return None,
-    };
-    let words = window::read_u64(leaf.pa.align_down(8), kind)?;
-    Some((if pc & 4 == 0 { words } else { words >> 32 }) as u32)
 }
 
 impl Vm {
