@@ -10,7 +10,7 @@
 use crate::arch::copy;
 use crate::arch::{cache, cpu, tags, tlb};
 use crate::mem::map;
-use addr::{BLOCK_2M, PAGE_SIZE, Pa, Va};
+use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
 use cmo::{Chunk, Kind};
 use core::marker::PhantomData;
 use vmsa::stage1::Memory;
@@ -85,6 +85,21 @@ pub(crate) fn fill<R>(chunk: Chunk, write: impl FnOnce(&Window<'_>) -> R) -> Opt
     with(start, size, chunk.kind, |w| cache::fill(Va::new(w.va), size, chunk.kind, || write(w)))
 }
 
+/// The same for data alone: whatever tags the memory has, they stay, and nothing is checked, because the
+/// window is not mapped Tagged.
+pub(crate) fn fill_data<R>(chunk: Chunk, write: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
+    fill(Chunk { kind: data_kind(chunk.kind), ..chunk }, write)
+}
+
+/// How data is reached in memory of this kind. The same location Tagged and Untagged is no mismatch of
+/// attributes (DDI 0487, B2.11).
+const fn data_kind(kind: Kind) -> Kind {
+    match kind {
+        Kind::WriteBack | Kind::Tagged => Kind::WriteBack,
+        Kind::NonCacheable => Kind::NonCacheable,
+    }
+}
+
 /// The eight bytes at `pa`, a multiple of 8, in memory that guests have as `kind`; `None` if there is no
 /// window for it.
 pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
@@ -92,7 +107,16 @@ pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
         return None;
     }
     // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.
-    with(pa, 8, kind, |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
+    with(pa, 8, data_kind(kind), |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
+}
+
+/// Stores an instruction of the image, and lets all CPUs fetch it from now on.
+pub(crate) fn patch(pa: Pa, instruction: u32) {
+    let memory = PaRange::new(pa, size_of::<u32>() as u64);
+    let chunk = memory.map(|memory| Chunk { memory, kind: Kind::WriteBack });
+    let done = chunk.and_then(|chunk| fill(chunk, |w| w.write(0, &instruction.to_le_bytes())));
+    assert_eq!(done, Some(true), "no window for the image");
+    cache::publish_instructions();
 }
 
 /// Whether the first granule of the page at `page`, which is no running VM's, holds a tag. `None` if
