@@ -48,6 +48,8 @@ pub(crate) struct Means<'a> {
     pub(crate) rng: bool,
     /// List registers of the virtual CPU interface.
     pub(crate) list_registers: u8,
+    /// `cmo-trap`: guests' cache maintenance is trapped where it may hit read-only memory.
+    pub(crate) cmo_trap: bool,
     /// Number of CPUs that are up.
     pub(crate) cpus: usize,
     /// RAM: devices may not lie in it.
@@ -129,7 +131,7 @@ fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'stati
     Box::leak(Box::new(Vm {
         id,
         ids: GuestIds::new(means.ids, &features),
-        traps: TrapConfig::new(means.ids, &features),
+        traps: traps(&spec, means, &features),
         stage2,
         map: Mutex::new(map),
         tree,
@@ -189,6 +191,13 @@ fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, S
     Ok(Some(kind))
 }
 
+/// What traps. Maintenance does only where it may hit memory that the VM cannot write.
+fn traps(spec: &VmSpec, means: &Means<'_>, features: &Features) -> TrapConfig {
+    let traps = TrapConfig::new(means.ids, features);
+    let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
+    if means.cmo_trap && spec.regions.iter().any(read_only) { traps.with_maintenance() } else { traps }
+}
+
 /// Physical memory for a region.
 fn back(
     region: &RegionSpec,
@@ -212,7 +221,7 @@ fn back(
         })
     };
     match &region.kind {
-        RegionKind::Ram | RegionKind::ReadOnly => take(),
+        RegionKind::Ram | RegionKind::ReadOnly { .. } => take(),
         RegionKind::Shared { share } => {
             if let Some(known) = shares.iter_mut().find(|s| s.name == *share) {
                 if !known.filled {
@@ -340,7 +349,7 @@ fn window_kind(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
 fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
     match &region.kind {
         RegionKind::Ram => S2Attr::rwx(memory),
-        RegionKind::ReadOnly => S2Attr::rx(memory),
+        RegionKind::ReadOnly { .. } => S2Attr::rx(memory),
         RegionKind::Shared { .. } | RegionKind::Device { .. } => S2Attr::rw(memory),
     }
 }
@@ -388,7 +397,7 @@ fn map_all(
 
 /// Whether the VM owns the region's memory.
 fn is_owned(region: &RegionSpec) -> bool {
-    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly)
+    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly { .. })
 }
 
 #[inline(never)]
