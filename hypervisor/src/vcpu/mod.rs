@@ -62,7 +62,7 @@ impl VcpuShared {
 
     /// Asks; returns whether a kick is due: for what was not asked already, and for an interrupt only
     /// if the vCPU is attentive.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ask(&self, bits: u32) -> bool {
         let new = bits & !self.requests.fetch_or(bits, Ordering::SeqCst);
         new & !request::INTERRUPT != 0 || new != 0 && self.attentive.load(Ordering::SeqCst)

@@ -127,7 +127,7 @@ impl Vm {
 
     /// Makes the vCPUs of `kick` look at their virtual interrupts. `own`: the caller's own vCPU, which
     /// looks before it enters its guest anyway.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn kick(&self, kick: Kick, own: Option<usize>) {
         for vcpu in kick {
             self.ask(vcpu, request::INTERRUPT, own == Some(vcpu));
@@ -135,7 +135,7 @@ impl Vm {
     }
 
     /// Asks something of a vCPU and makes its CPU look, unless it is the caller's own.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn ask(&self, vcpu: usize, bits: u32, own: bool) {
         let Some(shared) = self.vcpus.get(vcpu) else { return };
         if shared.ask(bits) && !own {
@@ -169,7 +169,7 @@ impl Vm {
 
 /// Makes a CPU see that one of its vCPUs was asked something. On this CPU the scheduler looks
 /// anyway: at the next exit's end if the vCPU is resident, else when it chooses.
-#[inline]
+#[inline(always)]
 fn wake(cpu: usize) {
     let Some(machine) = machine::get() else { return };
     let Some(shared) = machine.cpus.get(cpu) else { return };
