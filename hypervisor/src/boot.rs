@@ -93,7 +93,8 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     });
     enable_interrupts(published)?;
     for vm in &published.vms {
-        log::debug!("VM {}: {} bytes of stage-2 tables", vm.spec.name, vm.stage2.table_bytes);
+        let (used, all) = vm.map.lock().table_bytes();
+        log::debug!("VM {}: {used} bytes of stage-2 tables, {all} set aside", vm.spec.name);
         if vm.spec.autostart {
             let _ = vm.request_start();
         }

@@ -171,6 +171,8 @@ fn own_lines() {
     r.expect("");
     r.say("x\nresult: pass\r\n\r\ny\n");
     r.expect("tagvisor: x\r\ntagvisor: | result: pass\r\ntagvisor: | y\r\n");
+    r.say("a\u{1b}[2J\tb");
+    r.expect("tagvisor: a?[2J?b\r\n");
     r.console.say(format_args!("{}-{:#x}", 1, 2), &mut |b| r.printed.extend_from_slice(b));
     r.expect("tagvisor: 1-0x2\r\n");
 }

@@ -5,18 +5,16 @@
 //! taggable; all other memory as `reserved-memory` children, which it leaves alone; devices as
 //! nodes of their own.
 
+use crate::flat::Writer;
 use crate::machine::Conduit;
 use addr::IpaRange;
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use dtoolkit::error::ModelError;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use manifest::layout::{
     DTB_SIZE, EVENT_INTID, GICD, GICR, GICR_STRIDE, PTIMER_INTID, UART, UART_INTID, VTIMER_INTID,
 };
-use manifest::{Control, DeviceInterrupt, RegionKind, RegionSpec, Tags, VmSpec};
+use manifest::{Control, DeviceInterrupt, Named, RegionKind, RegionSpec, Tags, VmSpec, is_name};
 
 /// `compatible` of a memory region that is not ordinary RAM.
 pub const REGION: &str = "tagvisor,region";
@@ -29,6 +27,12 @@ const GIC_PHANDLE: u32 = 1;
 const CLOCK_PHANDLE: u32 = 2;
 /// Input clock of the vPL011 in Hz, as on QEMU's `virt` machine.
 const UART_CLOCK: u32 = 24_000_000;
+/// The node of the UART, at the address of [`UART`].
+const UART_PATH: &str = "/pl011@9000000";
+const _: () = assert!(UART.start().get() == 0x900_0000);
+
+/// INTID of the first SPI.
+const FIRST_SPI: u32 = 32;
 
 /// What a VM's tree is made from.
 #[derive(Clone, Debug)]
@@ -68,31 +72,25 @@ pub enum Flaw {
         /// The INTID that the guest should see.
         intid: u32,
     },
-    /// A region's name cannot name a node.
-    Name(ModelError),
+    /// This name of a region cannot name a node.
+    Name(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VM `{}`: ", self.vm.escape_debug())?;
+        write!(f, "VM `{}`: ", self.vm)?;
         match &self.flaw {
             Flaw::TooLarge(size) => write!(f, "its device tree needs {size} of at most {DTB_SIZE} bytes"),
             Flaw::CommandLine => f.write_str("its command line has a NUL inside"),
             Flaw::Interrupt { region, intid } => {
-                write!(f, "region `{}`: interrupt {intid} is not an SPI (32 to 1019)", region.escape_debug())
+                write!(f, "region `{region}`: interrupt {intid} is not an SPI (32 to 1019)")
             }
-            Flaw::Name(e) => write!(f, "a region's name does not fit its device tree: {e}"),
+            Flaw::Name(name) => write!(f, "a region's name does not fit its device tree: '{name}'"),
         }
     }
 }
 
 impl core::error::Error for Error {}
-
-impl From<ModelError> for Flaw {
-    fn from(error: ModelError) -> Self {
-        Self::Name(error)
-    }
-}
 
 /// The flattened device tree of a VM, at most [`DTB_SIZE`] bytes.
 ///
@@ -103,25 +101,27 @@ pub fn write(vm: &GuestTree<'_>) -> Result<Vec<u8>, Error> {
 }
 
 fn build(vm: &GuestTree<'_>) -> Result<Vec<u8>, Flaw> {
-    let mut tree = DeviceTree::new();
-    let root = &mut tree.root;
-    cells(root, "#address-cells", &[2]);
-    cells(root, "#size-cells", &[2]);
-    cells(root, "interrupt-parent", &[GIC_PHANDLE]);
-    texts(root, "compatible", &["linux,dummy-virt"]);
-    chosen(root, vm)?;
-    psci(root, vm.psci)?;
-    cpus(root, vm.spec.cpus.len())?;
-    timer(root)?;
-    gic(root, vm.spec.cpus.len())?;
-    clock(root)?;
-    uart(root)?;
+    let mut writer = Writer::new();
+    let tree = &mut writer;
+    tree.begin("", None);
+    tree.cells("#address-cells", &[2]);
+    tree.cells("#size-cells", &[2]);
+    tree.cells("interrupt-parent", &[GIC_PHANDLE]);
+    tree.text("compatible", "linux,dummy-virt");
+    chosen(tree, vm)?;
+    psci(tree, vm.psci);
+    cpus(tree, vm.spec.cpus.len());
+    timer(tree);
+    gic(tree, vm.spec.cpus.len());
+    clock(tree);
+    uart(tree);
     match vm.spec.control {
         Control::None => {}
-        Control::All | Control::Vms(_) => control(root)?,
+        Control::All | Control::Vms(_) => control(tree),
     }
-    add_regions(root, vm.spec)?;
-    let dtb = tree.to_dtb();
+    add_regions(tree, vm.spec)?;
+    tree.end();
+    let dtb = writer.finish();
     if u64::try_from(dtb.len()).is_ok_and(|size| size <= DTB_SIZE) {
         Ok(dtb)
     } else {
@@ -129,62 +129,14 @@ fn build(vm: &GuestTree<'_>) -> Result<Vec<u8>, Flaw> {
     }
 }
 
-/// A new child. Nodes are filled in place because they are large, and by few functions because the
-/// code for many properties counts.
-#[inline(never)]
-fn child<'a>(parent: &'a mut DeviceTreeNode, name: &str) -> Result<&'a mut DeviceTreeNode, ModelError> {
-    Ok(parent.add_child_mut(DeviceTreeNode::new(name)?))
-}
-
-/// A new child `NAME@address`.
-fn device_child<'a>(
-    parent: &'a mut DeviceTreeNode,
-    name: &str,
-    range: IpaRange,
-) -> Result<&'a mut DeviceTreeNode, ModelError> {
-    child(parent, &unit(name, range))
-}
-
-/// Sets a property; empty is one whose presence says it all. Names are constants, so they need no check.
-#[inline(never)]
-fn bytes(node: &mut DeviceTreeNode, name: &'static str, value: &[u8]) {
-    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
-}
-
-/// Sets a property to strings, each of which ends with NUL.
-#[inline(never)]
-fn texts(node: &mut DeviceTreeNode, name: &'static str, values: &[&str]) {
-    let mut value = Vec::new();
-    for text in values {
-        value.extend_from_slice(text.as_bytes());
-        value.push(0);
-    }
-    bytes(node, name, &value);
-}
-
-/// Sets a property to numbers of one cell.
-#[inline(never)]
-fn cells(node: &mut DeviceTreeNode, name: &'static str, values: &[u32]) {
-    let mut value = Vec::new();
-    for cell in values {
-        value.extend_from_slice(&cell.to_be_bytes());
-    }
-    bytes(node, name, &value);
-}
-
-/// Sets a property to numbers of two cells.
-#[inline(never)]
-fn numbers(node: &mut DeviceTreeNode, name: &'static str, values: &[u64]) {
-    let mut value = Vec::new();
-    for number in values {
-        value.extend_from_slice(&number.to_be_bytes());
-    }
-    bytes(node, name, &value);
+/// Begins a node `NAME@address`.
+fn begin_device(tree: &mut Writer, name: &str, range: IpaRange) {
+    tree.begin(name, Some(range.start().get()));
 }
 
 /// Sets `reg`, with two cells for address and size each.
-fn reg(node: &mut DeviceTreeNode, range: IpaRange) {
-    numbers(node, "reg", &[range.start().get(), range.size()]);
+fn reg(tree: &mut Writer, range: IpaRange) {
+    tree.numbers("reg", &[range.start().get(), range.size()]);
 }
 
 /// A specifier of the GIC binding for a level-sensitive PPI.
@@ -192,120 +144,107 @@ const fn ppi(number: u32) -> [u32; 3] {
     [1, number, 4]
 }
 
-/// A specifier of the GIC binding for an SPI; `None` if this is none.
-fn spi(intid: u32, edge: bool) -> Option<[u32; 3]> {
-    let number = intid.checked_sub(32).filter(|&number| number < 988)?;
-    Some([0, number, if edge { 1 } else { 4 }])
+/// A specifier of the GIC binding for the SPI of this number, which is its INTID less 32.
+const fn spi(number: u32, edge: bool) -> [u32; 3] {
+    [0, number, if edge { 1 } else { 4 }]
 }
 
-fn chosen(root: &mut DeviceTreeNode, vm: &GuestTree<'_>) -> Result<(), Flaw> {
+fn chosen(tree: &mut Writer, vm: &GuestTree<'_>) -> Result<(), Flaw> {
     if vm.spec.cmdline.contains('\0') {
         return Err(Flaw::CommandLine);
     }
-    let node = child(root, "chosen")?;
-    texts(node, "stdout-path", &[&uart_path()]);
-    texts(node, "bootargs", &[&vm.spec.cmdline]);
+    tree.begin("chosen", None);
+    tree.text("stdout-path", UART_PATH);
+    tree.text("bootargs", &vm.spec.cmdline);
     if let Some(initrd) = vm.initrd {
-        numbers(node, "linux,initrd-start", &[initrd.start().get()]);
-        numbers(node, "linux,initrd-end", &[initrd.end().get()]);
+        tree.numbers("linux,initrd-start", &[initrd.start().get()]);
+        tree.numbers("linux,initrd-end", &[initrd.end().get()]);
     }
     if let Some(seed) = vm.rng_seed {
-        bytes(node, "rng-seed", &seed);
+        tree.bytes("rng-seed", &seed);
     }
     if let Some(seed) = vm.kaslr_seed {
-        numbers(node, "kaslr-seed", &[seed]);
+        tree.numbers("kaslr-seed", &[seed]);
     }
+    tree.end();
     Ok(())
 }
 
-fn psci(root: &mut DeviceTreeNode, conduit: Conduit) -> Result<(), ModelError> {
+fn psci(tree: &mut Writer, conduit: Conduit) {
     let method = match conduit {
         Conduit::Smc => "smc",
         Conduit::Hvc => "hvc",
     };
-    let node = child(root, "psci")?;
-    texts(node, "compatible", &["arm,psci-1.0", "arm,psci-0.2"]);
-    texts(node, "method", &[method]);
-    Ok(())
+    tree.begin("psci", None);
+    tree.text("compatible", "arm,psci-1.0\0arm,psci-0.2");
+    tree.text("method", method);
+    tree.end();
 }
 
 /// One node for each vCPU; its Aff0 is its index, the other affinity fields are zero.
-fn cpus(root: &mut DeviceTreeNode, count: usize) -> Result<(), ModelError> {
-    let node = child(root, "cpus")?;
-    cells(node, "#address-cells", &[1]);
-    cells(node, "#size-cells", &[0]);
+fn cpus(tree: &mut Writer, count: usize) {
+    tree.begin("cpus", None);
+    tree.cells("#address-cells", &[1]);
+    tree.cells("#size-cells", &[0]);
     for index in (0u32..).take(count) {
-        let cpu = child(node, &format!("cpu@{index:x}"))?;
-        texts(cpu, "device_type", &["cpu"]);
-        texts(cpu, "compatible", &["arm,armv8"]);
-        cells(cpu, "reg", &[index]);
-        texts(cpu, "enable-method", &["psci"]);
+        tree.begin("cpu", Some(index.into()));
+        tree.text("device_type", "cpu");
+        tree.text("compatible", "arm,armv8");
+        tree.cells("reg", &[index]);
+        tree.text("enable-method", "psci");
+        tree.end();
     }
-    Ok(())
+    tree.end();
 }
 
 /// The binding wants four interrupts; those of the secure and the EL2 timer never come.
-fn timer(root: &mut DeviceTreeNode) -> Result<(), ModelError> {
+fn timer(tree: &mut Writer) {
     const FIRST_PPI: u32 = 16;
     const INTERRUPTS: [[u32; 3]; 4] =
         [ppi(13), ppi(PTIMER_INTID - FIRST_PPI), ppi(VTIMER_INTID - FIRST_PPI), ppi(10)];
-    let node = child(root, "timer")?;
-    texts(node, "compatible", &["arm,armv8-timer"]);
-    bytes(node, "always-on", &[]);
-    cells(node, "interrupts", INTERRUPTS.as_flattened());
-    Ok(())
+    tree.begin("timer", None);
+    tree.text("compatible", "arm,armv8-timer");
+    tree.bytes("always-on", &[]);
+    tree.cells("interrupts", INTERRUPTS.as_flattened());
+    tree.end();
 }
 
-fn gic(root: &mut DeviceTreeNode, cpus: usize) -> Result<(), ModelError> {
+fn gic(tree: &mut Writer, cpus: usize) {
     let redistributors = u64::try_from(cpus).unwrap_or(u64::MAX).saturating_mul(GICR_STRIDE);
-    let node = device_child(root, "intc", GICD)?;
-    texts(node, "compatible", &["arm,gic-v3"]);
-    bytes(node, "interrupt-controller", &[]);
-    cells(node, "#interrupt-cells", &[3]);
-    cells(node, "#address-cells", &[0]);
-    numbers(node, "reg", &[GICD.start().get(), GICD.size(), GICR.start().get(), redistributors]);
-    cells(node, "phandle", &[GIC_PHANDLE]);
-    Ok(())
+    begin_device(tree, "intc", GICD);
+    tree.text("compatible", "arm,gic-v3");
+    tree.bytes("interrupt-controller", &[]);
+    tree.cells("#interrupt-cells", &[3]);
+    tree.cells("#address-cells", &[0]);
+    tree.numbers("reg", &[GICD.start().get(), GICD.size(), GICR.start().get(), redistributors]);
+    tree.cells("phandle", &[GIC_PHANDLE]);
+    tree.end();
 }
 
-fn clock(root: &mut DeviceTreeNode) -> Result<(), ModelError> {
-    let node = child(root, "clk")?;
-    texts(node, "compatible", &["fixed-clock"]);
-    cells(node, "#clock-cells", &[0]);
-    cells(node, "clock-frequency", &[UART_CLOCK]);
-    cells(node, "phandle", &[CLOCK_PHANDLE]);
-    Ok(())
+fn clock(tree: &mut Writer) {
+    tree.begin("clk", None);
+    tree.text("compatible", "fixed-clock");
+    tree.cells("#clock-cells", &[0]);
+    tree.cells("clock-frequency", &[UART_CLOCK]);
+    tree.cells("phandle", &[CLOCK_PHANDLE]);
+    tree.end();
 }
 
-fn uart(root: &mut DeviceTreeNode) -> Result<(), Flaw> {
-    let node = device_child(root, "pl011", UART)?;
-    texts(node, "compatible", &["arm,pl011", "arm,primecell"]);
-    reg(node, UART);
-    cells(node, "interrupts", &own_spi(UART_INTID, false)?);
-    cells(node, "clocks", &[CLOCK_PHANDLE, CLOCK_PHANDLE]);
-    texts(node, "clock-names", &["uartclk", "apb_pclk"]);
-    Ok(())
+fn uart(tree: &mut Writer) {
+    begin_device(tree, "pl011", UART);
+    tree.text("compatible", "arm,pl011\0arm,primecell");
+    reg(tree, UART);
+    tree.cells("interrupts", &const { spi(UART_INTID - FIRST_SPI, false) });
+    tree.cells("clocks", &[CLOCK_PHANDLE, CLOCK_PHANDLE]);
+    tree.text("clock-names", "uartclk\0apb_pclk");
+    tree.end();
 }
 
-fn uart_path() -> String {
-    format!("/{}", unit("pl011", UART))
-}
-
-fn control(root: &mut DeviceTreeNode) -> Result<(), Flaw> {
-    let node = child(root, "tagvisor")?;
-    texts(node, "compatible", &[CONTROL]);
-    cells(node, "interrupts", &own_spi(EVENT_INTID, true)?);
-    Ok(())
-}
-
-/// The specifier of an SPI that the hypervisor itself raises.
-fn own_spi(intid: u32, edge: bool) -> Result<[u32; 3], Flaw> {
-    spi(intid, edge).ok_or_else(|| Flaw::Interrupt { region: String::new(), intid })
-}
-
-/// `NAME@address`.
-fn unit(name: &str, range: IpaRange) -> String {
-    format!("{name}@{:x}", range.start())
+fn control(tree: &mut Writer) {
+    tree.begin("tagvisor", None);
+    tree.text("compatible", CONTROL);
+    tree.cells("interrupts", &const { spi(EVENT_INTID - FIRST_SPI, true) });
+    tree.end();
 }
 
 /// What a region is to the guest's kernel.
@@ -332,63 +271,66 @@ impl Role {
     }
 }
 
-fn add_regions(root: &mut DeviceTreeNode, spec: &VmSpec) -> Result<(), Flaw> {
-    let role = |region: &RegionSpec| Role::of(region, spec.mte);
-    for region in spec.regions.iter().filter(|region| role(region) == Role::Memory) {
-        let node = device_child(root, "memory", region.ipa)?;
-        texts(node, "device_type", &["memory"]);
-        reg(node, region.ipa);
+fn add_regions(tree: &mut Writer, spec: &VmSpec) -> Result<(), Flaw> {
+    let of_role = |role| spec.regions.iter().filter(move |region| Role::of(region, spec.mte) == role);
+    for region in of_role(Role::Memory) {
+        begin_device(tree, "memory", region.ipa);
+        tree.text("device_type", "memory");
+        reg(tree, region.ipa);
+        tree.end();
     }
-    let mut reserved = spec.regions.iter().filter(|region| role(region) == Role::Reserved).peekable();
+    let mut reserved = of_role(Role::Reserved).peekable();
     if reserved.peek().is_some() {
-        let parent = child(root, "reserved-memory")?;
-        cells(parent, "#address-cells", &[2]);
-        cells(parent, "#size-cells", &[2]);
-        bytes(parent, "ranges", &[]);
+        tree.begin("reserved-memory", None);
+        tree.cells("#address-cells", &[2]);
+        tree.cells("#size-cells", &[2]);
+        tree.bytes("ranges", &[]);
         for region in reserved {
-            reserved_region(parent, region)?;
+            reserved_region(tree, region)?;
         }
+        tree.end();
     }
     for region in &spec.regions {
         if let RegionKind::Device { interrupts, .. } = &region.kind {
-            device(root, region, interrupts)?;
+            device(tree, region, interrupts)?;
         }
     }
     Ok(())
 }
 
-fn reserved_region(parent: &mut DeviceTreeNode, region: &RegionSpec) -> Result<(), ModelError> {
-    let tags = match region.tags {
-        Tags::Backed => "backed",
-        Tags::None => "none",
-        Tags::Lazy => "lazy",
-    };
-    let node = device_child(parent, &region.name, region.ipa)?;
-    texts(node, "compatible", &[REGION]);
-    reg(node, region.ipa);
-    bytes(node, "no-map", &[]);
-    texts(node, "region-name", &[&region.name]);
-    texts(node, "tags", &[tags]);
+/// Begins the node of a region, which bears its name.
+fn begin_region(tree: &mut Writer, region: &RegionSpec, compatible: &str) -> Result<(), Flaw> {
+    if !is_name(&region.name) {
+        return Err(Flaw::Name(region.name.clone()));
+    }
+    begin_device(tree, &region.name, region.ipa);
+    tree.text("compatible", compatible);
+    reg(tree, region.ipa);
     Ok(())
 }
 
-fn device(
-    root: &mut DeviceTreeNode,
-    region: &RegionSpec,
-    interrupts: &[DeviceInterrupt],
-) -> Result<(), Flaw> {
-    let node = device_child(root, &region.name, region.ipa)?;
-    texts(node, "compatible", &[DEVICE]);
-    reg(node, region.ipa);
+fn reserved_region(tree: &mut Writer, region: &RegionSpec) -> Result<(), Flaw> {
+    begin_region(tree, region, REGION)?;
+    tree.bytes("no-map", &[]);
+    tree.text("region-name", &region.name);
+    tree.text("tags", region.tags.name());
+    tree.end();
+    Ok(())
+}
+
+fn device(tree: &mut Writer, region: &RegionSpec, interrupts: &[DeviceInterrupt]) -> Result<(), Flaw> {
+    begin_region(tree, region, DEVICE)?;
     let mut specifiers = Vec::new();
     for interrupt in interrupts {
         let intid = interrupt.guest;
-        let flaw = || Flaw::Interrupt { region: region.name.to_string(), intid };
-        specifiers.extend(spi(intid, interrupt.edge).ok_or_else(flaw)?);
+        let number = intid.checked_sub(FIRST_SPI).filter(|&number| number < 988);
+        let number = number.ok_or_else(|| Flaw::Interrupt { region: region.name.clone(), intid })?;
+        specifiers.extend_from_slice(&spi(number, interrupt.edge));
     }
     if !specifiers.is_empty() {
-        cells(node, "interrupts", &specifiers);
+        tree.cells("interrupts", &specifiers);
     }
+    tree.end();
     Ok(())
 }
 

@@ -16,6 +16,7 @@ extern crate std;
 
 mod bus;
 pub mod early;
+mod flat;
 pub mod guest;
 mod interrupt;
 pub mod machine;

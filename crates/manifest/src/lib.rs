@@ -18,7 +18,7 @@ pub mod spec;
 #[cfg(any(test, feature = "write"))]
 pub mod write;
 
-pub use check::check;
+pub use check::{check, is_name};
 pub use error::Error;
 pub use names::Named;
 pub use spec::*;

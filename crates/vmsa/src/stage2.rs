@@ -224,18 +224,18 @@ where
 }
 
 /// How many 4 KiB tables, the root's included, it takes to map `ranges` at most. Exact if they are
-/// sorted by IPA and do not overlap. Splitting a block later takes more: one table for each 2 MiB
-/// block, and one for the 1 GiB block around it.
+/// sorted by IPA and do not overlap. A range with `true` may be split down to pages later, as changes
+/// of a part of a block do; the tables for that are included.
 pub fn tables_needed<A: InputAddress>(
     geometry: &Geometry,
-    ranges: impl IntoIterator<Item = (Range<A>, Pa)>,
+    ranges: impl IntoIterator<Item = (Range<A>, Pa, bool)>,
 ) -> usize {
     let mut budget = Budget { last: [None; 3], tables: geometry.tables };
-    for (range, pa) in ranges {
+    for (range, pa, split) in ranges {
         let (start, size) = A::split(range);
         // Outside of the geometry nothing can be mapped.
         let end = start.saturating_add(size).min(1 << geometry.ipa_bits);
-        budget.add(Span { start, end }, geometry.start, pa.get().wrapping_sub(start));
+        budget.add(Span { start, end }, geometry.start, pa.get().wrapping_sub(start), split);
     }
     budget.tables
 }
@@ -248,10 +248,11 @@ struct Budget {
 }
 
 impl Budget {
-    fn add(&mut self, span: Span, level: Level, delta: u64) {
+    fn add(&mut self, span: Span, level: Level, delta: u64, split: bool) {
+        // Pages need no further tables.
         let Some(next) = level.next() else { return };
         for slot in span.slots(level) {
-            if slot.fits_leaf(slot.span.start.wrapping_add(delta)) {
+            if !split && slot.fits_leaf(slot.span.start.wrapping_add(delta)) {
                 continue;
             }
             if let Some(last) = self.last.get_mut(level as usize)
@@ -259,7 +260,7 @@ impl Budget {
             {
                 self.tables = self.tables.saturating_add(1);
             }
-            self.add(slot.span, next, delta);
+            self.add(slot.span, next, delta, split);
         }
     }
 }

@@ -66,6 +66,14 @@ impl<const VMS: usize, const CPUS: usize> Vmids<VMS, CPUS> {
         Some(Assignment { vmid, flush })
     }
 
+    /// The VMID whose translations are `vm`'s, as long as the lock is held; `None` if no TLB holds any
+    /// of them: it has not run in this generation.
+    #[must_use]
+    pub fn current(&self, vm: usize) -> Option<u16> {
+        let tag = self.tags.get(vm)?;
+        (tag.generation == self.generation).then_some(tag.vmid)
+    }
+
     /// The next VMID that nobody has in this generation.
     fn free(&mut self) -> Option<u16> {
         while self.next <= self.last {
@@ -104,6 +112,8 @@ mod tests {
         assert_eq!(vmids.take(1, 2), Some(first));
         assert_eq!(vmids.take(0, 3).unwrap().vmid, 2);
         assert_eq!(vmids.take(0, 2), Some(first));
+        assert_eq!((vmids.current(2), vmids.current(3)), (Some(1), Some(2)));
+        assert_eq!((vmids.current(0), vmids.current(4)), (None, None));
     }
 
     #[test]
@@ -144,6 +154,10 @@ mod tests {
                     in_tlbs.extend(running.iter().flatten().map(|(vm, vmid)| (*vmid, *vm)));
                 }
                 prop_assert_eq!(*in_tlbs.entry(a.vmid).or_insert(vm), vm);
+                // What is in a TLB can be found, and only under its VM's own VMID.
+                for (vmid, vm) in &in_tlbs {
+                    prop_assert_eq!(vmids.current(*vm), Some(*vmid));
+                }
                 let both: Vec<_> = running.iter().flatten().collect();
                 if let [(a, x), (b, y)] = both[..] {
                     prop_assert!((a == b) == (x == y));

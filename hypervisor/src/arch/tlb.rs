@@ -2,9 +2,29 @@
 //! behind, so that no old translation is used afterwards.
 
 use super::errata;
-use super::sysreg::{instruction, msr, operation};
+use super::sysreg::{instruction, mrs, msr, operation};
 use ::errata::Workarounds;
-use addr::Va;
+use addr::{Canonical, Ipa, Va};
+
+/// VTTBR_EL2.BADDR.
+#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
+const BADDR: u64 = 0x0000_ffff_ffff_fffe;
+/// Invalidations by address at most; beyond that, all of the VM's translations are forgotten.
+#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
+const MOST_BY_ADDRESS: u64 = 16;
+
+/// Translations of a guest that must go: of all IPAs from `start` to `end`, one invalidation for each
+/// `step` bytes.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
+pub(crate) struct Stale {
+    /// First IPA, page-aligned.
+    pub(crate) start: Ipa<Canonical>,
+    /// First IPA behind.
+    pub(crate) end: Ipa<Canonical>,
+    /// Bytes that the smallest stale entry translates.
+    pub(crate) step: u64,
+}
 
 /// Invalidates on all CPUs and waits until that is done: twice, where a CPU's accesses by an old
 /// translation may outlive the first wait.
@@ -21,6 +41,54 @@ fn broadcast(invalidate: impl Fn()) {
 pub(crate) fn flush_all_vms() {
     instruction!("dsb ishst");
     broadcast(|| instruction!("tlbi alle1is"));
+    instruction!("isb");
+}
+
+/// Whether the stage 2 with this root (VTTBR_EL2 without VMID) is this CPU's.
+#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
+pub(crate) fn is_resident(root: u64) -> bool {
+    (mrs!("vttbr_el2") ^ root) & BADDR == 0
+}
+
+/// Forgets stale translations of the VM whose stage 2 is this CPU's, on all CPUs.
+#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
+pub(crate) fn flush_resident_guest(stale: Stale) {
+    let Stale { start, end, step } = stale;
+    let (start, end) = (start.get(), end.get());
+    instruction!("dsb ishst");
+    if end.wrapping_sub(start).wrapping_div(step.max(1)) > MOST_BY_ADDRESS {
+        broadcast(|| instruction!("tlbi vmalls12e1is"));
+    } else {
+        broadcast(|| {
+            let mut at = start;
+            while at < end {
+                // TLBI IPAS2E1IS: IPA[47:12] in the low bits, no hint of the level.
+                operation!("tlbi ipas2e1is", at >> 12);
+                at = at.saturating_add(step);
+            }
+        });
+        // Combined entries of both stages are not found by IPA (D8.17).
+        broadcast(|| instruction!("tlbi vmalle1is"));
+    }
+    instruction!("isb");
+}
+
+/// Forgets stale translations of another VM, whose whole VTTBR_EL2 is `vttbr`, on all CPUs. The caller
+/// makes sure that the VMID stays that VM's.
+#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
+pub(crate) fn flush_other_guest(vttbr: u64, stale: Stale) {
+    let own = mrs!("vttbr_el2");
+    // EL2 does not translate by it, and no guest is entered before it is restored.
+    msr!("vttbr_el2", vttbr);
+    instruction!("isb");
+    flush_resident_guest(stale);
+    msr!("vttbr_el2", own);
+    instruction!("isb");
+}
+
+/// Makes entries of a guest's map that were invalid before visible to the table walkers of all CPUs.
+pub(crate) fn publish_guest() {
+    instruction!("dsb ishst");
     instruction!("isb");
 }
 

@@ -135,6 +135,7 @@ fn suitable(el: u64, tree: Option<&'static [u8]>) -> Result<&'static [u8], &'sta
         1 => Err("entered at EL1: a hypervisor needs EL2 (QEMU: -machine virt,virtualization=on)"),
         3 => Err("entered at EL3: firmware must hand over at EL2 (QEMU: without secure=on)"),
         _ if mmu::e2h() => Err("this CPU does not allow HCR_EL2.E2H = 0, which this hypervisor needs"),
-        _ => tree.ok_or("there is no device tree in x0"),
+        // Before the first lock: the image uses FEAT_LSE, which FEAT_RAS implies.
+        _ => idreg::check_required(&super::host_ids()).and(tree.ok_or("there is no device tree in x0")),
     }
 }

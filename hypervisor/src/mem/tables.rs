@@ -5,8 +5,8 @@
 //! address at EL2.
 
 use crate::arch::cache;
-use addr::{PAGE_SIZE, Pa, Va};
-use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use addr::{PAGE_SIZE, Pa, PaRange, Va};
+use alloc::alloc::{Layout, alloc};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmsa::memory::TableMemory;
@@ -70,56 +70,81 @@ impl TableMemory for OwnTables {
     }
 }
 
-/// The stage-2 tables of one VM: no more than its budget, so no VM can take another's.
+/// The stage-2 tables of one VM: all set aside when it is built, so that no VM can take another's, and
+/// nothing is allocated on a guest's way.
+#[derive(Debug)]
 pub(crate) struct StageTwoTables {
-    owned: Vec<(Pa, Layout)>,
-    budget: usize,
+    /// Tables that have not been used yet: areas of the heap, in pages.
+    fresh: Vec<PaRange>,
+    /// Tables that were given back: the first word of each is the address of the next.
+    freed: Option<Pa>,
+    used: usize,
+    all: usize,
 }
 
 impl StageTwoTables {
-    /// At most `budget` tables of 4 KiB.
-    pub(crate) const fn new(budget: usize) -> Self {
-        Self { owned: Vec::new(), budget }
+    /// Sets `tables` tables of 4 KiB aside; `None` if the heap has not that much.
+    pub(crate) fn new(tables: usize) -> Option<Self> {
+        let mut fresh = Vec::new();
+        let mut left = tables;
+        // In powers of two, as the heap hands them out. The largest first, so the root finds its place.
+        while let Some(order) = left.checked_ilog2() {
+            let size = (PAGE_SIZE as usize) << order;
+            let layout = Layout::from_size_align(size, size).ok()?;
+            // SAFETY: the layout is not empty.
+            let area = unsafe { alloc(layout) };
+            if area.is_null() {
+                // The machine's boot ends with a refusal: what was taken is not given back.
+                return None;
+            }
+            fresh.push(PaRange::new(Pa::new(area.addr() as u64), size as u64)?);
+            left -= 1 << order;
+        }
+        Some(Self { fresh, freed: None, used: 0, all: tables })
     }
 
-    /// Bytes in use.
-    pub(crate) fn bytes(&self) -> usize {
-        self.owned.iter().map(|(_, l)| l.size()).sum()
+    /// Bytes in use, and of all tables.
+    pub(crate) const fn bytes(&self) -> (usize, usize) {
+        (self.used << 12, self.all << 12)
+    }
+
+    /// The first `tables` unused ones that are aligned to their size.
+    fn take_fresh(&mut self, tables: usize) -> Option<Pa> {
+        let size = tables.checked_mul(PAGE_SIZE as usize)? as u64;
+        let area = self.fresh.iter_mut().find(|a| a.size() >= size && a.start().is_aligned(size))?;
+        let taken = area.start();
+        *area = PaRange::new(taken.checked_add(size)?, area.size() - size)?;
+        Some(taken)
     }
 }
 
 impl TableMemory for StageTwoTables {
     fn alloc(&mut self) -> Option<Pa> {
-        self.alloc_root(1)
+        let Some(table) = self.freed else { return self.alloc_root(1) };
+        self.freed = Some(Pa::new(self.read(table))).filter(|next| next.get() != 0);
+        self.used += 1;
+        zero(table, 1);
+        Some(table)
     }
 
     fn alloc_root(&mut self, tables: usize) -> Option<Pa> {
-        let bytes = tables.checked_mul(PAGE_SIZE as usize)?;
-        if self.bytes() + bytes > self.budget.checked_mul(PAGE_SIZE as usize)? {
-            return None;
-        }
-        let layout = Layout::from_size_align(bytes, bytes).ok()?;
-        // SAFETY: the layout is not empty.
-        let table = unsafe { alloc_zeroed(layout) };
-        if table.is_null() {
-            return None;
-        }
-        let pa = Pa::new(table.addr() as u64);
+        let table = self.take_fresh(tables)?;
+        self.used += tables;
         // Walks are cacheable; nothing more is needed than the barrier at publication.
-        self.owned.push((pa, layout));
-        Some(pa)
+        zero(table, tables);
+        Some(table)
     }
 
     fn free(&mut self, table: Pa) {
-        if let Some(i) = self.owned.iter().position(|(pa, _)| *pa == table) {
-            let (pa, layout) = self.owned.swap_remove(i);
-            // SAFETY: allocated above with this layout, and removed from the list.
-            unsafe { dealloc(pa.get() as *mut u8, layout) };
-        }
+        self.used -= 1;
+        self.write(table, self.freed.map_or(0, Pa::get));
+        self.freed = Some(table);
     }
 
-    fn free_root(&mut self, root: Pa, _tables: usize) {
-        self.free(root);
+    fn free_root(&mut self, root: Pa, tables: usize) {
+        for table in 0..tables as u64 {
+            self.free(Pa::new(root.get() + table * PAGE_SIZE));
+        }
     }
 
     fn read(&self, entry: Pa) -> u64 {
@@ -134,6 +159,12 @@ impl TableMemory for StageTwoTables {
         // Release: a walker that sees the entry sees the table that it names. Partner: the hardware.
         slot.store(value, Ordering::Release);
     }
+}
+
+/// Zeroes tables that are linked nowhere.
+fn zero(table: Pa, tables: usize) {
+    // SAFETY: tables of this pool, which EL2 maps at their physical address; nobody reads them yet.
+    unsafe { core::ptr::write_bytes(table.get() as *mut u64, 0, tables * ENTRIES) };
 }
 
 /// Makes what this CPU wrote at `object` readable for a CPU whose MMU is off.

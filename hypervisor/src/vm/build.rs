@@ -1,15 +1,15 @@
 //! From the manifest to VMs: memory, stage 2, ID registers, device trees. Runs once, at boot, on one
 //! CPU; everything that can be refused is refused here, with a sentence.
 
-use super::events::Events;
+use super::events::{Events, controls};
 use super::lifecycle::Life;
+use super::map::GuestMap;
 use super::prepare::zero;
 use super::uart::GuestUart;
 use super::{Backing, Stage2Registers, Vm};
 use crate::arch::cpu;
 use crate::bundle;
 use crate::mem::frames::Pools;
-use crate::mem::tables::StageTwoTables;
 use crate::mem::window;
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
@@ -28,8 +28,7 @@ use spin::Mutex;
 use vdev::power::{PowerTable, Start};
 use vgic::{Config, Vgic};
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
-use vmsa::memory::Unused;
-use vmsa::stage2::{Geometry, Stage2, tables_needed};
+use vmsa::stage2::{Geometry, tables_needed};
 
 /// What the machine can do, as the builder needs it.
 pub(crate) struct Means<'a> {
@@ -68,9 +67,12 @@ pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Pools) ->
     let mut shares: Vec<Share> = Vec::new();
     let MachineSpec { taggable, vms } = spec;
     let mut built: Vec<Vm> = Vec::new();
+    let controlled: Vec<bool> = (0..vms.len())
+        .map(|id| vms.iter().enumerate().any(|(by, vm)| controls(by, &vm.control, id)))
+        .collect();
     for (id, vm) in vms.into_iter().enumerate() {
         let name = vm.name.clone();
-        let vm = build_one(id, vm, &taggable, means, frames, &mut shares);
+        let vm = build_one(id, vm, controlled.get(id) == Some(&true), &taggable, means, frames, &mut shares);
         built.push(vm.map_err(|why| format!("VM {name}: {why}"))?);
     }
     Ok(built)
@@ -79,6 +81,7 @@ pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Pools) ->
 fn build_one(
     id: usize,
     spec: VmSpec,
+    controlled: bool,
     taggable: &Taggable,
     means: &Means<'_>,
     frames: &mut Pools,
@@ -94,7 +97,7 @@ fn build_one(
     }
     let mut backing = Vec::new();
     for region in &spec.regions {
-        let owned = matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly);
+        let owned = is_owned(region);
         let kind = window_kind(region, &spec, means)?;
         let pieces = back(region, kind == Kind::Tagged, taggable, means, frames, shares)?;
         if kind == Kind::Tagged {
@@ -102,7 +105,7 @@ fn build_one(
         }
         backing.push(Backing { pieces, prepared_at_start: owned, kind });
     }
-    let stage2 = map_all(&spec, &backing, means)?;
+    let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
     let features = Features { mte: spec.mte };
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
@@ -111,6 +114,7 @@ fn build_one(
         ids: GuestIds::new(means.ids, &features),
         traps: TrapConfig::new(means.ids, &features),
         stage2,
+        map: Mutex::new(map),
         tree: tree(&spec, means)?,
         vgic: Mutex::new(interrupt_controller(&spec, means)),
         uart: Mutex::new(GuestUart::new()),
@@ -286,8 +290,14 @@ fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
     }
 }
 
-/// The VM's stage 2, complete.
-fn map_all(spec: &VmSpec, backing: &[Backing], means: &Means<'_>) -> Result<Stage2Registers, String> {
+/// The VM's stage 2, complete. `controlled`: some VM controls this one.
+fn map_all(
+    id: usize,
+    spec: &VmSpec,
+    controlled: bool,
+    backing: &[Backing],
+    means: &Means<'_>,
+) -> Result<(Stage2Registers, GuestMap), String> {
     let end = spec.regions.iter().map(|r| r.ipa.end()).max().unwrap_or(layout::UART.end());
     let bits = Geometry::ipa_bits_for(end.max(layout::UART.end()));
     let geometry = Geometry::new(bits, means.pa_bits).ok_or_else(|| {
@@ -304,24 +314,25 @@ fn map_all(spec: &VmSpec, backing: &[Backing], means: &Means<'_>) -> Result<Stag
             })
         })
     };
-    let budget = tables_needed(&geometry, ranges().map(|(_, ipa, pa)| (ipa, pa)));
-    let mut tables = StageTwoTables::new(budget);
-    let mut stage2 = Stage2::new(&mut tables, geometry, means.stage2).ok_or("no memory for its stage 2")?;
+    // Memory of the VM's own may be split down to pages while it runs: for lazy tags, and for the dirty
+    // log of a VM that controls it.
+    let split = |region: &RegionSpec| region.tags == Tags::Lazy || controlled && is_owned(region);
+    let budget = tables_needed(&geometry, ranges().map(|(region, ipa, pa)| (ipa, pa, split(region))));
+    let mut map = GuestMap::new(id, geometry, means.stage2, budget)
+        .ok_or_else(|| format!("EL2's heap has no room for its stage 2, {} KiB of tables", budget << 2))?;
     for (region, ipa, pa) in ranges() {
         let attr = attributes(region, memory_type(region, spec, means)?);
-        stage2
-            .map(&mut tables, &mut Unused, ipa, pa, attr)
+        map.map_unused(ipa, pa, attr)
             .map_err(|e| format!("region {} cannot be mapped: {e:?}", region.name))?;
     }
-    crate::arch::tlb::publish_el2();
-    let registers = Stage2Registers {
-        root: stage2.vttbr(0),
-        vtcr: geometry.vtcr(means.vmid16),
-        table_bytes: tables.bytes(),
-    };
-    // The tables live as long as the machine.
-    core::mem::forget(tables);
-    Ok(registers)
+    crate::arch::tlb::publish_guest();
+    let registers = Stage2Registers { root: map.root(), vtcr: geometry.vtcr(means.vmid16) };
+    Ok((registers, map))
+}
+
+/// Whether the VM owns the region's memory.
+fn is_owned(region: &RegionSpec) -> bool {
+    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly)
 }
 
 fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {

@@ -62,7 +62,8 @@ fn memory(machine: &Machine) {
     log::info!("EL2 heap: {} of {} KiB used; free RAM: {} KiB", used >> 10, total >> 10, machine.free >> 10);
     for vm in &machine.vms {
         let ram: u64 = vm.backing.iter().flat_map(|b| &b.pieces).map(|p| p.size()).sum();
-        log::info!("{}: {} KiB, stage-2 tables {} KiB", vm.spec.name, ram >> 10, vm.stage2.table_bytes >> 10);
+        let (used, _) = vm.map.lock().table_bytes();
+        log::info!("{}: {} KiB, stage-2 tables {} KiB", vm.spec.name, ram >> 10, used >> 10);
     }
 }
 

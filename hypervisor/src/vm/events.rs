@@ -58,11 +58,16 @@ impl Events {
 impl Vm {
     /// Whether this VM may control `other`.
     pub(crate) fn controls(&self, other: usize) -> bool {
-        match &self.spec.control {
-            Control::None => false,
-            Control::All => other != self.id,
-            Control::Vms(vms) => vms.iter().any(|v| usize::from(*v) == other),
-        }
+        controls(self.id, &self.spec.control, other)
+    }
+}
+
+/// Whether VM `id`, of which the manifest says `control`, may control `other`.
+pub(crate) fn controls(id: usize, control: &Control, other: usize) -> bool {
+    match control {
+        Control::None => false,
+        Control::All => other != id,
+        Control::Vms(vms) => vms.iter().any(|v| usize::from(*v) == other),
     }
 }
 

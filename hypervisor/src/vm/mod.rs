@@ -5,6 +5,7 @@ pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod lifecycle;
+pub(crate) mod map;
 pub(crate) mod prepare;
 pub(crate) mod uart;
 
@@ -20,6 +21,7 @@ use events::Events;
 use idreg::{GuestIds, TrapConfig};
 use lifecycle::Life;
 use manifest::{RegionKind, VmSpec};
+use map::GuestMap;
 use spin::Mutex;
 use uart::GuestUart;
 use vdev::power::PowerTable;
@@ -32,8 +34,6 @@ pub(crate) struct Stage2Registers {
     pub(crate) root: u64,
     /// VTCR_EL2.
     pub(crate) vtcr: u64,
-    /// Bytes of tables.
-    pub(crate) table_bytes: usize,
 }
 
 /// Physical memory behind a region.
@@ -70,8 +70,10 @@ pub(crate) struct Vm {
     pub(crate) ids: GuestIds,
     /// What traps.
     pub(crate) traps: TrapConfig,
-    /// Its stage 2.
+    /// Where its stage 2 is.
     pub(crate) stage2: Stage2Registers,
+    /// Its stage 2, to look at and to change.
+    pub(crate) map: Mutex<GuestMap>,
     /// Physical memory of each region of `spec.regions`.
     pub(crate) backing: Vec<Backing>,
     /// Its device tree, copied to the guest at each start.

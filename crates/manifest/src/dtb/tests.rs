@@ -63,10 +63,10 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
     (
         (text(), vec(any::<u16>(), 0..=MAX_VCPUS), vec(region_spec(), 0..5), kernel),
         (option::of(placed_at()), any::<u64>(), text(), any::<bool>(), any::<u8>()),
-        (control, any::<(bool, bool)>(), word::<OnSError>(), option::of(any::<u64>())),
+        (control, any::<(bool, bool)>(), word::<OnSError>(), option::of(any::<u64>()), cpu_spec()),
     )
         .prop_map(|((name, cpus, regions, kernel), (initrd, dtb, cmdline, mte, priority), rest)| {
-            let (control, (autostart, background), on_serror, tag_quota) = rest;
+            let (control, (autostart, background), on_serror, tag_quota, cpu) = rest;
             let dtb = Ipa::new(dtb);
             VmSpec {
                 name,
@@ -83,8 +83,16 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 background,
                 on_serror,
                 tag_quota,
+                cpu,
             }
         })
+}
+
+fn cpu_spec() -> impl Strategy<Value = CpuSpec> {
+    vec((any::<[u8; 3]>(), "[ -~]{1,20}"), 0..5).prop_map(|fields| CpuSpec {
+        fields: fields.iter().map(|&([register, lsb, value], _)| CpuField { register, lsb, value }).collect(),
+        names: fields.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join("\n"),
+    })
 }
 
 fn machine_spec() -> impl Strategy<Value = MachineSpec> {

@@ -87,7 +87,10 @@ fn a_gigabyte_fits_in_four_tables() {
             vm.map(&mut mem, &mut Unused, ipa, pa, RAM).unwrap();
         }
         assert_eq!(mem.tables(), most);
-        assert_eq!(tables_needed(vm.geometry(), map), most);
+        assert_eq!(tables_needed(vm.geometry(), map.map(|(ipa, pa)| (ipa, pa, false))), most);
+        // A table for each of the 512 blocks of 2 MiB, and the one that holds these.
+        let split = map.map(|(ipa, pa)| (ipa, pa, true));
+        assert_eq!(tables_needed(vm.geometry(), split), 4 + 512);
         let (at, attr, found) = vm.walk(&mem, Ipa::new(0x7fff_fff8)).unwrap();
         assert_eq!((at, attr, found), (Pa::new(pa + BLOCK_1G - 8), RAM, level));
         vm.destroy(&mut mem);
@@ -349,14 +352,23 @@ proptest! {
             at += gap * 4096;
             // Some at equal offsets within a block, some not.
             let pa = at + if shift == 0 { 0 } else { shift * 4096 };
-            ranges.push((range(at, n * 4096), Pa::new(pa)));
+            ranges.push((range(at, n * 4096), Pa::new(pa), false));
             at += n * 4096;
         }
         let needed = tables_needed(vm.geometry(), ranges.iter().copied());
-        for (ipa, pa) in &ranges {
+        for (ipa, pa, _) in &ranges {
             vm.map(&mut mem, &mut Unused, *ipa, *pa, RAM).unwrap();
         }
         prop_assert_eq!(mem.tables(), needed);
+        // With the budget for it, every page can have attributes of its own.
+        let split = tables_needed(vm.geometry(), ranges.iter().map(|(ipa, pa, _)| (*ipa, *pa, true)));
+        mem.limit = Some(split - needed);
+        for (ipa, ..) in &ranges {
+            for at in (ipa.start().get()..ipa.end().get()).step_by(0x2000) {
+                vm.protect(&mut mem, &mut Recorder::default(), range(at, 4096), S2Attr::rx(WriteBack)).unwrap();
+            }
+        }
+        prop_assert_eq!(mem.broken_rules, 0);
         ranges.reverse();
         prop_assert!(tables_needed(vm.geometry(), ranges) >= needed);
     }

@@ -186,6 +186,12 @@ impl<A: InputAddress, M: TableMemory> Plan<'_, A, M> {
         let all = Span { start: slot.base, end: slot.base.wrapping_add(slot.level.size()) };
         let same =
             |inner: Slot| restored(self.mem.read(next.entry(inner.base))) == part(block, slot, inner.base);
+        // The neighbours of what changed are the likeliest to differ: a change of one page costs a scan
+        // of the table only where it is to be joined.
+        let mut beside = Span { start: slot.span.end, end: all.end }.slots(next.level).take(1);
+        if !beside.all(same) {
+            return;
+        }
         if all.slots(next.level).all(same) {
             self.mem.write(entry, block & !VALID);
             work.retired.push(self.mem, next.pa);

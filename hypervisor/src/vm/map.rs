@@ -1,0 +1,159 @@
+//! A VM's stage 2 while it runs: the one way to change its leaves.
+//!
+//! `vm.map.lock()` gives a [`GuestMap`]. Its changes are those of `vmsa`: planned, then committed with
+//! break-before-make, blocks split and joined as needed, and when a change returns, no CPU translates
+//! by what was before, although the VM's vCPUs may run meanwhile. Tables for that are the VM's own,
+//! set aside when it was built.
+//!
+//! While a leaf is broken, an access to it exits with a translation fault. Who handles a stage-2 fault
+//! asks [`GuestMap::allows`] under the lock before anyone is blamed: if the access is fine now, the
+//! guest repeats it.
+
+use crate::arch::tlb;
+use crate::machine;
+use crate::mem::tables::StageTwoTables;
+use addr::{Canonical, Ipa, IpaRange, Pa};
+use vmsa::attr::{S2Attr, S2Features};
+use vmsa::descriptor::Level;
+use vmsa::memory::{Flush, Tlb, Unused};
+use vmsa::stage2::{Geometry, Stage2};
+use vmsa::tree::MapError;
+
+/// Why a map did not change.
+pub(crate) type Refusal = MapError<Ipa<Canonical>>;
+
+/// What a guest wants to do to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Load, or a walk of its own tables.
+    Read,
+    /// Store.
+    Write,
+    /// Instruction fetch.
+    Execute,
+}
+
+/// A leaf, as far as it is about one address.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
+pub(crate) struct Leaf {
+    /// Where the address leads.
+    pub(crate) pa: Pa,
+    /// What the guest may do there.
+    pub(crate) attr: S2Attr,
+    /// Level of the descriptor: whether it is a page or a block.
+    pub(crate) level: Level,
+}
+
+/// The tables of a VM's own memory, canonical IPA to physical address.
+#[derive(Debug)]
+pub(crate) struct GuestMap {
+    /// The VM's id.
+    vm: usize,
+    stage2: Stage2,
+    tables: StageTwoTables,
+}
+
+#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
+impl GuestMap {
+    /// An empty map with `tables` tables set aside. `None` without memory for them.
+    pub(crate) fn new(vm: usize, geometry: Geometry, features: S2Features, tables: usize) -> Option<Self> {
+        let mut tables = StageTwoTables::new(tables)?;
+        let stage2 = Stage2::new(&mut tables, geometry, features)?;
+        Some(Self { vm, stage2, tables })
+    }
+
+    /// Maps `range` before the VM has run: no TLB knows of it.
+    pub(crate) fn map_unused(&mut self, range: IpaRange, pa: Pa, attr: S2Attr) -> Result<(), Refusal> {
+        self.stage2.map(&mut self.tables, &mut Unused, range, pa, attr)
+    }
+
+    /// VTTBR_EL2 without the VMID.
+    pub(crate) fn root(&self) -> u64 {
+        self.stage2.vttbr(0)
+    }
+
+    /// Bytes of tables in use, and set aside.
+    pub(crate) fn table_bytes(&self) -> (usize, usize) {
+        self.tables.bytes()
+    }
+
+    /// The leaf of `ipa`; `None` where nothing is mapped.
+    pub(crate) fn leaf(&self, ipa: Ipa<Canonical>) -> Option<Leaf> {
+        let (pa, attr, level) = self.stage2.walk(&self.tables, ipa)?;
+        Some(Leaf { pa, attr, level })
+    }
+
+    /// Whether the guest may do this now, tags aside.
+    pub(crate) fn allows(&self, ipa: Ipa<Canonical>, access: Access) -> bool {
+        self.leaf(ipa).is_some_and(|leaf| match access {
+            Access::Read => leaf.attr.read,
+            Access::Write => leaf.attr.write,
+            Access::Execute => leaf.attr.exec,
+        })
+    }
+
+    /// Gives all of `range`, which is mapped, these attributes.
+    ///
+    /// # Errors
+    /// Any [`MapError`]; nothing has changed then.
+    pub(crate) fn protect(&mut self, range: IpaRange, attr: S2Attr) -> Result<(), Refusal> {
+        let mut tlb = self.tlb();
+        self.stage2.protect(&mut self.tables, &mut tlb, range, attr)
+    }
+
+    /// Unmaps `range`. Mapping it again needs no more tables than there are.
+    ///
+    /// # Errors
+    /// Any [`MapError`]; nothing has changed then.
+    pub(crate) fn unmap(&mut self, range: IpaRange) -> Result<(), Refusal> {
+        let mut tlb = self.tlb();
+        self.stage2.unmap(&mut self.tables, &mut tlb, range)
+    }
+
+    /// Maps `range`, which is unmapped, to memory from `pa` on.
+    ///
+    /// # Errors
+    /// Any [`MapError`]; nothing has changed then.
+    pub(crate) fn map(&mut self, range: IpaRange, pa: Pa, attr: S2Attr) -> Result<(), Refusal> {
+        let mut tlb = self.tlb();
+        self.stage2.map(&mut self.tables, &mut tlb, range, pa, attr)
+    }
+
+    fn tlb(&self) -> GuestTlb {
+        GuestTlb { vm: self.vm, root: self.root() }
+    }
+}
+
+/// All CPUs' TLBs, as far as they hold translations of one VM.
+#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
+struct GuestTlb {
+    vm: usize,
+    root: u64,
+}
+
+impl Tlb<Ipa<Canonical>> for GuestTlb {
+    fn flush(&mut self, flush: Flush<Ipa<Canonical>>) {
+        let Flush { start, end, level } = flush;
+        let stale = tlb::Stale { start, end, step: level.size() };
+        // The resident VM's VMID is in VTTBR_EL2, and it keeps it while it is resident.
+        if tlb::is_resident(self.root) {
+            tlb::flush_resident_guest(stale);
+            return;
+        }
+        let Some(machine) = machine::get() else { return };
+        // Under the lock, until all is done: nobody else gets the VMID meanwhile. A VM that has none has
+        // nothing in any TLB; its next translations come of walks that see what was written before.
+        let vmids = machine.vmids.lock();
+        if let Some(vmid) = vmids.current(self.vm) {
+            tlb::flush_other_guest(self.root | u64::from(vmid) << 48, stale);
+        } else {
+            self.publish();
+        }
+        drop(vmids);
+    }
+
+    fn publish(&mut self) {
+        tlb::publish_guest();
+    }
+}
