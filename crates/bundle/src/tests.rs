@@ -238,6 +238,12 @@ fn files_are_found_or_named() {
 }
 
 #[test]
+fn a_nested_vm_says_which_kind() {
+    assert_eq!(vm("nested = \"yes\""), "4: vm \"a\": nested \"yes\" is not one of \"vhe\", \"nvhe\"");
+    assert_eq!(vm("nested = true"), "4: vm \"a\": nested must be a string, not a boolean");
+}
+
+#[test]
 fn regions_say_what_they_are() {
     let at = "ipa = \"0x50000000\"\nsize = \"4KiB\"\n";
     let x = |lines: &str| region(&[at, lines].concat());

@@ -12,7 +12,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use manifest::layout::{
-    DTB_SIZE, EVENT_INTID, GICD, GICR, GICR_STRIDE, PTIMER_INTID, UART, UART_INTID, VTIMER_INTID,
+    DTB_SIZE, EVENT_INTID, GICD, GICR, GICR_STRIDE, HYP_PTIMER_INTID, HYP_VTIMER_INTID, MAINTENANCE_INTID,
+    PTIMER_INTID, UART, UART_INTID, VTIMER_INTID,
 };
 use manifest::{Control, DeviceInterrupt, Named, RegionKind, RegionSpec, Tags, VmSpec, is_name};
 
@@ -111,8 +112,8 @@ fn build(vm: &GuestTree<'_>) -> Result<Vec<u8>, Flaw> {
     chosen(tree, vm)?;
     psci(tree, vm.psci);
     cpus(tree, vm.spec.cpus.len());
-    timer(tree);
-    gic(tree, vm.spec.cpus.len());
+    timer(tree, vm.spec.nested.is_some());
+    gic(tree, vm.spec);
     clock(tree);
     uart(tree);
     match vm.spec.control {
@@ -140,8 +141,8 @@ fn reg(tree: &mut Writer, range: IpaRange) {
 }
 
 /// A specifier of the GIC binding for a level-sensitive PPI.
-const fn ppi(number: u32) -> [u32; 3] {
-    [1, number, 4]
+const fn ppi(intid: u32) -> [u32; 3] {
+    [1, intid - 16, 4]
 }
 
 /// A specifier of the GIC binding for the SPI of this number, which is its INTID less 32.
@@ -197,26 +198,31 @@ fn cpus(tree: &mut Writer, count: usize) {
     tree.end();
 }
 
-/// The binding wants four interrupts; those of the secure and the EL2 timer never come.
-fn timer(tree: &mut Writer) {
-    const FIRST_PPI: u32 = 16;
-    const INTERRUPTS: [[u32; 3]; 4] =
-        [ppi(13), ppi(PTIMER_INTID - FIRST_PPI), ppi(VTIMER_INTID - FIRST_PPI), ppi(10)];
+/// The binding wants four interrupts; those of the secure and, without a virtual EL2, the EL2 timer
+/// never come. The fifth is that of the virtual EL2 timer.
+fn timer(tree: &mut Writer, el2: bool) {
+    const INTERRUPTS: [[u32; 3]; 5] =
+        [ppi(29), ppi(PTIMER_INTID), ppi(VTIMER_INTID), ppi(HYP_PTIMER_INTID), ppi(HYP_VTIMER_INTID)];
+    let [a, b, c, d, _] = INTERRUPTS;
     tree.begin("timer", None);
     tree.text("compatible", "arm,armv8-timer");
     tree.bytes("always-on", &[]);
-    tree.cells("interrupts", INTERRUPTS.as_flattened());
+    let four = [a, b, c, d];
+    tree.cells("interrupts", if el2 { INTERRUPTS.as_flattened() } else { four.as_flattened() });
     tree.end();
 }
 
-fn gic(tree: &mut Writer, cpus: usize) {
-    let redistributors = u64::try_from(cpus).unwrap_or(u64::MAX).saturating_mul(GICR_STRIDE);
+fn gic(tree: &mut Writer, spec: &VmSpec) {
+    let redistributors = u64::try_from(spec.cpus.len()).unwrap_or(u64::MAX).saturating_mul(GICR_STRIDE);
     begin_device(tree, "intc", GICD);
     tree.text("compatible", "arm,gic-v3");
     tree.bytes("interrupt-controller", &[]);
     tree.cells("#interrupt-cells", &[3]);
     tree.cells("#address-cells", &[0]);
     tree.numbers("reg", &[GICD.start().get(), GICD.size(), GICR.start().get(), redistributors]);
+    if spec.nested.is_some() {
+        tree.cells("interrupts", &const { ppi(MAINTENANCE_INTID) });
+    }
     tree.cells("phandle", &[GIC_PHANDLE]);
     tree.end();
 }

@@ -236,7 +236,7 @@ fn hcr_value(host: &HostIds, ids: &GuestIds, native_ctr: bool) -> u64 {
     // FEAT_EVT has a trap of the cache hierarchy that leaves CTR_EL0 alone, which EL0 reads often.
     let evt = host.field(Reg::Mmfr2, 56) >= 1;
     let mte2 = host.field(Reg::Pfr1, 8) >= 2;
-    let mte = ids.features().mte;
+    let mte = ids.has_mte();
     ALWAYS
         | if evt && native_ctr { hcr::TID4 } else { hcr::TID2 }
         | set(hcr::TLOR, host.field(Reg::Mmfr1, 16) != 0)

@@ -15,6 +15,7 @@ use crate::table::ENTRIES;
 pub struct Draft {
     /// The machine, as this VM's CPUs show it.
     host: HostIds,
+    features: Features,
     /// Whether all of its CPUs have the same CTR_EL0.
     one_ctr: bool,
     limit: GuestIds,
@@ -68,7 +69,7 @@ impl Draft {
     #[must_use]
     pub fn new(host: &HostIds, features: &Features, one_ctr: bool) -> Self {
         let limit = GuestIds::new(host, features);
-        Self { host: *host, one_ctr, ids: limit.clone(), limit }
+        Self { host: *host, features: features.on(host), one_ctr, ids: limit.clone(), limit }
     }
 
     /// The values.
@@ -140,9 +141,9 @@ impl Draft {
 
     /// The fields of a register, for this VM.
     fn fields(&self, register: u8) -> impl Iterator<Item = Entry> + use<> {
-        let features = self.limit.features();
+        let features = self.features;
         let entries = ENTRIES.iter().filter(move |entry| entry.reg as u8 == register);
-        entries.map(move |entry| entry.for_features(features))
+        entries.map(move |entry| entry.for_features(&features))
     }
 
     fn put(&mut self, register: u8, value: u64) {

@@ -259,7 +259,7 @@ impl Entry {
 
     /// The entry for a VM that cannot have what it depends on: hidden.
     #[must_use]
-    pub const fn for_features(self, features: Features) -> Self {
+    pub const fn for_features(self, features: &Features) -> Self {
         match self.offer {
             Offer::WithMte(_) if !features.mte => Self { offer: Offer::Hidden, ..self },
             Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) | Offer::Value(_) | Offer::Hidden => self,

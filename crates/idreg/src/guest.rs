@@ -2,6 +2,7 @@
 
 use crate::field::{Reg, index};
 use crate::host::HostIds;
+use crate::nesting::{self, VirtualEl2};
 use crate::table::ENTRIES;
 use crate::{REGISTERS, cache};
 
@@ -10,6 +11,8 @@ use crate::{REGISTERS, cache};
 pub struct Features {
     /// Memory tagging. Without effect on a machine that has none.
     pub mte: bool,
+    /// Virtual EL2.
+    pub nested: Option<VirtualEl2>,
 }
 
 /// What a VM reads, at the index of each register: the feature ID registers, then [`index`].
@@ -17,14 +20,11 @@ pub struct Features {
 pub struct GuestIds([u64; REGISTERS]);
 
 impl GuestIds {
-    /// All zero: for a vCPU whose VM has not run yet.
-    pub const NONE: Self = Self([0; REGISTERS]);
-
     /// The most that a VM gets on this machine.
     #[must_use]
     pub fn new(host: &HostIds, features: &Features) -> Self {
         let features = features.on(host);
-        let mut ids = Self::NONE;
+        let mut ids = Self([0; REGISTERS]);
         for (index, value) in [
             (index::MIDR, host.midr),
             (index::REVIDR, host.revidr),
@@ -41,13 +41,14 @@ impl GuestIds {
                 *to = *to & !entry.field.mask() | entry.field.place(value);
             }
         }
+        nesting::offer(&mut ids.0, host, &features);
         ids.derive(host);
         ids
     }
 
     /// Works out the registers that follow from others: CLIDR_EL1, CCSIDR_EL1, GMID_EL1.
     pub(crate) fn derive(&mut self, host: &HostIds) {
-        let mte = self.features().mte;
+        let mte = self.has_mte();
         self.set(index::GMID.into(), if mte { host.gmid } else { 0 });
         self.set(index::CLIDR.into(), cache::clidr(self.ctr(), mte));
         self.set(index::CCSIDR.into(), cache::ccsidr(self.ctr()));
@@ -76,10 +77,10 @@ impl GuestIds {
         self.read(reg as usize).wrapping_shr(lsb) & 0xf
     }
 
-    /// What the VM has of what [`Features`] names.
+    /// Whether the VM has memory with tags (FEAT_MTE2).
     #[must_use]
-    pub fn features(&self) -> Features {
-        Features { mte: self.field(Reg::Pfr1, 8) >= 2 }
+    pub fn has_mte(&self) -> bool {
+        self.field(Reg::Pfr1, 8) >= 2
     }
 
     /// CTR_EL0.
@@ -111,7 +112,7 @@ impl Features {
     /// Those that this machine can give.
     #[must_use]
     pub fn on(self, host: &HostIds) -> Self {
-        Self { mte: self.mte && host.has_mte() }
+        Self { mte: self.mte && host.has_mte(), ..self }
     }
 }
 

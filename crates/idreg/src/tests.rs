@@ -17,8 +17,8 @@ mod heterogeneous;
 mod oracle;
 mod race;
 
-const MTE: Features = Features { mte: true };
-const PLAIN: Features = Features { mte: false };
+const MTE: Features = Features { mte: true, nested: None };
+const PLAIN: Features = Features { mte: false, nested: None };
 
 fn traps(host: &HostIds, features: &Features) -> TrapConfig {
     TrapConfig::new(host, &GuestIds::new(host, features), true)
@@ -406,7 +406,7 @@ proptest! {
     /// What a guest is told never exceeds the machine, nor what each CPU of it has.
     #[test]
     fn guest_is_within_host(a in any_ids(), b in any_ids(), mte: bool) {
-        let features = Features { mte };
+        let features = Features { mte, nested: None };
         let both = combined(&a, &b);
         let guest = GuestIds::new(&both, &features);
         for row in rows() {

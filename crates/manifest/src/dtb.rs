@@ -8,7 +8,7 @@
 //!     taggable-ranges = <PA64 SIZE64 ...>;
 //!     vm@0 {
 //!         name = "linux"; cpus = <0 1>; cmdline = "..."; priority = <100>; on-serror = "inject";
-//!         mte; autostart; background; tag-quota = <PAGES64>;
+//!         mte; autostart; background; tag-quota = <PAGES64>; nested = "vhe";
 //!         kernel = "FILE"; kernel-at = <IPA64>; entry = <IPA64>; dtb-at = <IPA64>;
 //!         initrd = "FILE"; initrd-at = <IPA64>;
 //!         control-all;                        // or control = <VM ...>
@@ -27,8 +27,9 @@
 
 use crate::error::Result;
 use crate::{
-    Control, CpuField, CpuSpec, MAX_CPU_FIELDS, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec,
-    Named, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm,
+    Control, CpuField, CpuSpec, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_CPU_FIELDS, MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec,
+    Named, Nested, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable, Tags, VmSpec,
+    WithoutMtePerm,
 };
 use addr::{Ipa, IpaRange, Pa, PaRange};
 use alloc::boxed::Box;
@@ -49,6 +50,7 @@ const VM: &[&str] = &[
     "priority",
     "on-serror",
     "mte",
+    "nested",
     "autostart",
     "background",
     "tag-quota",
@@ -131,6 +133,7 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
         dtb: Ipa::new(entry.need("dtb-at")?),
         cmdline: entry.need("cmdline")?,
         mte: entry.flag("mte")?,
+        nested: entry.node.property("nested").map(|_| entry.named::<Nested>("nested")).transpose()?,
         priority: entry.narrow("priority", entry.need::<u32>("priority")?.into())?,
         control,
         autostart: entry.flag("autostart")?,

@@ -28,6 +28,12 @@ pub const SPIS: u32 = 256;
 pub const VTIMER_INTID: u32 = 27;
 /// INTID of the EL1 physical timer (PPI 14).
 pub const PTIMER_INTID: u32 = 30;
+/// INTID of the EL2 physical timer (PPI 10) of a VM with virtual EL2.
+pub const HYP_PTIMER_INTID: u32 = 26;
+/// INTID of the EL2 virtual timer (PPI 12) of a VM with virtual EL2.
+pub const HYP_VTIMER_INTID: u32 = 28;
+/// INTID of the GIC maintenance interrupt (PPI 9) of a VM with virtual EL2.
+pub const MAINTENANCE_INTID: u32 = 25;
 /// Where RAM starts unless the manifest says otherwise.
 pub const RAM_BASE: u64 = 0x4000_0000;
 /// Space kept for the generated device tree, in bytes.

@@ -1,6 +1,6 @@
 //! The words of the manifest for the values of `spec`, in TOML and compiled alike.
 
-use crate::{DeviceMemory, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
+use crate::{DeviceMemory, Nested, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
 
 /// A closed set of values with a word for each.
 pub trait Named: Copy + PartialEq + 'static {
@@ -37,6 +37,10 @@ impl Named for WithoutMtePerm {
 
 impl Named for OnSError {
     const NAMES: &'static [(&'static str, Self)] = &[("inject", Self::Inject), ("stop", Self::Stop)];
+}
+
+impl Named for Nested {
+    const NAMES: &'static [(&'static str, Self)] = &[("vhe", Self::Vhe), ("nvhe", Self::Nvhe)];
 }
 
 impl Named for DeviceMemory {
@@ -77,6 +81,7 @@ mod tests {
         all::<OnTagAccess>();
         all::<WithoutMtePerm>();
         all::<OnSError>();
+        all::<Nested>();
         all::<DeviceMemory>();
     }
 }

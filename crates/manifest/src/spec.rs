@@ -61,6 +61,8 @@ pub struct VmSpec {
     pub cmdline: String,
     /// Whether the guest has FEAT_MTE2.
     pub mte: bool,
+    /// Whether it starts at virtual EL2 and may host guests of its own.
+    pub nested: Option<Nested>,
     /// Scheduling priority: higher runs first; equal ones share by time slice.
     pub priority: u8,
     /// Which VMs it may control.
@@ -96,6 +98,15 @@ pub struct CpuField {
     pub lsb: u8,
     /// The value.
     pub value: u8,
+}
+
+/// Which kind of hypervisor a VM at virtual EL2 may be: HCR_EL2.E2H is fixed for each VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nested {
+    /// HCR_EL2.E2H is 1: a hypervisor with host extensions, such as Linux.
+    Vhe,
+    /// HCR_EL2.E2H is 0: one without, such as this one.
+    Nvhe,
 }
 
 /// Which VMs a VM may control.

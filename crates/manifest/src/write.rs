@@ -57,6 +57,9 @@ fn vm(node: &mut DeviceTreeNode, vm: &VmSpec) {
             set(node, name, [0_u8; 0]);
         }
     }
+    if let Some(nested) = vm.nested {
+        set(node, "nested", nested.name());
+    }
     if let Some(pages) = vm.tag_quota {
         set(node, "tag-quota", pages);
     }

@@ -11,9 +11,8 @@ const MEM_ATTR: u64 = 0b1111 << MEM_ATTR_SHIFT;
 const READ: u64 = 1 << 6;
 const WRITE: u64 = 1 << 7;
 const SH: u64 = 0b11 << 8;
-/// XN(1:0). Only 0b00 and 0b10 are used: they mean the same with and without FEAT_XNX.
-const XN: u64 = 0b11 << 53;
-const NO_EXEC: u64 = 0b10 << 53;
+const XN_SHIFT: u32 = 53;
+const XN: u64 = 0b11 << XN_SHIFT;
 
 /// Memory type that stage 2 imposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +28,44 @@ pub enum S2Memory {
     DeviceNGnRE,
     /// Device-nGnRnE.
     DeviceNGnRnE,
+}
+
+/// Who may execute, as XN(1:0) says (D8.4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exec {
+    /// EL1 and EL0.
+    All = 0b00,
+    /// EL0 only; without FEAT_XNX the CPU takes it for [`All`](Self::All).
+    El0 = 0b01,
+    /// Nobody.
+    Nobody = 0b10,
+    /// EL1 only; without FEAT_XNX the CPU takes it for [`Nobody`](Self::Nobody).
+    El1 = 0b11,
+}
+
+impl Exec {
+    /// By who may.
+    #[must_use]
+    pub const fn new(el1: bool, el0: bool) -> Self {
+        match (el1, el0) {
+            (true, true) => Self::All,
+            (false, true) => Self::El0,
+            (false, false) => Self::Nobody,
+            (true, false) => Self::El1,
+        }
+    }
+
+    /// Whether EL1 may.
+    #[must_use]
+    pub const fn el1(self) -> bool {
+        matches!(self, Self::All | Self::El1)
+    }
+
+    /// Whether EL0 may.
+    #[must_use]
+    pub const fn el0(self) -> bool {
+        matches!(self, Self::All | Self::El0)
+    }
 }
 
 /// What the CPUs can do that changes the encoding.
@@ -49,8 +86,8 @@ pub struct S2Attr {
     pub read: bool,
     /// The guest may write.
     pub write: bool,
-    /// The guest may execute, at EL1 and EL0.
-    pub exec: bool,
+    /// Who may execute.
+    pub exec: Exec,
 }
 
 /// Why attributes have no encoding.
@@ -64,19 +101,19 @@ impl S2Attr {
     /// Read, write and execute.
     #[must_use]
     pub const fn rwx(memory: S2Memory) -> Self {
-        Self { memory, read: true, write: true, exec: true }
+        Self { memory, read: true, write: true, exec: Exec::All }
     }
 
     /// Read and execute.
     #[must_use]
     pub const fn rx(memory: S2Memory) -> Self {
-        Self { memory, read: true, write: false, exec: true }
+        Self { memory, read: true, write: false, exec: Exec::All }
     }
 
     /// Read and write.
     #[must_use]
     pub const fn rw(memory: S2Memory) -> Self {
-        Self { memory, read: true, write: true, exec: false }
+        Self { memory, read: true, write: true, exec: Exec::Nobody }
     }
 
     /// The attribute bits of a leaf: everything but address, type and valid bit (D8.3.2).
@@ -94,15 +131,13 @@ impl S2Attr {
             (S2Memory::DeviceNGnRE, _) => (0b0001, Shareability::Non),
             (S2Memory::DeviceNGnRnE, _) => (0b0000, Shareability::Non),
         };
-        let mut bits = AF | sh.bits() | mem_attr << MEM_ATTR_SHIFT;
+        let exec = (self.exec as u64) << XN_SHIFT;
+        let mut bits = AF | sh.bits() | mem_attr << MEM_ATTR_SHIFT | exec;
         if self.read {
             bits |= READ;
         }
         if self.write {
             bits |= WRITE;
-        }
-        if !self.exec {
-            bits |= NO_EXEC;
         }
         Ok(bits)
     }
@@ -120,10 +155,11 @@ impl S2Attr {
             (0b0100, false) | (0b1110, true) if mte_perm => S2Memory::WriteBackNoTag,
             _ => return None,
         };
-        let exec = match leaf & XN {
-            0 => true,
-            NO_EXEC => false,
-            _ => return None,
+        let exec = match (leaf & XN) >> XN_SHIFT {
+            0b00 => Exec::All,
+            0b01 => Exec::El0,
+            0b10 => Exec::Nobody,
+            _ => Exec::El1,
         };
         let attr = Self { memory, read: leaf & READ != 0, write: leaf & WRITE != 0, exec };
         match attr.encode(features) {
@@ -189,8 +225,10 @@ mod tests {
     fn decode_inverts_encode() {
         for features in FEATURES {
             for memory in [WriteBack, WriteBackNoTag, NonCacheable, DeviceNGnRE, DeviceNGnRnE] {
-                for rights in 0..8 {
-                    let (read, write, exec) = (rights & 1 != 0, rights & 2 != 0, rights & 4 != 0);
+                for rights in 0..16 {
+                    let (read, write) = (rights & 1 != 0, rights & 2 != 0);
+                    let exec = Exec::new(rights & 4 != 0, rights & 8 != 0);
+                    assert_eq!((exec.el1(), exec.el0()), (rights & 4 != 0, rights & 8 != 0));
                     let attr = S2Attr { memory, read, write, exec };
                     match attr.encode(features) {
                         Ok(bits) => {
@@ -218,10 +256,11 @@ mod tests {
     }
 
     #[test]
-    fn foreign_execute_never_values_are_not_ours() {
-        let features = S2Features { fwb: false, mte_perm: false };
-        let bits = S2Attr::rwx(WriteBack).encode(features).unwrap();
-        assert_eq!(S2Attr::decode(bits | 0b01 << 53, features), None);
-        assert_eq!(S2Attr::decode(bits | 0b11 << 53, features), None);
+    fn execute_never_is_by_exception_level() {
+        let xn = |exec| {
+            let attr = S2Attr { exec, ..S2Attr::rwx(WriteBack) };
+            attr.encode(FEATURES[0]).unwrap() >> 53 & 0b11
+        };
+        assert_eq!([Exec::All, Exec::El0, Exec::Nobody, Exec::El1].map(xn), [0b00, 0b01, 0b10, 0b11]);
     }
 }

@@ -20,9 +20,9 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, GuestIds, HostIds, TrapConfig};
+use idreg::{Features, GuestIds, HostIds, TrapConfig, VirtualEl2};
 use manifest::{
-    DeviceMemory, MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
+    DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
 use spin::Mutex;
 use vdev::power::{PowerTable, Start};
@@ -106,7 +106,8 @@ fn build_one(
         backing.push(Backing { pieces, prepared_at_start: owned, kind });
     }
     let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
-    let features = Features { mte: spec.mte };
+    let nested = virtual_el2(&spec, means)?;
+    let features = Features { mte: spec.mte, nested };
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     Ok(Vm {
@@ -132,6 +133,22 @@ fn build_one(
         backing,
         spec,
     })
+}
+
+/// The kind of virtual EL2 that a VM has.
+fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
+    let Some(nested) = spec.nested else { return Ok(None) };
+    let kind = match nested {
+        Nested::Vhe => VirtualEl2::Vhe,
+        Nested::Nvhe => VirtualEl2::Nvhe,
+    };
+    if !means.ids.has_nesting(VirtualEl2::Vhe) {
+        return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
+    }
+    if !means.ids.has_nesting(kind) {
+        return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
+    }
+    Ok(Some(kind))
 }
 
 /// Physical memory for a region.
@@ -356,7 +373,7 @@ fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {
         initrd,
         rng_seed: seeded.then_some(seed),
         kaslr_seed: cpu::random(means.rng),
-        psci: fdt::Conduit::Hvc,
+        psci: if spec.nested.is_some() { fdt::Conduit::Smc } else { fdt::Conduit::Hvc },
     };
     fdt::guest::write(&guest).map_err(|e| format!("{e}"))
 }

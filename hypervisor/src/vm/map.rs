@@ -89,7 +89,7 @@ impl GuestMap {
         self.leaf(ipa).is_some_and(|leaf| match access {
             Access::Read => leaf.attr.read,
             Access::Write => leaf.attr.write,
-            Access::Execute => leaf.attr.exec,
+            Access::Execute => leaf.attr.exec.el1(),
         })
     }
 

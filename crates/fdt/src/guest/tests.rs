@@ -64,6 +64,7 @@ fn example() -> VmSpec {
         on_serror: OnSError::Stop,
         tag_quota: None,
         cpu: manifest::CpuSpec::default(),
+        nested: None,
     }
 }
 
@@ -142,6 +143,21 @@ fn absent_facts_leave_no_trace() {
     assert_eq!(chosen.properties().count(), 2);
     let psci = Fdt::new(&dtb).unwrap().find_node("/psci").unwrap();
     assert_eq!(psci.property("method").unwrap().value(), b"smc\0");
+}
+
+#[test]
+fn a_hypervisor_has_all_timers_and_maintenance() {
+    let mut spec = example();
+    spec.nested = Some(manifest::Nested::Nvhe);
+    let dtb = write(&GuestTree { psci: Conduit::Smc, ..facts(&spec) }).unwrap();
+    let tree = Fdt::new(&dtb).unwrap();
+    let interrupts = |path: &str| -> Vec<u8> {
+        let value = tree.find_node(path).unwrap();
+        let value = value.property("interrupts").unwrap().value().to_vec();
+        value.chunks(12).map(|specifier| specifier[7]).collect()
+    };
+    assert_eq!(interrupts("/timer"), [13, 14, 11, 10, 12]);
+    assert_eq!(interrupts("/intc@8000000"), [9]);
 }
 
 #[test]

@@ -273,13 +273,13 @@ fn baselines_fit() {
     use crate::baseline::BASELINES;
     let mut seen = Vec::new();
     for baseline in BASELINES {
-        let features = Features { mte: baseline.memtag };
+        let features = Features { mte: baseline.memtag, nested: None };
         let mut d = draft(&max(), &features);
         for (row, value) in baseline.fields() {
             assert_eq!(put(&mut d, row.name, value.into()), Ok(()), "{} {}", baseline.name, row.name);
         }
         assert_eq!(d.check_consistency(40), Ok(()), "{}", baseline.name);
-        assert_eq!(d.ids().features().mte, baseline.memtag);
+        assert_eq!(d.ids().has_mte(), baseline.memtag);
         // A machine with more of everything that may grow.
         let mut more = max();
         more.features[Reg::Isar0 as usize] |= 3 << 20;

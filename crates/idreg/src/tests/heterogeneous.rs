@@ -29,7 +29,7 @@ fn features_of_all_sizes_of_its_own() {
     assert_eq!((big.ctr & 0xf_000f, small.ctr & 0xf_000f), (0x4_0004, 0x4_0003));
     assert_eq!((big.ctr >> 28 & 3, small.ctr >> 28 & 3), (0, 0));
     assert_eq!(big.ctr >> 31, 1, "RES1");
-    assert!(GuestIds::new(&big, &MTE).features().mte);
+    assert!(GuestIds::new(&big, &MTE).has_mte());
     assert_eq!(GuestIds::new(&big, &MTE).field(Reg::Pfr1, 8), 2, "the lesser MTE");
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn vm(name: &str) -> VmSpec {
         on_serror: OnSError::Inject,
         tag_quota: None,
         cpu: crate::CpuSpec::default(),
+        nested: None,
     }
 }
 

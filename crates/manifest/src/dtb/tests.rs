@@ -63,10 +63,17 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
     (
         (text(), vec(any::<u16>(), 0..=MAX_VCPUS), vec(region_spec(), 0..5), kernel),
         (option::of(placed_at()), any::<u64>(), text(), any::<bool>(), any::<u8>()),
-        (control, any::<(bool, bool)>(), word::<OnSError>(), option::of(any::<u64>()), cpu_spec()),
+        (
+            control,
+            any::<(bool, bool)>(),
+            word::<OnSError>(),
+            option::of(any::<u64>()),
+            option::of(word::<Nested>()),
+            cpu_spec(),
+        ),
     )
         .prop_map(|((name, cpus, regions, kernel), (initrd, dtb, cmdline, mte, priority), rest)| {
-            let (control, (autostart, background), on_serror, tag_quota, cpu) = rest;
+            let (control, (autostart, background), on_serror, tag_quota, nested, cpu) = rest;
             let dtb = Ipa::new(dtb);
             VmSpec {
                 name,
@@ -77,6 +84,7 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 dtb,
                 cmdline,
                 mte,
+                nested,
                 priority,
                 control,
                 autostart,

@@ -197,7 +197,7 @@ fn attrs() -> impl Strategy<Value = S2Attr> {
         memory,
         read: true,
         write,
-        exec: true,
+        exec: crate::attr::Exec::All,
     })
 }
 

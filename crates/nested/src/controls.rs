@@ -1,0 +1,232 @@
+//! L1's EL2 controls, brought into shape, and what of them holds for the hardware while L2 runs.
+
+/// Bits of HCR_EL2 (D24.2, HCR_EL2) that only nesting needs; the others are `idreg`'s.
+pub mod hcr {
+    /// Stage 2 on.
+    pub const VM: u64 = 1 << 0;
+    /// Physical FIQs, IRQs and SErrors are EL2's.
+    pub const FMO: u64 = 1 << 3;
+    /// As FMO.
+    pub const IMO: u64 = 1 << 4;
+    /// As FMO.
+    pub const AMO: u64 = 1 << 5;
+    /// Virtual FIQ, IRQ, SError pending.
+    pub const VF: u64 = 1 << 6;
+    /// As VF.
+    pub const VI: u64 = 1 << 7;
+    /// As VF.
+    pub const VSE: u64 = 1 << 8;
+    /// Stage 1 off means Normal write-back.
+    pub const DC: u64 = 1 << 12;
+    /// Traps WFI.
+    pub const TWI: u64 = 1 << 13;
+    /// Traps WFE.
+    pub const TWE: u64 = 1 << 14;
+    /// Traps SMC.
+    pub const TSC: u64 = 1 << 19;
+    /// Traps TLB maintenance of EL1.
+    pub const TTLB: u64 = 1 << 25;
+    /// EL0 belongs to EL2.
+    pub const TGE: u64 = 1 << 27;
+    /// HVC is UNDEFINED.
+    pub const HCD: u64 = 1 << 29;
+    /// EL1 is AArch64.
+    pub const RW: u64 = 1 << 31;
+    /// Host extensions.
+    pub const E2H: u64 = 1 << 34;
+    /// Synchronous external aborts are EL2's.
+    pub const TEA: u64 = 1 << 37;
+    /// Pointer authentication keys do not trap.
+    pub const APK: u64 = 1 << 40;
+    /// Pointer authentication instructions do not trap.
+    pub const API: u64 = 1 << 41;
+    /// EL1 is a virtual EL2.
+    pub const NV: u64 = 1 << 42;
+    /// That EL2 has E2H 0.
+    pub const NV1: u64 = 1 << 43;
+    /// Traps AT of EL1.
+    pub const AT: u64 = 1 << 44;
+    /// Registers of that EL2 are in memory.
+    pub const NV2: u64 = 1 << 45;
+    /// Allocation tags.
+    pub const ATA: u64 = 1 << 56;
+}
+use hcr as h;
+
+/// What L1 may trap or change of L2 by HCR_EL2: bits that are the hardware's business once they are
+/// in the real register.
+const TRAPS: u64 = h::DC
+    | h::TWI
+    | h::TWE
+    | 0xf << 15 // TID0 to TID3
+    | h::TSC
+    | 1 << 20 // TIDCP
+    | 1 << 21 // TACR
+    | 1 << 22 // TSW
+    | 1 << 23 // TPCP
+    | 1 << 24 // TPU
+    | h::TTLB
+    | 1 << 26 // TVM
+    | 1 << 28 // TDZ
+    | h::HCD
+    | 1 << 30 // TRVM
+    | 1 << 2 // PTW
+    | 3 << 10 // BSU
+    | 1 << 35 // TLOR
+    | 1 << 36 // TERR
+    | h::TEA;
+
+/// Bits that open what L0 has opened.
+const ENABLES: u64 = h::APK | h::API | h::ATA;
+
+/// L1's HCR_EL2, sanitised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L1Hcr(u64);
+
+impl L1Hcr {
+    /// From the page: E2H is what the VM has, RW is 1, and TGE without E2H is 0: an EL0 below an EL2
+    /// without host extensions is not offered.
+    #[inline]
+    #[must_use]
+    pub const fn new(raw: u64, vhe: bool) -> Self {
+        let fixed = if vhe { raw | h::E2H } else { raw & !(h::E2H | h::TGE) };
+        Self(fixed & !(h::NV | h::NV1 | h::AT | h::NV2) | h::RW)
+    }
+
+    /// The value.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Whether any of these bits is set.
+    #[inline]
+    #[must_use]
+    pub const fn has(self, bits: u64) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// Whether EL0 is vEL2's own.
+    #[must_use]
+    pub const fn hosts_el0(self) -> bool {
+        self.has(h::TGE) && self.has(h::E2H)
+    }
+
+    /// Whether L1's interrupts leave L2, and L2 has virtual ones of L1's making.
+    #[must_use]
+    pub const fn owns_interrupts(self) -> bool {
+        self.has(h::IMO | h::FMO)
+    }
+
+    /// HCR_EL2 while L2 runs, on top of what L0 has for the VM.
+    #[inline]
+    #[must_use]
+    pub const fn for_l2(self, base: u64) -> u64 {
+        let closed = base & !(ENABLES & !self.0);
+        // Virtual interrupts exist where the physical ones are taken (D1.3.6).
+        let pending = (self.0 & (h::FMO | h::IMO | h::AMO)) << 3 & self.0;
+        closed | self.0 & TRAPS | pending
+    }
+}
+
+/// HCR_EL2 while vEL2 runs, on top of what L0 has for the VM: all of nesting, and traps of those
+/// instructions that would otherwise act on vEL2's own regime instead of L2's.
+#[must_use]
+pub const fn for_vel2(base: u64, vhe: bool) -> u64 {
+    base | h::NV | h::NV2 | h::AT | h::TTLB | if vhe { 0 } else { h::NV1 }
+}
+
+/// CPTR_EL2 with E2H 0 while L2 runs: `base` of L0, and L1's CPTR_EL2 in the format that it has.
+#[must_use]
+pub const fn cptr_for_l2(base: u64, l1: u64, vhe: bool) -> u64 {
+    const TFP: u64 = 1 << 10;
+    const TCPAC: u64 = 1 << 31;
+    base | (if traps_fp(l1, vhe) { TFP } else { 0 }) | l1 & TCPAC
+}
+
+/// Whether L1 traps floating point of L2.
+#[must_use]
+pub const fn traps_fp(l1: u64, vhe: bool) -> bool {
+    // With E2H 1 and TGE 0, FPEN 0b01 traps nothing (D24.2, CPTR_EL2).
+    if vhe { l1 >> 20 & 1 == 0 } else { l1 >> 10 & 1 == 1 }
+}
+
+/// CNTHCTL_EL2 with E2H 0 while L2 runs: EL1PCTEN and EL1PCEN, from L1's in the format that it has.
+#[must_use]
+pub const fn cnthctl_for_l2(l1: u64, vhe: bool) -> u64 {
+    if vhe { l1 >> 10 & 3 } else { l1 & 3 }
+}
+
+/// CNTHCTL_EL2 with E2H 0 while vEL2 runs. Without host extensions the EL1 timers are L2's and in the
+/// page: their TVAL must trap, and with it CTL and CVAL; the virtual timer can only with FEAT_ECV.
+/// With host extensions their names end in EL02, which FEAT_ECV traps.
+#[must_use]
+pub const fn cnthctl_for_vel2(vhe: bool, ecv: bool) -> u64 {
+    const EL1PCTEN: u64 = 1;
+    const EL1PCEN: u64 = 1 << 1;
+    const EL1TVT: u64 = 1 << 13;
+    const EL1NVPCT: u64 = 1 << 15;
+    const EL1NVVCT: u64 = 1 << 16;
+    match (vhe, ecv) {
+        (true, true) => EL1PCTEN | EL1PCEN | EL1NVPCT | EL1NVVCT,
+        (true, false) => EL1PCTEN | EL1PCEN,
+        (false, true) => EL1PCTEN | EL1TVT,
+        (false, false) => EL1PCTEN,
+    }
+}
+
+/// MDCR_EL2 while L2 runs: L0's, which traps all of debug and performance monitors, and L1's TDE.
+#[must_use]
+pub const fn mdcr_for_l2(base: u64, l1: u64) -> u64 {
+    base | l1 & MDCR_TDE
+}
+
+/// MDCR_EL2.TDE: debug exceptions are EL2's.
+pub const MDCR_TDE: u64 = 1 << 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever L1 writes, the bits that keep L0 in charge are L0's.
+        #[test]
+        fn l0_stays_in_charge(raw: u64, base: u64, vhe: bool) {
+            let kept = h::VM | h::FMO | h::IMO | h::AMO | h::RW | h::TGE | h::E2H | h::NV | h::NV1 | h::NV2;
+            let real = L1Hcr::new(raw, vhe).for_l2(base);
+            prop_assert_eq!(real & kept, base & kept);
+            prop_assert_eq!(real & ENABLES & !base, 0);
+            prop_assert_eq!(base & !real & !ENABLES, 0, "no trap of L0's is lost");
+        }
+
+        #[test]
+        fn formats_agree(l1: u64) {
+            prop_assert_eq!(cptr_for_l2(0, 3 << 20, true), 0);
+            prop_assert_eq!(cnthctl_for_l2(l1, true) & !3, 0);
+            prop_assert_eq!(cptr_for_l2(0, l1, false) & !(1 << 10 | 1 << 31), 0);
+        }
+    }
+
+    #[test]
+    fn e2h_is_the_vms() {
+        assert!(L1Hcr::new(0, true).has(h::E2H) && !L1Hcr::new(!0, false).has(h::E2H));
+        assert!(L1Hcr::new(h::TGE, true).hosts_el0() && !L1Hcr::new(!0, false).hosts_el0());
+    }
+
+    #[test]
+    fn virtual_interrupts_need_the_physical_ones() {
+        let real = |raw| L1Hcr::new(raw, true).for_l2(0) & (h::VI | h::VF | h::VSE);
+        assert_eq!(real(h::VI | h::VF | h::VSE), 0);
+        assert_eq!(real(h::VI | h::IMO | h::VF), h::VI);
+        assert_eq!(real(h::VSE | h::AMO | h::VF | h::FMO), h::VSE | h::VF);
+    }
+
+    #[test]
+    fn values_of_the_reference() {
+        // VM, FMO, IMO, AMO, TSC, RW.
+        let base = 0x8008_0039;
+        assert_eq!(for_vel2(base, true), 0x3400_8208_0039);
+        assert_eq!(for_vel2(base, false), 0x3c00_8208_0039);
+    }
+}

@@ -1,0 +1,65 @@
+//! Whose stage-2 fault it is: what L2 did is judged by L1's tables first, then by the VM's own.
+
+use vmsa::attr::S2Attr;
+
+use crate::attributes::Own;
+use crate::stage2::{Access, Fault, FaultKind, Leaf, Privilege};
+
+/// What an access of L2 that faulted wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// How it accesses memory. A tag write is a write, a tag read or checked load a read.
+    pub access: Access,
+    /// It accesses a tag, or is checked against one: ISS2.TagAccess of the fault.
+    pub tag: bool,
+}
+
+/// Who has to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// L1's tables forbid it: L1 gets the fault.
+    L1(Fault),
+    /// The same for a tag access: L1 gets a permission fault with ISS2.TagAccess.
+    L1Tag(Fault),
+    /// The VM itself has nothing there: as if L1 had accessed it, a device or an external abort.
+    Absent,
+    /// The VM itself may not do that: the policy of the region decides, as if L1 had.
+    L0,
+    /// The VM itself has no tags there: the policy of the region decides (on-tag-access, or promotion).
+    L0Tag,
+    /// Both allow it: the shadow lacks the translation, or a TLB held an old one.
+    Nobody,
+}
+
+/// Judges an attempt by L1's leaf and the VM's own, in the order in which two real stages would be
+/// (D8.6.4): L1's permission before L1's tags, and all of L1's before the VM's own.
+#[must_use]
+pub const fn judge(attempt: Attempt, leaf: &Leaf, own: Option<&Own>) -> Blame {
+    if let Err(fault) = leaf.check(attempt.access) {
+        return Blame::L1(fault);
+    }
+    if attempt.tag && leaf.attributes.no_tag() {
+        return Blame::L1Tag(Fault { kind: FaultKind::Permission, level: leaf.level });
+    }
+    let Some(own) = own else { return Blame::Absent };
+    if !allows(own.attr, attempt.access) {
+        return Blame::L0;
+    }
+    // L1's own non-cacheable or device type leaves no tags to access.
+    let tagged = attempt.tag && matches!(leaf.attributes.memory, vmsa::attr::S2Memory::WriteBack);
+    if tagged && matches!(own.attr.memory, vmsa::attr::S2Memory::WriteBackNoTag) {
+        return Blame::L0Tag;
+    }
+    Blame::Nobody
+}
+
+/// Whether a leaf of the VM's own allows an access.
+#[must_use]
+pub const fn allows(attr: S2Attr, access: Access) -> bool {
+    match access {
+        Access::Read => attr.read,
+        Access::Write => attr.write,
+        Access::Execute(Privilege::El1) => attr.exec.el1(),
+        Access::Execute(Privilege::El0) => attr.exec.el0(),
+    }
+}

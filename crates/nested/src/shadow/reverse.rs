@@ -1,0 +1,156 @@
+//! From L1's physical addresses to the L2 addresses that shadows map to them: so that a page that the
+//! VM loses leaves exactly those shadow leaves.
+//!
+//! The memory is bounded. Each mapping of a shadow has a record; when a new one finds no room, the
+//! oldest goes, and its mapping with it. A record may outlive its mapping (L1 invalidated that, or the
+//! whole shadow): then following it forgets too much, never too little.
+
+use addr::{BLOCK_1G, BLOCK_2M, Canonical, Ipa, PAGE_SIZE, Range};
+use alloc::vec::Vec;
+
+use super::tree::Span;
+
+/// No record.
+const NONE: u32 = u32::MAX;
+/// Sizes of mappings.
+const SIZES: [u64; 5] = [PAGE_SIZE, 16 << 10, 64 << 10, BLOCK_2M, BLOCK_1G];
+
+/// A mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// L1's physical address, a multiple of the size.
+    pub(super) canonical: u64,
+    /// L2's, likewise.
+    pub(super) nested: u64,
+    /// Index of the size.
+    pub(super) size: u8,
+    /// The shadow.
+    pub(super) slot: u8,
+    /// The shadow's life in which it was mapped.
+    pub(super) life: u32,
+}
+
+impl Record {
+    /// A record for a mapping; `None` if no mapping has this size.
+    pub(super) fn new(canonical: u64, nested: u64, bytes: u64, slot: usize, life: u32) -> Option<Self> {
+        let size = SIZES.iter().position(|size| *size == bytes)? as u8;
+        Some(Self { canonical, nested, size, slot: slot as u8, life })
+    }
+
+    fn bytes(&self) -> u64 {
+        SIZES.get(usize::from(self.size)).copied().unwrap_or(PAGE_SIZE)
+    }
+
+    /// L2's addresses.
+    pub(super) fn span(&self) -> Span {
+        Span { start: self.nested, end: self.nested.saturating_add(self.bytes()) }
+    }
+
+    fn overlaps(&self, range: &Range<Ipa<Canonical>>) -> bool {
+        let end = self.canonical.saturating_add(self.bytes());
+        self.canonical < range.end().get() && range.start().get() < end
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    record: Record,
+    next: u32,
+}
+
+/// Records by canonical address.
+#[derive(Debug)]
+pub(super) struct ReverseMap {
+    /// First record of each hash.
+    buckets: Vec<u32>,
+    links: Vec<Link>,
+    capacity: usize,
+    /// The oldest record, once all are in use.
+    oldest: usize,
+}
+
+impl ReverseMap {
+    /// Room for `capacity` records, rounded up to a power of two.
+    pub(super) fn new(capacity: usize) -> Self {
+        let capacity = capacity.clamp(1, 1 << 24).next_power_of_two();
+        let mut buckets = Vec::new();
+        buckets.resize(capacity, NONE);
+        Self { buckets, links: Vec::with_capacity(capacity), capacity, oldest: 0 }
+    }
+
+    fn hash(&self, canonical: u64, size: u8) -> usize {
+        let key = canonical >> 12 ^ u64::from(size) << 40;
+        let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        mixed as usize & self.capacity.wrapping_sub(1)
+    }
+
+    fn chain(&self, bucket: usize) -> impl Iterator<Item = (u32, &Link)> {
+        let mut at = self.buckets.get(bucket).copied().unwrap_or(NONE);
+        core::iter::from_fn(move || {
+            let index = at;
+            let link = self.links.get(index as usize)?;
+            at = link.next;
+            Some((index, link))
+        })
+    }
+
+    /// Notes a mapping. Returns the record that had to go: its mapping goes too.
+    pub(super) fn insert(&mut self, record: Record) -> Option<Record> {
+        let bucket = self.hash(record.canonical, record.size);
+        if self.chain(bucket).any(|(_, link)| link.record == record) {
+            return None;
+        }
+        let mut link = Link { record, next: NONE };
+        if self.links.len() < self.capacity {
+            link.next = self.replace_first(bucket, self.links.len() as u32);
+            // Within the capacity that was reserved.
+            self.links.push(link);
+            return None;
+        }
+        let index = self.oldest;
+        self.oldest = index.wrapping_add(1) & self.capacity.wrapping_sub(1);
+        let evicted = self.unlink(index);
+        link.next = self.replace_first(bucket, index as u32);
+        if let Some(place) = self.links.get_mut(index) {
+            *place = link;
+        }
+        evicted
+    }
+
+    fn replace_first(&mut self, bucket: usize, index: u32) -> u32 {
+        self.buckets.get_mut(bucket).map_or(NONE, |first| core::mem::replace(first, index))
+    }
+
+    fn unlink(&mut self, index: usize) -> Option<Record> {
+        let Link { record, next } = *self.links.get(index)?;
+        let bucket = self.hash(record.canonical, record.size);
+        let before = self.chain(bucket).find(|(_, link)| link.next as usize == index).map(|(i, _)| i);
+        let place = match before {
+            Some(before) => &mut self.links.get_mut(before as usize)?.next,
+            None => self.buckets.get_mut(bucket)?,
+        };
+        *place = next;
+        Some(record)
+    }
+
+    /// Shows `found` all records that have a part in `range`. The work is bounded by the number of
+    /// records; for up to 2 MiB, by the number of pages.
+    pub(super) fn find(&self, range: &Range<Ipa<Canonical>>, mut found: impl FnMut(&Record)) {
+        if range.size() > BLOCK_2M {
+            let all = self.links.iter().map(|link| &link.record);
+            return all.filter(|record| record.overlaps(range)).for_each(found);
+        }
+        for (index, size) in SIZES.into_iter().enumerate() {
+            let index = index as u8;
+            let mut at = range.start().align_down(size).get();
+            while at < range.end().get() {
+                for (_, link) in self.chain(self.hash(at, index)) {
+                    if link.record.canonical == at && link.record.size == index {
+                        found(&link.record);
+                    }
+                }
+                at = at.saturating_add(size);
+            }
+        }
+    }
+}
