@@ -15,7 +15,10 @@ use crate::machine::{self, Host, Machine};
 use crate::mem::frames::{Frames, Pools};
 use crate::mem::{heap, map, tables};
 use crate::vcpu::Vcpu;
-use crate::vm::build::{Means, build};
+use crate::vm::{
+    self,
+    build::{Means, build},
+};
 use crate::{bundle, console, firmware};
 use ::errata::Workarounds;
 use ::errata::mitigation::Answers;
@@ -73,7 +76,8 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     let all = bring_up(&machine)?;
     log::debug!("errata workarounds: {}", errata::in_use());
     let ids = combined_ids(&all, &options).ok_or("there is no CPU")?;
-    let means = means(&ids, all.len(), &machine);
+    vm::identity::log_values("host", "", &|index| ids.read(index));
+    let means = means(&ids, all.iter().map(|up| &up.ids).collect(), &machine);
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
@@ -87,6 +91,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
         vms,
         cpus: all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor)).collect(),
         host,
+        ids,
         vmids: Mutex::new(vmids),
         uart_intid,
         free: pools.free(false),
@@ -290,12 +295,29 @@ pub(crate) extern "C" fn secondary(boot: &'static SecondaryBoot) -> ! {
         cpu::wait_for_event();
     }
     match machine::get() {
+        Some(machine) if !may_serve(machine, index) => cpu::halt(),
         Some(machine) => match serve(machine, index) {
             Ok(never) => match never {},
             Err(why) => panic!("{why}"),
         },
         None => cpu::halt(),
     }
+}
+
+/// Whether this CPU is the one that the machine was built with, and has what was offered to VMs since. One
+/// that was given up and came late is neither.
+fn may_serve(machine: &Machine, index: usize) -> bool {
+    let own = cpu::affinity();
+    let why = if machine.cpus.get(index).is_none_or(|cpu| cpu.affinity != own) {
+        String::from("it came up too late")
+    } else if let Some(lack) = machine.ids.lack_of(&host_ids()) {
+        let register = idreg::register_at(lack.reg as u8);
+        format!("{register} bit {}: it has {}, but VMs were offered {}", lack.lsb, lack.has, lack.expected)
+    } else {
+        return true;
+    };
+    log::warn!("CPU {own:#x} is not used: {why}");
+    false
 }
 
 /// The safe combination of all CPUs' ID registers, less what options turn off.
@@ -326,7 +348,7 @@ fn hide(host: &mut HostIds, reg: Reg, lsb: u32) {
 }
 
 /// What the builder of VMs needs to know of the machine.
-fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<'a> {
+fn means<'a>(ids: &'a HostIds, cpus: Vec<&'a HostIds>, machine: &'a fdt::Machine) -> Means<'a> {
     let gic = &machine.gic;
     let uart = machine.uart.iter().map(|u| u.base);
     let own = core::iter::once(gic.gicd).chain(gic.gicr.iter().copied()).chain(uart).collect();

@@ -110,9 +110,9 @@ impl Baseline {
     fn value(self, row: &Row) -> Option<u8> {
         let memtag = [MEMTAG];
         let steps = self.steps.iter().chain(if self.memtag { memtag.as_slice() } else { &[] });
-        let named = steps.flat_map(|step| step.iter()).filter(|(reg, name, _)| {
-            *reg == row.entry.reg && *name == row.name
-        });
+        let named = steps
+            .flat_map(|step| step.iter())
+            .filter(|(reg, name, _)| *reg == row.entry.reg && *name == row.name);
         if let Some((_, _, value)) = named.last() {
             return Some(*value);
         }

@@ -116,6 +116,12 @@ impl Draft {
         Ok(())
     }
 
+    /// Whether setting a register to this value changes nothing.
+    #[must_use]
+    pub fn holds(&self, register: u8, value: u64) -> bool {
+        register < Reg::Pfr0 as u8 || self.ids.read(register.into()) == value
+    }
+
     /// The bits of a register that may have other values than they have at most.
     #[must_use]
     pub fn mask(&self, register: u8) -> u64 {

@@ -8,10 +8,11 @@
 
 /// Something that is changed as a `D`, until it is frozen into an `S`.
 #[derive(Debug)]
-pub struct Freeze<D, S> {
-    /// `None` once it is frozen.
-    draft: Option<D>,
-    frozen: Option<S>,
+pub enum Freeze<D, S> {
+    /// Open to changes.
+    Open(D),
+    /// As it stays.
+    Frozen(S),
 }
 
 /// Why a change is refused.
@@ -24,11 +25,6 @@ pub enum Denied<E> {
 }
 
 impl<D, S: Copy> Freeze<D, S> {
-    /// Open to changes.
-    pub const fn new(draft: D) -> Self {
-        Self { draft: Some(draft), frozen: None }
-    }
-
     /// Changes the draft. After the freeze, only what is the `same` as it is already is accepted.
     ///
     /// # Errors
@@ -38,42 +34,33 @@ impl<D, S: Copy> Freeze<D, S> {
         same: impl FnOnce(S) -> bool,
         change: impl FnOnce(&mut D) -> Result<(), E>,
     ) -> Result<(), Denied<E>> {
-        match (&mut self.draft, self.frozen) {
-            (Some(draft), None) => change(draft).map_err(Denied::Wrong),
-            (_, Some(frozen)) if same(frozen) => Ok(()),
-            (_, _) => Err(Denied::Frozen),
+        match self {
+            Self::Open(draft) => change(draft).map_err(Denied::Wrong),
+            Self::Frozen(frozen) if same(*frozen) => Ok(()),
+            Self::Frozen(_) => Err(Denied::Frozen),
         }
     }
 
-    /// Freezes, unless `check` finds something wrong; what was frozen already stays as it is.
+    /// Freezes the draft into what `seal` makes of it; what was frozen already stays as it is.
     ///
     /// # Errors
-    /// What `check` says; `None` cannot happen: there is always a draft or what became of it.
-    pub fn freeze<E>(
-        &mut self,
-        check: impl FnOnce(&mut D) -> Result<(), E>,
-        seal: impl FnOnce(D) -> S,
-    ) -> Result<S, Option<E>> {
-        if let Some(frozen) = self.frozen {
-            return Ok(frozen);
-        }
-        let mut draft = self.draft.take().ok_or(None)?;
-        match check(&mut draft) {
-            Ok(()) => Ok(*self.frozen.insert(seal(draft))),
-            Err(why) => {
-                self.draft = Some(draft);
-                Err(Some(why))
+    /// What `seal` says; the draft stays open to changes then.
+    pub fn freeze<E>(&mut self, seal: impl FnOnce(&mut D) -> Result<S, E>) -> Result<S, E> {
+        match self {
+            Self::Frozen(frozen) => Ok(*frozen),
+            Self::Open(draft) => {
+                let frozen = seal(draft)?;
+                *self = Self::Frozen(frozen);
+                Ok(frozen)
             }
         }
     }
 
-    /// The draft, while there is one.
-    pub const fn draft(&self) -> Option<&D> {
-        self.draft.as_ref()
-    }
-
     /// What it was frozen into.
     pub const fn frozen(&self) -> Option<S> {
-        self.frozen
+        match self {
+            Self::Open(_) => None,
+            Self::Frozen(frozen) => Some(*frozen),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::FEATURE_REGISTERS;
 use crate::cache;
-use crate::field::{Entry, Reg};
+use crate::field::{Entry, Reg, index};
 use crate::table::ENTRIES;
 
 /// Raw values of one CPU, or what holds for several of them.
@@ -29,8 +29,8 @@ pub struct HostIds {
 /// Two CPUs that cannot be in one VM, because they differ in sizes that a guest reads from the hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mixed {
-    /// The register.
-    pub register: &'static str,
+    /// Index of the register.
+    pub register: u8,
     /// The two CPUs, as positions in what was asked about.
     pub cpus: (usize, usize),
     /// Its value on each.
@@ -84,7 +84,7 @@ impl HostIds {
     ) -> Result<Self, Mixed> {
         let mut own = *self;
         let mut first: Option<(usize, &Self)> = None;
-        for (index, cpu) in cpus {
+        for (place, cpu) in cpus {
             let Some((other, known)) = first else {
                 own = Self {
                     midr: cpu.midr,
@@ -95,17 +95,17 @@ impl HostIds {
                     gmid: if self.gmid == 0 { 0 } else { cpu.gmid },
                     ..*self
                 };
-                first = Some((index, cpu));
+                first = Some((place, cpu));
                 continue;
             };
             let sizes = |ids: &Self| ids.ctr & cache::CTR_SIZES;
             for (register, a, b) in [
-                ("DCZID_EL0", known.dczid, cpu.dczid),
-                ("GMID_EL1", if mte { known.gmid } else { 0 }, if mte { cpu.gmid } else { 0 }),
-                ("CTR_EL0", sizes(known), sizes(cpu)),
+                (index::DCZID, known.dczid, cpu.dczid),
+                (index::GMID, if mte { known.gmid } else { 0 }, if mte { cpu.gmid } else { 0 }),
+                (index::CTR, sizes(known), sizes(cpu)),
             ] {
                 if a != b {
-                    return Err(Mixed { register, cpus: (other, index), values: (a, b) });
+                    return Err(Mixed { register, cpus: (other, place), values: (a, b) });
                 }
             }
         }
@@ -138,6 +138,21 @@ impl HostIds {
     #[must_use]
     pub fn get(&self, reg: Reg) -> u64 {
         if reg == Reg::Ctr { self.ctr } else { self.features.get(reg as usize).copied().unwrap_or(0) }
+    }
+
+    /// A register's value by its index.
+    #[must_use]
+    pub fn read(&self, place: usize) -> u64 {
+        let others = [
+            (index::MIDR, self.midr),
+            (index::REVIDR, self.revidr),
+            (index::AIDR, self.aidr),
+            (index::CTR, self.ctr),
+            (index::DCZID, self.dczid),
+            (index::GMID, self.gmid),
+        ];
+        let other = || others.iter().find(|(index, _)| usize::from(*index) == place).map_or(0, |(_, v)| *v);
+        self.features.get(place).copied().unwrap_or_else(other)
     }
 
     /// A field of at most 4 bits, unsigned.

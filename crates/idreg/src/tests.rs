@@ -105,7 +105,10 @@ fn entries_are_in_order() {
     assert!(matches!(broken(|t| t[0].offer = Offer::AtMost(16)), Err(TableError::Value(..))));
     assert!(matches!(broken(|t| t[7].how = How::Nothing), Err(TableError::NotClosed(Reg::Pfr0, 28))));
     let sentence = format!("{}", TableError::Order(Reg::Pfr1, 28));
-    assert_eq!(sentence, "the table of ID registers is wrong: register S3_0_C0_C4_1, bit 28, is out of order");
+    assert_eq!(
+        sentence,
+        "the table of ID registers is wrong: register S3_0_C0_C4_1, bit 28, is out of order"
+    );
 }
 
 #[test]

@@ -27,9 +27,9 @@
 
 use crate::error::Result;
 use crate::{
-    Control, CpuField, CpuSpec, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_CPU_FIELDS, MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec,
-    Named, Nested, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable, Tags, VmSpec,
-    WithoutMtePerm,
+    Control, CpuField, CpuSpec, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_CPU_FIELDS,
+    MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec, Named, Nested, OnSError, OnTagAccess, Placed, RegionKind,
+    RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm,
 };
 use addr::{Ipa, IpaRange, Pa, PaRange};
 use alloc::boxed::Box;

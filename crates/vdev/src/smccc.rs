@@ -40,6 +40,9 @@ pub enum Call {
     VmStop,
     VmRestart,
     EventNext,
+    IdregGet,
+    IdregSet,
+    IdregMask,
     Unknown,
 }
 
@@ -105,6 +108,9 @@ const fn hypervisor64(id: u32) -> Call {
         hypercall::VM_STOP => Call::VmStop,
         hypercall::VM_RESTART => Call::VmRestart,
         hypercall::EVENT_NEXT => Call::EventNext,
+        hypercall::IDREG_GET => Call::IdregGet,
+        hypercall::IDREG_SET => Call::IdregSet,
+        hypercall::IDREG_MASK => Call::IdregMask,
         _ => Call::Unknown,
     }
 }
@@ -198,6 +204,9 @@ pub const fn psci_features(function: u32) -> i64 {
         | Call::VmStop
         | Call::VmRestart
         | Call::EventNext
+        | Call::IdregGet
+        | Call::IdregSet
+        | Call::IdregMask
         | Call::Unknown => psci::NOT_SUPPORTED,
     }
 }
@@ -249,8 +258,17 @@ pub const fn hyp_uid() -> [u64; 4] {
 /// x0 and x1 of vendor-specific hypervisor call FEATURES: all calls of `abi::hypercall`.
 #[must_use]
 pub const fn hyp_features() -> [u64; 2] {
-    let last = hypercall::EVENT_NEXT - hypercall::FEATURES;
-    [0, (1 << (last + 1)) - 1]
+    const CALLS: u64 = {
+        let (mut calls, mut bit) = (0, 0);
+        while bit < 64 {
+            if !matches!(decode(hypercall::FEATURES as u64 + bit), Call::Unknown) {
+                calls |= 1 << bit;
+            }
+            bit += 1;
+        }
+        calls
+    };
+    [0, CALLS]
 }
 
 /// TRNG_VERSION's answer (Arm DEN0098) where there is an entropy source: 1.0.

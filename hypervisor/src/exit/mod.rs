@@ -4,6 +4,7 @@
 pub(crate) mod abort;
 pub(crate) mod call;
 pub(crate) mod control;
+pub(crate) mod idregs;
 pub(crate) mod interrupt;
 pub(crate) mod mmio;
 pub(crate) mod serror;
@@ -12,6 +13,7 @@ pub(crate) mod sysreg;
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
+use idreg::GuestIds;
 use trap::{Exit, WaitKind};
 
 /// What a handler decides.
@@ -35,7 +37,11 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
         }
         Exit::Fp => {
             vcpu.shared.exits.others.bump();
-            Ok(Resume::SwitchFp)
+            if vcpu.ids().is_some_and(GuestIds::has_fp) {
+                Ok(Resume::SwitchFp)
+            } else {
+                Err(GuestFault::Undefined)
+            }
         }
         Exit::InstructionAbort(abort) => abort::instruction(vcpu, abort),
         Exit::TagFault(fault) => abort::tag_fault(vcpu, &fault),

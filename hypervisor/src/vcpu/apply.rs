@@ -2,6 +2,7 @@
 
 use super::Vcpu;
 use crate::arch::syndrome::{self, El1Exception};
+use idreg::GuestIds;
 use trap::SysregAccess;
 use trap::inject::{El1Context, Exception, PstateFeatures, enter_el1, step_over};
 
@@ -65,7 +66,12 @@ pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {
         pstate: syndrome::spsr(),
         vbar,
         sctlr,
-        features: PstateFeatures { pan: true, ssbs: true, mte: vcpu.vm.spec.mte, nmi: false },
+        features: PstateFeatures {
+            pan: true,
+            ssbs: true,
+            mte: vcpu.ids().is_some_and(GuestIds::has_mte),
+            nmi: false,
+        },
     };
     let exception = match fault {
         GuestFault::Undefined => Exception::Undefined,

@@ -13,8 +13,10 @@ use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
 use crate::vm::Vm;
+use crate::vm::identity::Identity;
 use crate::vm::prepare::Preparation;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use idreg::GuestIds;
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
 pub(crate) mod request {
@@ -141,6 +143,8 @@ pub(crate) struct Vcpu {
     pub(crate) regs: GuestRegs,
     /// The VM.
     pub(crate) vm: &'static Vm,
+    /// What it sees of its CPU; `None` before it first begins.
+    pub(crate) identity: Option<&'static Identity>,
     /// Index in the VM: Aff0 of its MPIDR.
     pub(crate) id: usize,
     /// What others see of it.
@@ -179,6 +183,7 @@ impl Vcpu {
         Self {
             regs: GuestRegs::new(),
             vm,
+            identity: None,
             id,
             shared,
             activity: Activity::Off,
@@ -197,8 +202,20 @@ impl Vcpu {
         }
     }
 
+    /// Its ID registers; `None` before it first begins.
+    pub(crate) fn ids(&self) -> Option<&'static GuestIds> {
+        self.identity.map(Identity::ids)
+    }
+
+    /// An ID register, as this vCPU reads it.
+    #[inline(always)]
+    pub(crate) fn id_register(&self, index: usize) -> u64 {
+        self.identity.map_or(0, |identity| identity.ids().read(index))
+    }
+
     /// Puts the vCPU, which must not be resident, into its first state: at `entry`, `context` in x0.
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
+        self.identity = self.vm.identity();
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
         self.mdscr = 0;

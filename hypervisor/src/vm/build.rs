@@ -2,6 +2,7 @@
 //! CPU; everything that can be refused is refused here, with a sentence.
 
 use super::events::{Events, controls};
+use super::identity;
 use super::lifecycle::Life;
 use super::map::GuestMap;
 use super::prepare::zero;
@@ -20,7 +21,7 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, GuestIds, HostIds, TrapConfig, VirtualEl2};
+use idreg::{Draft, Features, HostIds, VirtualEl2, register_at};
 use manifest::{
     DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
@@ -46,8 +47,8 @@ pub(crate) struct Means<'a> {
     pub(crate) rng: bool,
     /// List registers of the virtual CPU interface.
     pub(crate) list_registers: u8,
-    /// Number of CPUs that are up.
-    pub(crate) cpus: usize,
+    /// Each CPU's own ID registers, of those that are up.
+    pub(crate) cpus: Vec<&'a HostIds>,
     /// RAM: devices may not lie in it.
     pub(crate) ram: &'a [PaRange],
     /// Devices that the hypervisor drives itself: interrupt controller and console.
@@ -91,8 +92,8 @@ fn build_one(
         return Err("it wants MTE, which this machine's CPUs do not have".into());
     }
     for cpu in &spec.cpus {
-        if usize::from(*cpu) >= means.cpus {
-            return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus));
+        if usize::from(*cpu) >= means.cpus.len() {
+            return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus.len()));
         }
     }
     let mut backing = Vec::new();
@@ -108,12 +109,12 @@ fn build_one(
     let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
     let nested = virtual_el2(&spec, means)?;
     let features = Features { mte: spec.mte, nested };
+    let identity = identity(&spec, &features, stage2.address_bits(), means)?;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     Ok(Vm {
         id,
-        ids: GuestIds::new(means.ids, &features),
-        traps: TrapConfig::new(means.ids, &features),
+        identity,
         stage2,
         map: Mutex::new(map),
         tree: tree(&spec, means)?,
@@ -133,6 +134,32 @@ fn build_one(
         backing,
         spec,
     })
+}
+
+/// What the VM sees of its CPUs, as its manifest wants it.
+fn identity(
+    spec: &VmSpec,
+    features: &Features,
+    address_bits: u8,
+    means: &Means<'_>,
+) -> Result<identity::Guarded, String> {
+    let cpus = || {
+        let with_ids = spec.cpus.iter().map(|cpu| (usize::from(*cpu), means.cpus.get(usize::from(*cpu))));
+        with_ids.filter_map(|(cpu, ids)| Some((cpu, *ids?)))
+    };
+    let host = means.ids.on_cpus(spec.mte, cpus()).map_err(|mixed| {
+        let ((a, b), (x, y)) = (mixed.cpus, mixed.values);
+        format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", register_at(mixed.register))
+    })?;
+    let mut draft = Draft::new(&host, features, cpus().all(|(_, ids)| ids.ctr == host.ctr));
+    for (field, name) in spec.cpu.fields.iter().zip(spec.cpu.names.lines()) {
+        draft.set_field(field.register, field.lsb, field.value.into()).map_err(|refused| match refused {
+            Some(refused) => format!("manifest {name}: {refused}"),
+            None => format!("manifest {name}: there is no such field"),
+        })?;
+    }
+    identity::open(draft, address_bits)
+        .map_err(|why| format!("its ID registers contradict each other: {why}"))
 }
 
 /// The kind of virtual EL2 that a VM has.

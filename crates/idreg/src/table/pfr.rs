@@ -57,4 +57,3 @@ field_rows! {
         FPMR @ 32 LowerSafe: Hidden, Trap("HCRX_EL2.EnFPM"), "FPMR is not switched";
     }
 }
-

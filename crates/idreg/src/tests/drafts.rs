@@ -201,7 +201,12 @@ fn lowered_features_are_closed() {
 fn instruction_trap_bits() {
     use crate::closing::hfgitr;
     use arm_sysregs::el2::registers::HfgitrEl2 as R;
-    let os = R::TLBIVMALLE1OS | R::TLBIVAE1OS | R::TLBIASIDE1OS | R::TLBIVAAE1OS | R::TLBIVALE1OS | R::TLBIVAALE1OS;
+    let os = R::TLBIVMALLE1OS
+        | R::TLBIVAE1OS
+        | R::TLBIASIDE1OS
+        | R::TLBIVAAE1OS
+        | R::TLBIVALE1OS
+        | R::TLBIVAALE1OS;
     let range = R::TLBIRVAE1OS | R::TLBIRVAAE1OS | R::TLBIRVALE1OS | R::TLBIRVAALE1OS;
     let range = range | R::TLBIRVAE1IS | R::TLBIRVAAE1IS | R::TLBIRVALE1IS | R::TLBIRVAALE1IS;
     let range = range | R::TLBIRVAE1 | R::TLBIRVAAE1 | R::TLBIRVALE1 | R::TLBIRVAALE1;

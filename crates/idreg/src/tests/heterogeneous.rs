@@ -38,13 +38,13 @@ fn other_sizes_are_not_mixed() {
     let cpus = [max(), HostIds { dczid: 5, ..max() }, HostIds { gmid: 4, ..max() }, little()];
     let all = machine(&cpus);
     let mixed = |mte, list: &[usize]| all.on_cpus(mte, list.iter().map(|&i| (i, &cpus[i]))).map(|_| ());
-    let dczid = Mixed { register: "DCZID_EL0", cpus: (0, 1), values: (4, 5) };
+    let dczid = Mixed { register: index::DCZID, cpus: (0, 1), values: (4, 5) };
     assert_eq!(mixed(true, &[0, 0, 1]), Err(dczid));
-    assert_eq!(mixed(true, &[0, 2]), Err(Mixed { register: "GMID_EL1", cpus: (0, 2), values: (6, 4) }));
+    assert_eq!(mixed(true, &[0, 2]), Err(Mixed { register: index::GMID, cpus: (0, 2), values: (6, 4) }));
     assert_eq!(mixed(false, &[0, 2]), Ok(()), "a VM without MTE does not see GMID_EL1");
     let lines = [max(), HostIds { ctr: max().ctr ^ 1 << 16, ..max() }];
     let e = machine(&lines).on_cpus(false, lines.iter().enumerate()).unwrap_err();
-    assert_eq!((e.register, e.cpus), ("CTR_EL0", (0, 1)));
+    assert_eq!((e.register, e.cpus), (index::CTR, (0, 1)));
     assert_eq!(mixed(true, &[3]), Ok(()));
     assert_eq!(mixed(true, &[]), Ok(()));
 }
@@ -70,7 +70,10 @@ fn late_cpus() {
     let mut other_keys = max();
     other_keys.features[Reg::Isar1 as usize] ^= 1 << 8;
     assert_eq!(max().lack_of(&other_keys).map(|l| l.lsb), Some(8));
-    assert_eq!(max().lack_of(&HostIds { ctr: max().ctr & !(1 << 28), ..max() }).map(|l| l.reg), Some(Reg::Ctr));
+    assert_eq!(
+        max().lack_of(&HostIds { ctr: max().ctr & !(1 << 28), ..max() }).map(|l| l.reg),
+        Some(Reg::Ctr)
+    );
 }
 
 proptest! {

@@ -13,13 +13,21 @@ type Shared = Mutex<Freeze<Draft, &'static GuestIds>>;
 const PFR1: u8 = Reg::Pfr1 as u8;
 
 fn shared() -> Shared {
-    Mutex::new(Freeze::new(Draft::new(&max(), &MTE, true)))
+    Mutex::new(Freeze::Open(Draft::new(&max(), &MTE, true)))
+}
+
+fn now(vm: &Shared) -> u64 {
+    match &*vm.lock().unwrap() {
+        Freeze::Open(draft) => draft.ids().read(PFR1.into()),
+        Freeze::Frozen(ids) => ids.read(PFR1.into()),
+    }
 }
 
 /// What a vCPU does before it begins.
 fn begin(vm: &Shared) -> &'static GuestIds {
-    let seal = |draft: Draft| -> &'static GuestIds { Box::leak(Box::new(draft.ids().clone())) };
-    vm.lock().unwrap().freeze(|_| Ok::<(), ()>(()), seal).unwrap()
+    let seal =
+        |draft: &mut Draft| -> Result<&'static GuestIds, ()> { Ok(Box::leak(Box::new(draft.ids().clone()))) };
+    vm.lock().unwrap().freeze(seal).unwrap()
 }
 
 /// What IDREG_SET does.
@@ -34,7 +42,7 @@ fn set(vm: &Shared, value: u64) -> Result<(), Denied<Refused>> {
 fn setter_against_first_run() {
     loom::model(|| {
         let vm = Arc::new(shared());
-        let old = vm.lock().unwrap().draft().unwrap().ids().read(PFR1.into());
+        let old = now(&vm);
         let new = old & !0xf0;
         let vcpus = [(); 2].map(|()| {
             let vm = vm.clone();
@@ -60,7 +68,7 @@ fn setter_against_first_run() {
 fn two_setters() {
     loom::model(|| {
         let vm = Arc::new(shared());
-        let old = vm.lock().unwrap().draft().unwrap().ids().read(PFR1.into());
+        let old = now(&vm);
         let values = [old & !0xf0, old & !0xf];
         let setters = values.map(|value| {
             let vm = vm.clone();
@@ -101,13 +109,20 @@ fn flag_outside_the_lock() {
 
 #[test]
 fn a_contradiction_does_not_freeze() {
-    let mut freeze = Freeze::new(1);
-    assert_eq!(freeze.freeze(|_| Err("no"), |draft| draft), Err(Some("no")));
-    assert_eq!((freeze.draft(), freeze.frozen()), (Some(&1), None));
-    assert_eq!(freeze.change(|_| false, |draft| { *draft = 2; Ok::<(), ()>(()) }), Ok(()));
-    assert_eq!(freeze.freeze(|_| Ok::<(), ()>(()), |draft| draft), Ok(2));
-    assert_eq!(freeze.freeze(|_| Err("too late"), |_| 3), Ok(2));
-    assert_eq!((freeze.draft(), freeze.frozen()), (None, Some(2)));
-    assert_eq!(freeze.change(|frozen| frozen == 2, |_| Err(())), Ok(()));
-    assert_eq!(freeze.change(|frozen| frozen == 3, |_| Err(())), Err(Denied::Frozen));
+    let mut freeze = Freeze::Open(1);
+    assert_eq!(freeze.freeze(|_| Err("no")), Err("no"));
+    assert_eq!(freeze.frozen(), None);
+    let put = |to| {
+        move |draft: &mut i32| {
+            *draft = to;
+            Ok::<(), ()>(())
+        }
+    };
+    assert_eq!(freeze.change(|_| false, put(2)), Ok(()));
+    assert_eq!(freeze.freeze(|draft| Ok::<_, ()>(*draft)), Ok(2));
+    assert_eq!(freeze.freeze(|_| Err("too late")), Ok(2));
+    assert_eq!(freeze.frozen(), Some(2));
+    assert_eq!(freeze.change(|frozen| frozen == 2, put(3)), Ok(()));
+    assert_eq!(freeze.change(|frozen| frozen == 3, put(3)), Err(Denied::Frozen));
+    assert_eq!(freeze.frozen(), Some(2));
 }

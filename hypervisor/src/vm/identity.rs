@@ -1,0 +1,125 @@
+//! What a VM sees of its CPUs: its ID registers, and the traps that close what they hide.
+//!
+//! Built with the VM, changed by control VMs until it first runs, then frozen ([`idreg::Freeze`]): each
+//! vCPU takes the reference when it begins, and reads it without a lock from then on.
+
+use super::Vm;
+use alloc::boxed::Box;
+use core::fmt;
+use idreg::{Contradiction, Denied, Draft, Freeze, GuestIds, REGISTERS, Refused, TrapConfig};
+use spin::{Mutex, Once};
+
+/// The values of a VM that runs or has run.
+pub(crate) struct Identity {
+    draft: Draft,
+    traps: TrapConfig,
+}
+
+/// The values of a VM that has not run yet.
+pub(crate) struct Open {
+    draft: Draft,
+    /// Bits of the VM's highest address.
+    address_bits: u8,
+    /// Where they go when they are frozen: nothing is allocated then.
+    place: &'static Once<Identity>,
+}
+
+/// The values, whichever.
+pub(crate) type Guarded = Mutex<Freeze<&'static mut Open, &'static Identity>>;
+
+/// Values that are open to changes; `address_bits`: bits of the VM's highest address.
+///
+/// # Errors
+/// They contradict each other.
+pub(crate) fn open(draft: Draft, address_bits: u8) -> Result<Guarded, Contradiction> {
+    draft.check_consistency(address_bits)?;
+    let place = Box::leak(Box::new(Once::new()));
+    Ok(Mutex::new(Freeze::Open(Box::leak(Box::new(Open { draft, address_bits, place })))))
+}
+
+impl Open {
+    fn seal(&mut self) -> Result<&'static Identity, Contradiction> {
+        self.draft.check_consistency(self.address_bits)?;
+        let draft = &self.draft;
+        Ok(self.place.call_once(|| Identity { draft: draft.clone(), traps: draft.traps() }))
+    }
+}
+
+impl Identity {
+    /// The ID registers.
+    #[inline(always)]
+    pub(crate) const fn ids(&self) -> &GuestIds {
+        self.draft.ids()
+    }
+
+    /// What traps.
+    pub(crate) const fn traps(&self) -> &TrapConfig {
+        &self.traps
+    }
+}
+
+impl Vm {
+    /// Before the VM runs: from here on its ID registers stay as they are.
+    ///
+    /// # Errors
+    /// They contradict each other; they stay open to changes then.
+    pub(crate) fn freeze_identity(&self) -> Result<(), Contradiction> {
+        let mut identity = self.identity.lock();
+        if identity.frozen().is_some() {
+            return Ok(());
+        }
+        let frozen = identity.freeze(|open| open.seal())?;
+        drop(identity);
+        log_values("vm ", &self.spec.name, &|index| frozen.ids().read(index));
+        Ok(())
+    }
+
+    /// What the VM sees of its CPUs; `None` if it has not run yet.
+    pub(crate) fn identity(&self) -> Option<&'static Identity> {
+        self.identity.lock().frozen()
+    }
+
+    /// Reads an ID register from outside.
+    pub(crate) fn id_register(&self, index: usize) -> u64 {
+        self.with_draft(|draft| draft.ids().read(index))
+    }
+
+    /// The writable bits of an ID register.
+    pub(crate) fn id_mask(&self, index: u8) -> u64 {
+        self.with_draft(|draft| draft.mask(index))
+    }
+
+    /// Sets an ID register from outside.
+    pub(crate) fn set_id_register(&self, index: u8, value: u64) -> Result<(), Denied<Refused>> {
+        let same = |frozen: &Identity| frozen.draft.holds(index, value);
+        self.identity.lock().change(same, |open| open.draft.set(index, value))
+    }
+
+    fn with_draft(&self, read: impl Fn(&Draft) -> u64) -> u64 {
+        let identity = self.identity.lock();
+        match &*identity {
+            Freeze::Open(open) => read(&open.draft),
+            Freeze::Frozen(frozen) => read(&frozen.draft),
+        }
+    }
+}
+
+/// Values of ID registers, those that are not 0, as `cargo xtask idregs` reads them.
+struct Values<'a>(&'a dyn Fn(usize) -> u64);
+
+impl fmt::Display for Values<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for index in 0..REGISTERS {
+            let value = self.0(index);
+            if value != 0 {
+                write!(f, " {index}={value:#x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Logs the values that somebody has.
+pub(crate) fn log_values(kind: &str, name: &str, read: &dyn Fn(usize) -> u64) {
+    log::debug!("idregs {kind}{name}:{}", Values(read));
+}
