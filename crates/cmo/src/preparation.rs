@@ -1,7 +1,7 @@
 //! Getting a VM's memory ready for a start, in steps that are short compared to a time slice: zero all
 //! that it owns, tags too, then copy in what it starts with, then let instructions be fetched.
 
-use addr::{BLOCK_2M, Canonical, Ipa, IpaRange, PaRange};
+use addr::{BLOCK_2M, Canonical, Ipa, IpaRange, PAGE_SIZE, PaRange};
 
 use crate::Kind;
 
@@ -42,7 +42,8 @@ pub struct Item {
     pub size: u64,
 }
 
-/// Physical memory that one window reaches: it does not cross a 2 MiB boundary, and is not empty.
+/// Physical memory that one window reaches, not empty: it lies in one page, or in a block of 2 MiB that
+/// all belongs to the same piece of memory. So a window never maps what is somebody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
     /// Where.
@@ -173,13 +174,15 @@ fn locate(contents: &impl Contents, ipa: Ipa<Canonical>, most: u64) -> Option<Ch
     None
 }
 
-/// The part of `memory` that begins `offset` bytes into it and is at most `most` bytes, within 2 MiB;
-/// `None` at its end.
+/// The part of `memory` that begins `offset` bytes into it and is at most `most` bytes, within the unit
+/// that a window maps; `None` at its end.
 fn chunk(memory: &PaRange, offset: u64, most: u64) -> Option<PaRange> {
     let start = memory.start().checked_add(offset)?;
     let left = memory.size().checked_sub(offset)?;
-    let in_block = start.get() & BLOCK_2M.wrapping_sub(1);
-    let size = left.min(most).min(BLOCK_2M.wrapping_sub(in_block));
+    let block = PaRange::new(start.align_down(BLOCK_2M), BLOCK_2M);
+    let unit = if block.is_some_and(|b| memory.contains_range(&b)) { BLOCK_2M } else { PAGE_SIZE };
+    let in_unit = start.get() & unit.wrapping_sub(1);
+    let size = left.min(most).min(unit.wrapping_sub(in_unit));
     if size == 0 { None } else { PaRange::new(start, size) }
 }
 

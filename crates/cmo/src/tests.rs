@@ -260,6 +260,10 @@ proptest! {
             let (start, end) = (chunk.memory.start().get(), chunk.memory.end().get());
             prop_assert!(start < end && start / BLOCK_2M == (end - 1) / BLOCK_2M, "{chunk:?}");
             prop_assert!(end - start <= 256 << 10);
+            // What a window has to map for it is all of the same piece.
+            let unit = if start / PAGE_SIZE == (end - 1) / PAGE_SIZE { PAGE_SIZE } else { BLOCK_2M };
+            let window = PaRange::new(Pa::new(start / unit * unit), unit).unwrap();
+            prop_assert!(all.iter().any(|piece| piece.contains_range(&window)), "{chunk:?}");
             prop_assert_eq!(all.iter().filter(|piece| piece.contains_range(&chunk.memory)).count(), 1);
             prop_assert_eq!(pages.get(&(start & !(PAGE_SIZE - 1))), Some(&chunk.kind));
         }
@@ -382,5 +386,8 @@ fn chunks_cover_a_range() {
     assert!(all.windows(2).all(|w| w[0].memory.end() == w[1].memory.start()));
     assert_eq!(all.last().unwrap().memory.end(), memory.end());
     assert!(all.iter().all(|chunk| chunk.kind == Kind::Tagged));
+    // Pages outside of the whole block, 256 KiB inside.
+    let sizes: Vec<_> = all.iter().map(|chunk| chunk.memory.size()).collect();
+    assert_eq!(sizes, [vec![PAGE_SIZE], vec![256 << 10; 8], vec![PAGE_SIZE]].concat());
     assert_eq!(chunks(PaRange::new(Pa::new(0), 0).unwrap(), Kind::WriteBack).count(), 0);
 }

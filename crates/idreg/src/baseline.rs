@@ -110,10 +110,10 @@ impl Baseline {
     fn value(self, row: &Row) -> Option<u8> {
         let memtag = [MEMTAG];
         let steps = self.steps.iter().chain(if self.memtag { memtag.as_slice() } else { &[] });
-        let named = steps
+        let mut named = steps
             .flat_map(|step| step.iter())
             .filter(|(reg, name, _)| *reg == row.entry.reg && *name == row.name);
-        if let Some((_, _, value)) = named.last() {
+        if let Some((_, _, value)) = named.next_back() {
             return Some(*value);
         }
         let machine = match row.entry.offer {

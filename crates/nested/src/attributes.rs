@@ -134,3 +134,6 @@ const fn rank(memory: S2Memory) -> u8 {
         S2Memory::WriteBack => 4,
     }
 }
+
+#[cfg(test)]
+mod tests;

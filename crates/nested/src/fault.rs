@@ -63,3 +63,6 @@ pub const fn allows(attr: S2Attr, access: Access) -> bool {
         Access::Execute(Privilege::El0) => attr.exec.el0(),
     }
 }
+
+#[cfg(test)]
+mod tests;

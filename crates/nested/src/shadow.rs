@@ -431,3 +431,6 @@ fn forget_record(
     let Some(slot) = slots.get(index).filter(|slot| slot.life == record.life) else { return };
     slot.tree.unmap(mem, tables, &mut Of { tlbs, slot: index }, record.span());
 }
+
+#[cfg(test)]
+mod tests;

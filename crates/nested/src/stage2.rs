@@ -406,3 +406,6 @@ impl<T: Tables> Lookup<'_, T> {
         if self.registers.big_endian { value.swap_bytes() } else { value }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

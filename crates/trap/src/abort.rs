@@ -26,9 +26,10 @@ pub enum Level {
 }
 
 impl Level {
-    /// From the low two bits of a fault status code.
+    /// From the low two bits of a fault status code, or of a number from 0 to 3.
     #[inline(always)]
-    const fn from_low_bits(fsc: u8) -> Self {
+    #[must_use]
+    pub const fn from_low_bits(fsc: u8) -> Self {
         match fsc & 3 {
             0 => Self::L0,
             1 => Self::L1,

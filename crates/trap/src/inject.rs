@@ -4,6 +4,7 @@
 //! AArch64.TakeException.
 
 use crate::abort::Level;
+use crate::bits::bit;
 use crate::class;
 use crate::sysreg::SysregAccess;
 
@@ -95,6 +96,19 @@ pub enum Exception {
         /// The stage-1 level whose descriptor could not be read.
         walk: Option<Level>,
     },
+}
+
+impl Exception {
+    /// The abort of an access whose walk cannot read, or update, the guest's table of `level`. `esr` is
+    /// ESR_EL2, of an instruction or a data abort, and says what the access was; `va` is FAR_EL2.
+    #[must_use]
+    pub const fn on_walk(esr: u64, va: u64, level: Level) -> Self {
+        let (va, walk) = (Some(va), Some(level));
+        if esr >> 26 & 0x3f == class::INSTRUCTION_ABORT as u64 {
+            return Self::InstructionAbort { va, walk };
+        }
+        Self::DataAbort { va, write: bit(esr, 6), cm: bit(esr, 8), walk }
+    }
 }
 
 /// The registers after exception entry to EL1.

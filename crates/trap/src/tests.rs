@@ -442,6 +442,30 @@ fn entry_syndromes() {
     assert_eq!(data(syndrome).kind(), FaultKind::SynchronousExternal);
 }
 
+/// Stage-2 faults on a walk, as EL2 sees them, and what EL1 gets: every code and level of stage 2 that
+/// may be there, every level of stage 1.
+#[test]
+fn aborts_on_a_walk() {
+    const CM_WNR_S1PTW: [u64; 6] = [0x80, 0xc0, 0x180, 0x1c0, 0x83, 0xc3];
+    for level in [Level::L0, Level::L1, Level::L2, Level::L3] {
+        for seen in CM_WNR_S1PTW.iter().flat_map(|bits| (4..16).map(move |fsc| bits & !0x3f | fsc)) {
+            let status = 0x14 | level.get() as u64;
+            let inject = |ec, from| {
+                let exception = Exception::on_walk(esr(ec, seen), FAR, level);
+                let entry = enter_el1(&source(from, 0), exception);
+                assert_eq!(entry.far, Some(FAR));
+                entry.esr
+            };
+            // CM and WnR are the access's; S1PTW and stage 2's status are not for EL1.
+            let iss = seen & 0x140 | status | if seen & 0x100 != 0 { 0x40 } else { 0 };
+            assert_eq!(inject(class::DATA_ABORT, 0), 0x9200_0000 | iss);
+            assert_eq!(inject(class::DATA_ABORT, 5), 0x9600_0000 | iss);
+            assert_eq!(inject(class::INSTRUCTION_ABORT, 0), 0x8200_0000 | status);
+            assert_eq!(inject(class::INSTRUCTION_ABORT, 5), 0x8600_0000 | status);
+        }
+    }
+}
+
 #[test]
 fn stepping() {
     let s = step_over(0x1000, 5 | pstate::SS | pstate::BTYPE | pstate::NZCV, true);

@@ -12,6 +12,7 @@
 pub mod attr;
 pub mod descriptor;
 pub mod memory;
+pub mod par;
 pub mod stage1;
 pub mod stage2;
 pub mod tree;

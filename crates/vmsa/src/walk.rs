@@ -291,6 +291,23 @@ pub fn translate(
     }
 }
 
+/// The level of the descriptor that the CPU's walk for this access could not read, or not update in
+/// memory that stage 2 keeps read-only (TCR_EL1.HA and HD: a leaf). To be asked after a stage-2 fault on
+/// a walk, whose syndrome has the level of stage 2 only.
+pub fn abort_level(
+    memory: &impl GuestMemory,
+    regime: &Regime,
+    va: Va,
+    privilege: Privilege,
+    access: Access,
+) -> u8 {
+    match translate(memory, regime, va, privilege, access) {
+        Ok(translation) => translation.level,
+        // Not a table read: the tables changed meanwhile, or the leaf would fault next.
+        Err(fault) => fault.level,
+    }
+}
+
 /// TTBR bits 47:1; bit 0 is CnP.
 const fn regime_base(ttbr: u64) -> u64 {
     ttbr & low(48) & !1

@@ -97,3 +97,21 @@ pub(crate) fn set_mair(mair: u64) {
         core::arch::asm!("msr mair_el1, {0}", "isb", "tlbi vmalle1", "dsb nsh", "isb", in(reg) mair, options(nostack))
     };
 }
+
+/// TCR_EL1 for the upper half: 48 bits, cacheable walks, hardware sets the access flag (FEAT_HAFDBS).
+const UPPER: u64 = (16 << 16) | (1 << 24) | (1 << 26) | (3 << 28) | HA;
+const HA: u64 = 1 << 39;
+/// TCR_EL1.EPD1: the upper half has no tables.
+const EPD1: u64 = 1 << 23;
+
+/// Makes `root`, a table of level 0, the upper half of this CPU's address space, or takes it away.
+pub(crate) fn set_upper(root: Option<u64>) {
+    let off = mrs!("tcr_el1") & !UPPER & !(0x3f << 16) | EPD1;
+    let ha = if super::sysreg::field(mrs!("id_aa64mmfr1_el1"), 0) == 0 { HA } else { 0 };
+    let tcr = if root.is_some() { off & !EPD1 | UPPER & !ha } else { off };
+    // SAFETY: Rust's memory is in the lower half, which these bits leave as it is.
+    unsafe {
+        core::arch::asm!("msr tcr_el1, {0}", "msr ttbr1_el1, {1}", "isb", "tlbi vmalle1", "dsb nsh", "isb",
+            in(reg) tcr, in(reg) root.unwrap_or(0), options(nostack))
+    };
+}

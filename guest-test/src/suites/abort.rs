@@ -8,6 +8,10 @@ use crate::rt::machine::Machine;
 use crate::rt::{el0, gic, mem, mmu};
 use core::arch::{asm, global_asm};
 
+mod walk;
+
+use walk::{absent_tables, read_only_tables, tables_that_abort_el2};
+
 suite!(
     "abort",
     true,
@@ -25,6 +29,9 @@ suite!(
         wrong_size,
         svc_round_trip,
         all_registers_from_device,
+        absent_tables,
+        read_only_tables,
+        tables_that_abort_el2,
     ]
 );
 

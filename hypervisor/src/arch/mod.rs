@@ -9,6 +9,7 @@ pub(crate) mod cpu;
 pub(crate) mod el1;
 pub(crate) mod entry;
 pub(crate) mod errata;
+mod fixup;
 pub(crate) mod fp;
 pub(crate) mod gic;
 pub(crate) mod guest;

@@ -1,5 +1,5 @@
 //! The EL2 vectors. From a lower EL: general registers into the vCPU, then back to where the guest
-//! was entered. From EL2 itself: nothing is expected, so everything is a panic with registers.
+//! was entered. From EL2 itself: what [`fixup`](super::fixup) has a row for, or a panic with registers.
 //!
 //! While a guest runs, SP_EL2 points at its [`GuestRegs`](super::guest::GuestRegs), so the exit needs
 //! no scratch register. ESB turns an SError that the guest's accesses caused into DISR_EL1 before
@@ -111,14 +111,21 @@ tagvisor_el2_exception:
     stp     x27, x28, [sp, #216]
     stp     x29, x30, [sp, #232]
     mov     x0, sp
-    bl      {panic}
+    // Comes back, with the syndrome, only for an instruction with a fixup, whose landing expects the
+    // registers of an ordinary call to have changed.
+    bl      {resolve}
+    ldr     x1, [sp, #248]
+    mov     sp, x1
+    eret
+    dsb     nsh
+    isb
     "#,
     x = const offset_of!(GuestRegs, x),
     sync = const Vector::SYNC,
     interrupt = const Vector::INTERRUPT,
     serror = const Vector::SERROR,
     panic_sp = const offset_of!(super::cpu::PerCpu, panic_stack),
-    panic = sym crate::panic::el2_exception,
+    resolve = sym super::fixup::resolve,
 );
 
 /// Registers of EL2 at an exception that EL2 itself took; the layout that the assembly above writes.

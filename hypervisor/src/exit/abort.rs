@@ -2,13 +2,17 @@
 
 use super::{Outcome, mmio};
 use crate::arch::syndrome;
+use crate::arch::translate::{self, NoAddress};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vm::map::Access;
-use trap::{DataAbort, FaultKind, InstructionAbort, TagAccess, TagFault};
+use addr::Va;
+use trap::{DataAbort, FaultKind, InstructionAbort, Level, TagAccess, TagFault};
+use vmsa::walk::{self, Privilege};
 
-/// A data abort: an emulated device, or memory that is not there or not so accessible.
+/// A data abort: an emulated device, or memory that is not there or not so accessible. ISV is 0 on a
+/// walk (Arm pseudocode, AArch64.FaultSyndrome), so that a guest's tables are never sought in a device.
 #[inline(always)]
 pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outcome {
     vcpu.shared.exits.aborts.bump();
@@ -26,12 +30,16 @@ pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outc
 #[cold]
 #[inline(never)]
 fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
-    // A walk by the guest's own tables loads descriptors: hardware updates of them are not offered.
+    // A walk of the guest's own tables loads descriptors; what faults when hardware updates them is a
+    // permission.
     let access = if abort.write() && !abort.s1ptw() { Access::Write } else { Access::Read };
     if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
         && vcpu.vm.map.lock().allows(ipa, access)
     {
         return Ok(Resume::Here);
+    }
+    if abort.s1ptw() {
+        return Err(on_walk(vcpu, abort.va, walk::Access::Read));
     }
     if abort.cm() {
         // Cache maintenance of absent or read-only memory: nothing of the guest's is in a cache.
@@ -61,8 +69,36 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
     {
         return Ok(Resume::Here);
     }
+    if abort.s1ptw() {
+        return Err(on_walk(vcpu, abort.va, walk::Access::Execute));
+    }
     log::debug!("{}/{}: instruction abort: VA {}", vcpu.name().0, vcpu.id, abort.va);
     Err(GuestFault::ExternalInstructionAbort)
+}
+
+/// The guest's own walk reads a table that is not there, or hardware is to set the access flag or the
+/// dirty state in a read-only one: what the guest would get of a bus, with the level of its own stage 1.
+#[cold]
+#[inline(never)]
+fn on_walk(vcpu: &Vcpu, va: Va, access: walk::Access) -> GuestFault {
+    let el0 = syndrome::spsr() & 0b1100 == 0;
+    let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
+    let level = walk::abort_level(vcpu.vm, &translate::regime(), va, privilege, access);
+    log::debug!("{}/{}: abort on a walk for VA {va} at level {level}", vcpu.name().0, vcpu.id);
+    GuestFault::ExternalAbortOnWalk(Level::from_low_bits(level))
+}
+
+/// The hardware found no address for `va`, which the guest just used: its tables changed meanwhile, and
+/// it runs into that by itself; or they are where the bus does not answer.
+#[cold]
+pub(crate) fn without_address(vcpu: &Vcpu, va: Va, why: NoAddress) -> Outcome {
+    match why {
+        NoAddress::Fault(_) => Ok(Resume::Here),
+        NoAddress::ExternalAbort(level) => {
+            log::debug!("{}/{}: external abort on EL2's walk for VA {va}", vcpu.name().0, vcpu.id);
+            Err(GuestFault::ExternalAbortOnWalk(level))
+        }
+    }
 }
 
 /// A tag access where tags may not be stored: the region's policy decides.
@@ -70,9 +106,9 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
 #[inline(never)]
 pub(crate) fn tag_fault(vcpu: &Vcpu, fault: &TagFault) -> Outcome {
     vcpu.shared.exits.aborts.bump();
-    let access = match fault.access {
-        TagAccess::ReadOrChecked => "tag read or checked access",
-        TagAccess::Write => "tag write",
+    let (access, write) = match fault.access {
+        TagAccess::ReadOrChecked => ("tag read or checked access", false),
+        TagAccess::Write => ("tag write", true),
     };
-    crate::vm::fault::tag_access(vcpu, fault.va, access)
+    crate::vm::fault::tag_access(vcpu, fault.va, access, write)
 }

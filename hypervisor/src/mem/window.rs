@@ -53,14 +53,14 @@ impl Window<'_> {
     }
 }
 
-/// Maps the 2 MiB block (or what of it lies around `pa`) and runs `f` on the `size` bytes at `pa`,
-/// which must not cross a 2 MiB boundary.
+/// Maps the page, or else the 2 MiB block, around `pa` and runs `f` on the `size` bytes there, which must
+/// not cross a 2 MiB boundary. More than a page must be a [`Chunk`]: all of its block is then the piece's.
 fn with<R>(pa: Pa, size: u64, kind: Kind, f: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
     let offset = pa.get() % BLOCK_2M;
     if offset.checked_add(size)? > BLOCK_2M {
         return None;
     }
-    // A page slot when that is enough: it maps no more than what is asked for.
+    // A page slot when that is enough.
     let in_page = pa.get() % PAGE_SIZE + size <= PAGE_SIZE;
     let slot = map::window_slot(cpu::index(), in_page)?;
     let unit = if in_page { PAGE_SIZE } else { BLOCK_2M };
@@ -83,6 +83,16 @@ fn with<R>(pa: Pa, size: u64, kind: Kind, f: impl FnOnce(&Window<'_>) -> R) -> O
 pub(crate) fn fill<R>(chunk: Chunk, write: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
     let (start, size) = (chunk.memory.start(), chunk.memory.size());
     with(start, size, chunk.kind, |w| cache::fill(Va::new(w.va), size, chunk.kind, || write(w)))
+}
+
+/// The eight bytes at `pa`, a multiple of 8, in memory that guests have as `kind`; `None` if there is no
+/// window for it.
+pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
+    if !pa.get().is_multiple_of(8) {
+        return None;
+    }
+    // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.
+    with(pa, 8, kind, |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
 }
 
 /// Whether the first granule of the page at `page`, which is no running VM's, holds a tag. `None` if

@@ -3,8 +3,8 @@
 use super::Vcpu;
 use crate::arch::syndrome::{self, El1Exception};
 use idreg::GuestIds;
-use trap::SysregAccess;
 use trap::inject::{El1Context, Exception, PstateFeatures, enter_el1, step_over};
+use trap::{Level, SysregAccess};
 
 /// How the guest goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub(crate) enum GuestFault {
     ExternalDataAbort,
     /// Synchronous external abort at an instruction fetch.
     ExternalInstructionAbort,
+    /// Synchronous external abort on the guest's own walk, at this level of its stage 1, for the data
+    /// access or fetch that ESR_EL2 describes.
+    ExternalAbortOnWalk(Level),
 }
 
 /// ISS of a data abort: WnR.
@@ -73,18 +76,16 @@ pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {
             nmi: false,
         },
     };
+    let va = Some(syndrome::far());
+
     let exception = match fault {
         GuestFault::Undefined => Exception::Undefined,
         GuestFault::Sysreg(access) => Exception::Sysreg(access),
-        GuestFault::ExternalDataAbort => Exception::DataAbort {
-            va: Some(syndrome::far()),
-            write: esr & WNR != 0,
-            cm: esr & CM != 0,
-            walk: None,
-        },
-        GuestFault::ExternalInstructionAbort => {
-            Exception::InstructionAbort { va: Some(syndrome::far()), walk: None }
+        GuestFault::ExternalDataAbort => {
+            Exception::DataAbort { va, write: esr & WNR != 0, cm: esr & CM != 0, walk: None }
         }
+        GuestFault::ExternalInstructionAbort => Exception::InstructionAbort { va, walk: None },
+        GuestFault::ExternalAbortOnWalk(level) => Exception::on_walk(esr, syndrome::far(), level),
     };
     let entry = enter_el1(&source, exception);
     let registers = El1Exception { elr: entry.elr, spsr: entry.spsr, esr: entry.esr, far: entry.far };

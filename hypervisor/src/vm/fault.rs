@@ -1,18 +1,22 @@
 //! What a tag access does where tags may not be stored: the region's `on-tag-access`.
 
 use super::stop_for_fault;
-use crate::arch::{syndrome, translate};
-use crate::exit::Outcome;
+use crate::arch::syndrome;
+use crate::arch::translate::{self, For};
+use crate::exit::{Outcome, abort};
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use addr::Va;
 use manifest::OnTagAccess;
 
-/// A tag access to NoTagAccess memory.
-pub(crate) fn tag_access(vcpu: &Vcpu, va: Va, access: &str) -> Outcome {
+/// A tag access to NoTagAccess memory; `write`: to a tag.
+pub(crate) fn tag_access(vcpu: &Vcpu, va: Va, access: &str, write: bool) -> Outcome {
     let vm = vcpu.vm;
-    // HPFAR_EL2 is not valid for this fault. If the guest's tables changed meanwhile, it retries.
-    let Some(ipa) = translate::guest_ipa(va) else { return Ok(Resume::Here) };
+    // HPFAR_EL2 is not valid for this fault, and stage 1 has allowed the access already.
+    let ipa = match translate::guest_ipa(va, For::exited(write)) {
+        Ok(ipa) => ipa,
+        Err(why) => return abort::without_address(vcpu, va, why),
+    };
     let region = vm.spec.regions.iter().find(|r| r.ipa.contains(ipa));
     let policy = region.map_or(OnTagAccess::Stop, |r| r.on_tag_access);
     if vm.may_report() {

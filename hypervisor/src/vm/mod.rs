@@ -7,6 +7,7 @@ pub(crate) mod fault;
 pub(crate) mod identity;
 pub(crate) mod lifecycle;
 pub(crate) mod map;
+mod memory;
 pub(crate) mod prepare;
 pub(crate) mod uart;
 

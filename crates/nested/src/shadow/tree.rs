@@ -300,6 +300,25 @@ impl Tree {
     }
 }
 
+#[cfg(test)]
+impl Tree {
+    /// The leaf at `at`, and its level.
+    pub(super) fn leaf_at(&self, mem: &impl TableMemory, at: u64) -> Option<(u64, Level)> {
+        let (mut table, mut level) = (self.root, self.start);
+        if at >= self.limit() {
+            return None;
+        }
+        loop {
+            let descriptor = mem.read(self.slot(table, level, at));
+            match kind(descriptor, level) {
+                Kind::Invalid => return None,
+                Kind::Leaf => return Some((descriptor, level)),
+                Kind::Table(next) => (table, level) = (next, level.next()?),
+            }
+        }
+    }
+}
+
 /// What an unmap forgot.
 struct Gone {
     span: Option<Span>,

@@ -256,3 +256,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_level_at_which_a_walk_aborts() {
+    let level =
+        |memory: &Memory, regime: &Regime, how| abort_level(memory, regime, Va::new(0x1abc), El1, how);
+    // A table of each level beyond the memory that the fake has.
+    for (entry, wanted) in [(None, 0), (Some(0x1_0000), 1), (Some(0x1_1000), 2), (Some(0x1_2000), 3)] {
+        let mut memory = one_page(0x4000_5000 | AF | 0b11);
+        let mut regime = regime();
+        match entry {
+            Some(at) => drop(memory.0.insert(at, 0x8000_0003)),
+            None => regime.ttbr0 = 0x8000_0000,
+        }
+        for how in [Read, Write, Execute] {
+            assert_eq!(level(&memory, &regime, how), wanted);
+        }
+    }
+    // The access flag or the dirty state of a page and of a block, to be set by hardware (HA, HD).
+    let mut regime = regime();
+    regime.tcr |= 0b11 << 39;
+    assert_eq!(level(&one_page(0x4000_5003), &regime, Read), 3);
+    assert_eq!(level(&one_page(0x4000_5003 | AF | RO | 1 << 51), &regime, Write), 3);
+    let mut block = one_page(0);
+    block.0.insert(0x1_2000, 0x4000_0001);
+    assert_eq!(level(&block, &regime, Read), 2);
+}

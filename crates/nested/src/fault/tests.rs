@@ -1,0 +1,97 @@
+use super::*;
+use addr::{Ipa, PAGE_SIZE, Pa};
+use vmsa::attr::{Exec, S2Memory};
+
+use crate::attributes::Attributes;
+
+const RW: (bool, bool) = (true, true);
+const RO: (bool, bool) = (true, false);
+
+fn leaf(memory: S2Memory, (read, write): (bool, bool), exec: Exec) -> Leaf {
+    let attributes = Attributes { memory, read, write, exec, reserved: false };
+    Leaf { output: Ipa::new(0x8000_0000), level: 2, size: 2 << 20, attributes }
+}
+
+fn own(memory: S2Memory, (read, write): (bool, bool)) -> Own {
+    let attr = S2Attr { memory, read, write, exec: Exec::All };
+    Own { pa: Pa::new(0x4000_0000), attr, size: PAGE_SIZE }
+}
+
+const L1: Blame = Blame::L1(Fault { kind: FaultKind::Permission, level: 2 });
+const L1_TAG: Blame = Blame::L1Tag(Fault { kind: FaultKind::Permission, level: 2 });
+
+fn blame(access: Access, tag: bool, leaf: &Leaf, own: &Own) -> Blame {
+    judge(Attempt { access, tag }, leaf, Some(own))
+}
+
+#[test]
+fn a_store_that_only_l0_forbids_is_not_reflected() {
+    // arm.md 6.6 (5): L1 RW, L0 RO.
+    let (theirs, ours) = (leaf(S2Memory::WriteBack, RW, Exec::All), own(S2Memory::WriteBack, RO));
+    assert_eq!(blame(Access::Write, false, &theirs, &ours), Blame::L0);
+    assert_eq!(blame(Access::Read, false, &theirs, &ours), Blame::Nobody);
+    let (theirs, ours) = (leaf(S2Memory::WriteBack, RO, Exec::All), own(S2Memory::WriteBack, RO));
+    assert_eq!(blame(Access::Write, false, &theirs, &ours), L1);
+}
+
+#[test]
+fn tags_are_routed_to_whose_table_forbids_them() {
+    // arm.md 6.6 (22): vP x hP, for a tag write (STG), a tag read (LDG) or checked load, and an
+    // unchecked one.
+    use S2Memory::{WriteBack, WriteBackNoTag};
+    for (l1, l0, expected) in [
+        (WriteBack, WriteBack, Blame::Nobody),
+        (WriteBack, WriteBackNoTag, Blame::L0Tag),
+        (WriteBackNoTag, WriteBack, L1_TAG),
+        (WriteBackNoTag, WriteBackNoTag, L1_TAG),
+    ] {
+        let (theirs, ours) = (leaf(l1, RW, Exec::All), own(l0, RW));
+        for access in [Access::Write, Access::Read] {
+            assert_eq!(blame(access, true, &theirs, &ours), expected, "{l1:?} {l0:?} {access:?}");
+            assert_eq!(blame(access, false, &theirs, &ours), Blame::Nobody);
+        }
+    }
+}
+
+#[test]
+fn a_denied_write_comes_before_a_denied_tag() {
+    // arm.md 5.2 and 6.5: L1's permission, then L1's tags, then the VM's own of both.
+    use S2Memory::{WriteBack, WriteBackNoTag};
+    let (theirs, ours) = (leaf(WriteBackNoTag, RO, Exec::All), own(WriteBackNoTag, RO));
+    assert_eq!(blame(Access::Write, true, &theirs, &ours), L1);
+    assert_eq!(blame(Access::Read, true, &theirs, &ours), L1_TAG);
+    let (theirs, ours) = (leaf(WriteBack, RW, Exec::All), own(WriteBackNoTag, RO));
+    assert_eq!(blame(Access::Write, true, &theirs, &ours), Blame::L0);
+    assert_eq!(blame(Access::Read, true, &theirs, &ours), Blame::L0Tag);
+}
+
+#[test]
+fn l1s_untagged_types_have_no_tags_to_miss() {
+    for memory in [S2Memory::NonCacheable, S2Memory::DeviceNGnRE] {
+        let (theirs, ours) = (leaf(memory, RW, Exec::All), own(S2Memory::WriteBackNoTag, RW));
+        assert_eq!(blame(Access::Write, true, &theirs, &ours), Blame::Nobody);
+    }
+}
+
+#[test]
+fn execution_is_judged_by_exception_level() {
+    let ours = own(S2Memory::WriteBack, RW);
+    for (exec, el1, el0) in [
+        (Exec::All, Blame::Nobody, Blame::Nobody),
+        (Exec::El0, L1, Blame::Nobody),
+        (Exec::El1, Blame::Nobody, L1),
+        (Exec::Nobody, L1, L1),
+    ] {
+        let theirs = leaf(S2Memory::WriteBack, RW, exec);
+        assert_eq!(blame(Access::Execute(Privilege::El1), false, &theirs, &ours), el1);
+        assert_eq!(blame(Access::Execute(Privilege::El0), false, &theirs, &ours), el0);
+    }
+}
+
+#[test]
+fn what_the_vm_has_not_is_absent_unless_l1_forbids_it_too() {
+    let theirs = leaf(S2Memory::WriteBack, RO, Exec::All);
+    let attempt = |access| Attempt { access, tag: false };
+    assert_eq!(judge(attempt(Access::Read), &theirs, None), Blame::Absent);
+    assert_eq!(judge(attempt(Access::Write), &theirs, None), L1);
+}
