@@ -20,11 +20,14 @@ pub struct Features {
 pub struct GuestIds([u64; REGISTERS]);
 
 impl GuestIds {
+    /// All zero.
+    pub const NONE: Self = Self([0; REGISTERS]);
+
     /// The most that a VM gets on this machine.
     #[must_use]
     pub fn new(host: &HostIds, features: &Features) -> Self {
         let features = features.on(host);
-        let mut ids = Self([0; REGISTERS]);
+        let mut ids = Self::NONE;
         for (index, value) in [
             (index::MIDR, host.midr),
             (index::REVIDR, host.revidr),

@@ -343,7 +343,7 @@ mod tests {
     use std::vec::Vec;
 
     /// Every id of `abi`, and what it decodes to.
-    const IDS: [(u32, Call); 34] = [
+    const IDS: [(u32, Call); 37] = [
         (0x8400_0000, Call::PsciVersion),
         (0x8400_0001, Call::CpuSuspend),
         (0xC400_0001, Call::CpuSuspend),
@@ -378,6 +378,9 @@ mod tests {
         (0xC600_0004, Call::VmStop),
         (0xC600_0005, Call::VmRestart),
         (0xC600_0006, Call::EventNext),
+        (0xC600_0007, Call::IdregGet),
+        (0xC600_0008, Call::IdregSet),
+        (0xC600_0009, Call::IdregMask),
     ];
 
     const NONE: Mitigations = Mitigations {

@@ -13,7 +13,6 @@ pub(crate) mod sysreg;
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
-use idreg::GuestIds;
 use trap::{Exit, WaitKind};
 
 /// What a handler decides.
@@ -35,14 +34,7 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
                 WaitKind::Event | WaitKind::InterruptTimeout | WaitKind::EventTimeout => Resume::Yield,
             })
         }
-        Exit::Fp => {
-            vcpu.shared.exits.others.bump();
-            if vcpu.ids().is_some_and(GuestIds::has_fp) {
-                Ok(Resume::SwitchFp)
-            } else {
-                Err(GuestFault::Undefined)
-            }
-        }
+        Exit::Fp => fp(vcpu),
         Exit::InstructionAbort(abort) => abort::instruction(vcpu, abort),
         Exit::TagFault(fault) => abort::tag_fault(vcpu, &fault),
         Exit::SystemInstruction(access) => sysreg::instruction(vcpu, access),
@@ -71,4 +63,12 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
             Ok(Resume::Leave)
         }
     }
+}
+
+/// The FP registers are another vCPU's, or the VM has none.
+#[cold]
+#[inline(never)]
+fn fp(vcpu: &Vcpu) -> Outcome {
+    vcpu.shared.exits.others.bump();
+    if vcpu.ids.has_fp() { Ok(Resume::SwitchFp) } else { Err(GuestFault::Undefined) }
 }

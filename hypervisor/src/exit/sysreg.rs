@@ -4,7 +4,7 @@ use super::Outcome;
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
-use idreg::{CacheRegister, DebugRegister, GuestIds, Policy, index, policy, refusal};
+use idreg::{CacheRegister, DebugRegister, Policy, index, policy, refusal};
 use trap::inject::Exception;
 use trap::{SysReg, SysregAccess};
 
@@ -15,7 +15,7 @@ pub(crate) fn access(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -
     if access.read
         && let Some(index) = access.reg.id_index()
     {
-        vcpu.regs.set(access.rt, vcpu.id_register(index));
+        vcpu.regs.set(access.rt, vcpu.ids.read(index));
         return Ok(Resume::Next);
     }
     match access.reg {
@@ -40,12 +40,12 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
     let written = vcpu.regs.get(access.rt);
     let value = match policy(access.reg) {
         // ID registers cannot be written.
-        Policy::Feature(index) if access.read => vcpu.id_register(index),
-        Policy::Revidr if access.read => vcpu.id_register(index::REVIDR.into()),
-        Policy::Aidr if access.read => vcpu.id_register(index::AIDR.into()),
-        Policy::Cache(CacheRegister::Ctr) if access.read => vcpu.id_register(index::CTR.into()),
-        Policy::Cache(CacheRegister::Clidr) if access.read => vcpu.id_register(index::CLIDR.into()),
-        Policy::Cache(CacheRegister::Ccsidr) if access.read => vcpu.id_register(index::CCSIDR.into()),
+        Policy::Feature(index) if access.read => vcpu.ids.read(index),
+        Policy::Revidr if access.read => vcpu.ids.read(index::REVIDR.into()),
+        Policy::Aidr if access.read => vcpu.ids.read(index::AIDR.into()),
+        Policy::Cache(CacheRegister::Ctr) if access.read => vcpu.ids.read(index::CTR.into()),
+        Policy::Cache(CacheRegister::Clidr) if access.read => vcpu.ids.read(index::CLIDR.into()),
+        Policy::Cache(CacheRegister::Ccsidr) if access.read => vcpu.ids.read(index::CCSIDR.into()),
         Policy::Cache(CacheRegister::Csselr) => {
             if !access.read {
                 vcpu.csselr = written;
@@ -70,7 +70,7 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
         | Policy::Sgi1
         | Policy::SgiOtherGroup
         | Policy::Undefined => {
-            return Err(match refusal(access, vcpu.ids().is_some_and(GuestIds::ids)) {
+            return Err(match refusal(access, vcpu.ids.ids()) {
                 Exception::Sysreg(access) => GuestFault::Sysreg(access),
                 Exception::Undefined | Exception::DataAbort { .. } | Exception::InstructionAbort { .. } => {
                     GuestFault::Undefined
@@ -118,7 +118,7 @@ pub(crate) fn instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Outcome {
     let reg = access.reg;
     let set_way = reg.op0() == 1 && reg.op1() == 0 && reg.crn() == 7 && matches!(reg.crm(), 6 | 10 | 14);
     let tag_form = matches!(reg.op2(), 4 | 6);
-    if set_way && (reg.op2() == 2 || tag_form && vcpu.ids().is_some_and(GuestIds::has_mte)) {
+    if set_way && (reg.op2() == 2 || tag_form && vcpu.ids.has_mte()) {
         return Ok(Resume::Next);
     }
     Err(GuestFault::Undefined)

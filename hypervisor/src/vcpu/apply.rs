@@ -2,7 +2,6 @@
 
 use super::Vcpu;
 use crate::arch::syndrome::{self, El1Exception};
-use idreg::GuestIds;
 use trap::inject::{El1Context, Exception, PstateFeatures, enter_el1, step_over};
 use trap::{Level, SysregAccess};
 
@@ -69,12 +68,7 @@ pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {
         pstate: syndrome::spsr(),
         vbar,
         sctlr,
-        features: PstateFeatures {
-            pan: true,
-            ssbs: true,
-            mte: vcpu.ids().is_some_and(GuestIds::has_mte),
-            nmi: false,
-        },
+        features: PstateFeatures { pan: true, ssbs: true, mte: vcpu.ids.has_mte(), nmi: false },
     };
     let va = Some(syndrome::far());
 

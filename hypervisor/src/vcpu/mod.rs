@@ -13,10 +13,9 @@ use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
 use crate::vm::Vm;
-use crate::vm::identity::Identity;
 use crate::vm::prepare::Preparation;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use idreg::GuestIds;
+use idreg::{GuestIds, TrapConfig};
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
 pub(crate) mod request {
@@ -143,8 +142,10 @@ pub(crate) struct Vcpu {
     pub(crate) regs: GuestRegs,
     /// The VM.
     pub(crate) vm: &'static Vm,
-    /// What it sees of its CPU; `None` before it first begins.
-    pub(crate) identity: Option<&'static Identity>,
+    /// Its ID registers; none before it first begins.
+    pub(crate) ids: &'static GuestIds,
+    /// What traps; `None` before it first begins.
+    pub(crate) traps: Option<&'static TrapConfig>,
     /// Index in the VM: Aff0 of its MPIDR.
     pub(crate) id: usize,
     /// What others see of it.
@@ -177,13 +178,17 @@ pub(crate) struct Vcpu {
     fp: FpState,
 }
 
+/// The ID registers of a vCPU that has not run: all zero.
+static NO_IDS: GuestIds = GuestIds::NONE;
+
 impl Vcpu {
     /// An off vCPU.
     pub(crate) fn new(vm: &'static Vm, id: usize, shared: &'static VcpuShared) -> Self {
         Self {
             regs: GuestRegs::new(),
             vm,
-            identity: None,
+            ids: &NO_IDS,
+            traps: None,
             id,
             shared,
             activity: Activity::Off,
@@ -202,20 +207,12 @@ impl Vcpu {
         }
     }
 
-    /// Its ID registers; `None` before it first begins.
-    pub(crate) fn ids(&self) -> Option<&'static GuestIds> {
-        self.identity.map(Identity::ids)
-    }
-
-    /// An ID register, as this vCPU reads it.
-    #[inline(always)]
-    pub(crate) fn id_register(&self, index: usize) -> u64 {
-        self.identity.map_or(0, |identity| identity.ids().read(index))
-    }
-
     /// Puts the vCPU, which must not be resident, into its first state: at `entry`, `context` in x0.
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
-        self.identity = self.vm.identity();
+        if let Some(identity) = self.vm.identity() {
+            self.ids = identity.ids();
+            self.traps = Some(identity.traps());
+        }
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
         self.mdscr = 0;

@@ -119,7 +119,7 @@ impl fmt::Display for Values<'_> {
     }
 }
 
-/// Logs the values that somebody has.
+/// Logs the values that somebody has. Long lines: only for those who ask for everything.
 pub(crate) fn log_values(kind: &str, name: &str, read: &dyn Fn(usize) -> u64) {
-    log::debug!("idregs {kind}{name}:{}", Values(read));
+    log::trace!("idregs {kind}{name}:{}", Values(read));
 }
