@@ -3,7 +3,7 @@
 pub(crate) mod schedule;
 
 use crate::arch::cpu::PerCpu;
-use crate::arch::timer;
+use crate::arch::{tags, timer};
 use crate::dev::gic::Redistributor;
 use crate::machine::{Host, Machine};
 use crate::vcpu::Vcpu;
@@ -59,6 +59,17 @@ pub(crate) struct Local {
     pub(crate) stay: Stay,
     /// Index in [`Cpu::vcpus`] of the vCPU whose FP registers are in the hardware.
     pub(crate) fp_owner: Option<usize>,
+}
+
+impl Local {
+    /// From here on, EL2 checks the tags of its heap. The exception to EL2 turned that off (PSTATE.TCO); the
+    /// short paths leave it so.
+    #[inline(always)]
+    pub(crate) fn check_tags(&self) {
+        if self.host.tagged_heap {
+            tags::checks_on();
+        }
+    }
 }
 
 /// How long EL2 keeps a CPU without entering a guest, looking for interrupts or sleeping, in counts of
