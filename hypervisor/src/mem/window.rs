@@ -10,7 +10,7 @@
 use crate::arch::copy;
 use crate::arch::{cache, cpu, tags, tlb};
 use crate::mem::map;
-use addr::{BLOCK_2M, PAGE_SIZE, Pa, Va};
+use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
 use cmo::{Chunk, Kind};
 use core::marker::PhantomData;
 use vmsa::stage1::Memory;
@@ -108,6 +108,15 @@ pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
     }
     // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.
     with(pa, 8, data_kind(kind), |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
+}
+
+/// Stores an instruction of the image, and lets all CPUs fetch it from now on.
+pub(crate) fn patch(pa: Pa, instruction: u32) {
+    let memory = PaRange::new(pa, size_of::<u32>() as u64);
+    let chunk = memory.map(|memory| Chunk { memory, kind: Kind::WriteBack });
+    let done = chunk.and_then(|chunk| fill(chunk, |w| w.write(0, &instruction.to_le_bytes())));
+    assert_eq!(done, Some(true), "no window for the image");
+    cache::publish_instructions();
 }
 
 /// Whether the first granule of the page at `page`, which is no running VM's, holds a tag. `None` if

@@ -16,6 +16,7 @@ use crate::mem::window;
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -65,10 +66,14 @@ struct Share {
 }
 
 /// Builds all VMs, or says in a sentence why not.
-pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Pools) -> Result<Vec<Vm>, String> {
+pub(crate) fn build(
+    spec: MachineSpec,
+    means: &Means<'_>,
+    frames: &mut Pools,
+) -> Result<Vec<&'static Vm>, String> {
     let mut shares: Vec<Share> = Vec::new();
     let MachineSpec { taggable, vms } = spec;
-    let mut built: Vec<Vm> = Vec::with_capacity(vms.len());
+    let mut built = Vec::with_capacity(vms.len());
     let controlled: Vec<bool> = (0..vms.len())
         .map(|id| vms.iter().enumerate().any(|(by, vm)| controls(by, &vm.control, id)))
         .collect();
@@ -80,6 +85,8 @@ pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Pools) ->
     Ok(built)
 }
 
+/// Out of line, as what it calls is: a VM's parts are large, and the boot stack holds one of each only.
+#[inline(never)]
 fn build_one(
     id: usize,
     spec: VmSpec,
@@ -88,7 +95,7 @@ fn build_one(
     means: &Means<'_>,
     frames: &mut Pools,
     shares: &mut Vec<Share>,
-) -> Result<Vm, String> {
+) -> Result<&'static Vm, String> {
     if spec.mte && !means.mte {
         return Err("it wants MTE, which this machine's CPUs do not have".into());
     }
@@ -97,28 +104,39 @@ fn build_one(
             return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus.len()));
         }
     }
-    let mut backing = Vec::new();
-    for region in &spec.regions {
-        let owned = is_owned(region);
-        let kind = window_kind(region, &spec, means)?;
-        let pieces = back(region, kind == Kind::Tagged, taggable, means, frames, shares)?;
-        if kind == Kind::Tagged {
-            check_tags(region, &pieces, taggable)?;
-        }
-        backing.push(Backing { pieces, prepared_at_start: owned, kind });
-    }
+    let backing = back_all(&spec, taggable, means, frames, shares)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
     let nested = virtual_el2(&spec, means)?;
     let features = Features { mte: spec.mte, nested };
+<<<<<<< HEAD
     let identity = identity(&spec, &features, stage2.address_bits(), means)?;
+=======
+    let tree = tree(&spec, means)?;
+    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, features }, means))
+}
+
+/// What can fail of a VM.
+struct Parts {
+    backing: Vec<Backing>,
+    stage2: Stage2Registers,
+    map: GuestMap,
+    tree: Vec<u8>,
+    features: Features,
+}
+
+#[inline(never)]
+fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
+    let Parts { backing, stage2, map, tree, features } = parts;
+>>>>>>> main
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
-    Ok(Vm {
+    // VMs live as long as the machine.
+    Box::leak(Box::new(Vm {
         id,
         identity,
         stage2,
         map: Mutex::new(map),
-        tree: tree(&spec, means)?,
+        tree,
         vgic: Mutex::new(interrupt_controller(&spec, means)),
         uart: Mutex::new(GuestUart::new()),
         power: Mutex::new(PowerTable::new(vcpus.len(), boot)),
@@ -134,7 +152,29 @@ fn build_one(
         vcpus,
         backing,
         spec,
-    })
+    }))
+}
+
+/// Physical memory for all regions of a VM.
+#[inline(never)]
+fn back_all(
+    spec: &VmSpec,
+    taggable: &Taggable,
+    means: &Means<'_>,
+    frames: &mut Pools,
+    shares: &mut Vec<Share>,
+) -> Result<Vec<Backing>, String> {
+    let mut all = Vec::new();
+    for region in &spec.regions {
+        let owned = is_owned(region);
+        let kind = window_kind(region, spec, means)?;
+        let pieces = back(region, kind == Kind::Tagged, taggable, means, frames, shares)?;
+        if kind == Kind::Tagged {
+            check_tags(region, &pieces, taggable)?;
+        }
+        all.push(Backing { pieces, prepared_at_start: owned, kind });
+    }
+    Ok(all)
 }
 
 /// What the VM sees of its CPUs, as its manifest wants it.
@@ -336,6 +376,7 @@ fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
 }
 
 /// The VM's stage 2, complete. `controlled`: some VM controls this one.
+#[inline(never)]
 fn map_all(
     id: usize,
     spec: &VmSpec,
@@ -380,6 +421,7 @@ fn is_owned(region: &RegionSpec) -> bool {
     matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly)
 }
 
+#[inline(never)]
 fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {
     let initrd = match &spec.initrd {
         Some(placed) => {
