@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Draft, Features, HostIds, VirtualEl2, register_at};
+use idreg::{Features, HostIds, VirtualEl2};
 use manifest::{
     DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
@@ -108,11 +108,9 @@ fn build_one(
     let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
     let nested = virtual_el2(&spec, means)?;
     let features = Features { mte: spec.mte, nested };
-<<<<<<< HEAD
-    let identity = identity(&spec, &features, stage2.address_bits(), means)?;
-=======
+    let identity = identity::of(&spec, &features, stage2.address_bits(), means.ids, &means.cpus)?;
     let tree = tree(&spec, means)?;
-    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, features }, means))
+    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, identity }, means))
 }
 
 /// What can fail of a VM.
@@ -121,13 +119,12 @@ struct Parts {
     stage2: Stage2Registers,
     map: GuestMap,
     tree: Vec<u8>,
-    features: Features,
+    identity: identity::Guarded,
 }
 
 #[inline(never)]
 fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
-    let Parts { backing, stage2, map, tree, features } = parts;
->>>>>>> main
+    let Parts { backing, stage2, map, tree, identity } = parts;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     // VMs live as long as the machine.
@@ -175,32 +172,6 @@ fn back_all(
         all.push(Backing { pieces, prepared_at_start: owned, kind });
     }
     Ok(all)
-}
-
-/// What the VM sees of its CPUs, as its manifest wants it.
-fn identity(
-    spec: &VmSpec,
-    features: &Features,
-    address_bits: u8,
-    means: &Means<'_>,
-) -> Result<identity::Guarded, String> {
-    let cpus = || {
-        let with_ids = spec.cpus.iter().map(|cpu| (usize::from(*cpu), means.cpus.get(usize::from(*cpu))));
-        with_ids.filter_map(|(cpu, ids)| Some((cpu, *ids?)))
-    };
-    let host = means.ids.on_cpus(spec.mte, cpus()).map_err(|mixed| {
-        let ((a, b), (x, y)) = (mixed.cpus, mixed.values);
-        format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", register_at(mixed.register))
-    })?;
-    let mut draft = Draft::new(&host, features, cpus().all(|(_, ids)| ids.ctr == host.ctr));
-    for (field, name) in spec.cpu.fields.iter().zip(spec.cpu.names.lines()) {
-        draft.set_field(field.register, field.lsb, field.value.into()).map_err(|refused| match refused {
-            Some(refused) => format!("manifest {name}: {refused}"),
-            None => format!("manifest {name}: there is no such field"),
-        })?;
-    }
-    identity::open(draft, address_bits)
-        .map_err(|why| format!("its ID registers contradict each other: {why}"))
 }
 
 /// The kind of virtual EL2 that a VM has.

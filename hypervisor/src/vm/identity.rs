@@ -5,8 +5,14 @@
 
 use super::Vm;
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use core::fmt;
-use idreg::{Contradiction, Denied, Draft, Freeze, GuestIds, REGISTERS, Refused, TrapConfig};
+use idreg::{
+    Contradiction, Denied, Draft, Features, Freeze, GuestIds, HostIds, REGISTERS, Refused, TrapConfig,
+    register_at,
+};
+use manifest::VmSpec;
 use spin::{Mutex, Once};
 
 /// The values of a VM that runs or has run.
@@ -27,12 +33,33 @@ pub(crate) struct Open {
 /// The values, whichever.
 pub(crate) type Guarded = Mutex<Freeze<&'static mut Open, &'static Identity>>;
 
-/// Values that are open to changes; `address_bits`: bits of the VM's highest address.
+/// What a VM may see of its CPUs, as its manifest wants it. `all`: what holds on all CPUs; `cpus`: each
+/// one's own; `address_bits`: bits of the VM's highest address.
 ///
 /// # Errors
-/// They contradict each other.
-pub(crate) fn open(draft: Draft, address_bits: u8) -> Result<Guarded, Contradiction> {
-    draft.check_consistency(address_bits)?;
+/// Why it cannot be, as a sentence.
+#[inline(never)]
+pub(crate) fn of(
+    spec: &VmSpec,
+    features: &Features,
+    address_bits: u8,
+    all: &HostIds,
+    cpus: &[&HostIds],
+) -> Result<Guarded, String> {
+    let cpus = || spec.cpus.iter().filter_map(|cpu| Some((usize::from(*cpu), *cpus.get(usize::from(*cpu))?)));
+    let host = all.on_cpus(features.mte, cpus()).map_err(|mixed| {
+        let ((a, b), (x, y)) = (mixed.cpus, mixed.values);
+        format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", register_at(mixed.register))
+    })?;
+    let mut draft = Draft::new(&host, features, cpus().all(|(_, ids)| ids.ctr == host.ctr));
+    for (field, name) in spec.cpu.fields.iter().zip(spec.cpu.names.lines()) {
+        draft.set_field(field.register, field.lsb, field.value.into()).map_err(|refused| match refused {
+            Some(refused) => format!("manifest {name}: {refused}"),
+            None => format!("manifest {name}: there is no such field"),
+        })?;
+    }
+    let contradiction = |why| format!("its ID registers contradict each other: {why}");
+    draft.check_consistency(address_bits).map_err(contradiction)?;
     let place = Box::leak(Box::new(Once::new()));
     Ok(Mutex::new(Freeze::Open(Box::leak(Box::new(Open { draft, address_bits, place })))))
 }
