@@ -122,7 +122,7 @@ fn build_machine(
     log::debug!("errata workarounds: {}; {history} branches at each exit", errata::in_use());
     let ids = combined_ids(&all, options).ok_or("there is no CPU")?;
     identity::log_values("host", "", &|index| ids.read(index));
-    let means = means(&ids, all.iter().map(|up| &up.ids).collect(), machine);
+    let means = means(&ids, all.iter().map(|up| &up.ids).collect(), machine, options.cmo_trap);
     pool::complete(pool, &means, &spec.taggable)?;
     let vms = build(spec, &means, &mut pools)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
@@ -215,7 +215,12 @@ fn map_devices(machine: &fdt::Machine) -> Result<(), String> {
 static GO: AtomicBool = AtomicBool::new(false);
 
 /// What the builder of VMs needs to know of the machine.
-fn means<'a>(ids: &'a HostIds, cpus: Vec<&'a HostIds>, machine: &'a fdt::Machine) -> Means<'a> {
+fn means<'a>(
+    ids: &'a HostIds,
+    cpus: Vec<&'a HostIds>,
+    machine: &'a fdt::Machine,
+    cmo_trap: bool,
+) -> Means<'a> {
     let gic = &machine.gic;
     let uart = machine.uart.iter().map(|u| u.base);
     let own = core::iter::once(gic.gicd).chain(gic.gicr.iter().copied()).chain(uart).collect();
@@ -227,6 +232,7 @@ fn means<'a>(ids: &'a HostIds, cpus: Vec<&'a HostIds>, machine: &'a fdt::Machine
         mte: ids.has_mte(),
         rng: ids.field(Reg::Isar0, 60) != 0,
         list_registers: icc::virtual_interface().list_registers,
+        cmo_trap,
         cpus,
         ram: &machine.memory,
         own,

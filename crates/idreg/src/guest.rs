@@ -1,5 +1,7 @@
 //! The ID registers of a VM.
 
+use trap::SysReg;
+
 use crate::field::{Reg, index};
 use crate::host::HostIds;
 use crate::nesting::{self, VirtualEl2};
@@ -102,6 +104,18 @@ impl GuestIds {
     #[must_use]
     pub fn has_pauth(&self) -> bool {
         self.field(Reg::Isar1, 4) != 0 || self.field(Reg::Isar1, 8) != 0 || self.field(Reg::Isar2, 12) != 0
+    }
+
+    /// Whether a system instruction exists, of those that a VM may do without: DC CVAP and DC CVADP with
+    /// their tag forms (FEAT_DPB, FEAT_DPB2).
+    #[must_use]
+    pub fn has_instruction(&self, instruction: SysReg) -> bool {
+        let persistence = self.field(Reg::Isar1, 0);
+        match (instruction.op0(), instruction.op1(), instruction.crn(), instruction.crm()) {
+            (1, 3, 7, 12) => persistence >= 1,
+            (1, 3, 7, 13) => persistence >= 2,
+            (_, _, _, _) => true,
+        }
     }
 
     /// Whether there are FP registers.

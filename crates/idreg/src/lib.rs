@@ -27,6 +27,7 @@ mod field;
 mod freeze;
 mod guest;
 mod host;
+mod maintenance;
 pub mod name;
 mod nesting;
 mod policy;

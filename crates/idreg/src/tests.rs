@@ -14,6 +14,7 @@ use crate::*;
 
 mod drafts;
 mod heterogeneous;
+mod maintenance;
 mod oracle;
 mod race;
 

@@ -16,6 +16,7 @@
 //!         region@0 {
 //!             name = "ram"; reg = <IPA64 SIZE64>; kind = "ram"; file = "FILE";
 //!             tags = "backed"; on-tag-access = "stop"; without-mte-perm = "refuse";
+//!             cmo = "emulate";                // read-only
 //!             share = "NAME";                 // shared
 //!             pa = <PA64>; memory-type = "device"; interrupts = <PHYSICAL GUEST EDGE ...>;
 //!         };
@@ -27,7 +28,7 @@
 
 use crate::error::Result;
 use crate::{
-    Control, CpuField, CpuSpec, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_CPU_FIELDS,
+    Cmo, Control, CpuField, CpuSpec, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_CPU_FIELDS,
     MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec, Named, Nested, OnSError, OnTagAccess, Placed, RegionKind,
     RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm,
 };
@@ -73,6 +74,7 @@ const REGION: &[&str] = &[
     "tags",
     "on-tag-access",
     "without-mte-perm",
+    "cmo",
     "share",
     "pa",
     "memory-type",
@@ -162,7 +164,7 @@ fn region(entry: &Entry<'_>) -> Result<RegionSpec> {
     let ipa = IpaRange::new(Ipa::new(ipa), size).ok_or_else(|| entry.malformed("reg"))?;
     let kind = match entry.need::<&str>("kind")? {
         "ram" => RegionKind::Ram,
-        "read-only" => RegionKind::ReadOnly,
+        "read-only" => RegionKind::ReadOnly { cmo: entry.named::<Cmo>("cmo")? },
         "shared" => RegionKind::Shared { share: entry.need("share")? },
         "device" => RegionKind::Device {
             pa: Pa::new(entry.need("pa")?),

@@ -78,6 +78,10 @@ impl Cpu {
             self.local.stay.preparing += timer::count().wrapping_sub(before);
             return;
         }
+        if let Activity::Sweeping(at) = vcpu.activity {
+            vcpu.sweep_step(at);
+            return;
+        }
         vcpu.activity = Activity::Ready;
         self.make_resident(next);
         let contended = self.set_alarm(next);

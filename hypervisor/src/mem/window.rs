@@ -11,7 +11,7 @@ use crate::arch::copy;
 use crate::arch::{cache, cpu, tags, tlb};
 use crate::mem::map;
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
-use cmo::{Chunk, Kind};
+use cmo::{Chunk, Kind, Line};
 use core::marker::PhantomData;
 use vmsa::stage1::Memory;
 
@@ -108,6 +108,18 @@ pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
     }
     // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.
     with(pa, 8, data_kind(kind), |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
+}
+
+/// Does to the line at `pa`, in memory that guests have as `kind`, what one of them asks for; false if
+/// there is no window for it.
+pub(crate) fn maintain(pa: Pa, kind: Kind, line: Line) -> bool {
+    with(pa, 1, kind, |w| cache::maintain(Va::new(w.va), kind, line)).is_some()
+}
+
+/// Cleans and invalidates `chunk`; false if there is no window for it.
+pub(crate) fn clean_invalidate(chunk: Chunk) -> bool {
+    let (start, size) = (chunk.memory.start(), chunk.memory.size());
+    with(start, size, chunk.kind, |w| cache::clean_invalidate(Va::new(w.va), size, chunk.kind)).is_some()
 }
 
 /// Stores an instruction of the image, and lets all CPUs fetch it from now on.

@@ -14,6 +14,7 @@ use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
 use crate::vm::Vm;
 use crate::vm::prepare::Preparation;
+use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use idreg::{GuestIds, TrapConfig};
 
@@ -96,6 +97,8 @@ pub(crate) enum Activity {
     Off,
     /// Preparing its VM's memory: only vCPU 0, step by step.
     Preparing(Preparation),
+    /// Cleaning and invalidating its VM's memory, step by step: maintenance by set and way.
+    Sweeping(Sweep),
     /// Wants the CPU.
     Ready,
     /// In WFI, or in CPU_SUSPEND: until an interrupt is pending.

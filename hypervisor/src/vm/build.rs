@@ -49,6 +49,8 @@ pub(crate) struct Means<'a> {
     pub(crate) rng: bool,
     /// List registers of the virtual CPU interface.
     pub(crate) list_registers: u8,
+    /// `cmo-trap`: guests' cache maintenance is trapped where it may hit read-only memory.
+    pub(crate) cmo_trap: bool,
     /// Each CPU's own ID registers, of those that are up.
     pub(crate) cpus: Vec<&'a HostIds>,
     /// RAM: devices may not lie in it.
@@ -108,7 +110,7 @@ fn build_one(
     let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
     let nested = virtual_el2(&spec, means)?;
     let features = Features { mte: spec.mte, nested };
-    let identity = identity::of(&spec, &features, stage2.address_bits(), means.ids, &means.cpus)?;
+    let identity = identity::of(&spec, &features, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
     Ok(assemble(id, spec, Parts { backing, stage2, map, tree, identity }, means))
 }
@@ -213,7 +215,7 @@ fn back(
         })
     };
     match &region.kind {
-        RegionKind::Ram | RegionKind::ReadOnly => take(),
+        RegionKind::Ram | RegionKind::ReadOnly { .. } => take(),
         RegionKind::Shared { share } => {
             if let Some(known) = shares.iter_mut().find(|s| s.name == *share) {
                 if !known.filled {
@@ -341,7 +343,7 @@ fn window_kind(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
 fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
     match &region.kind {
         RegionKind::Ram => S2Attr::rwx(memory),
-        RegionKind::ReadOnly => S2Attr::rx(memory),
+        RegionKind::ReadOnly { .. } => S2Attr::rx(memory),
         RegionKind::Shared { .. } | RegionKind::Device { .. } => S2Attr::rw(memory),
     }
 }
@@ -389,7 +391,7 @@ fn map_all(
 
 /// Whether the VM owns the region's memory.
 fn is_owned(region: &RegionSpec) -> bool {
-    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly)
+    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly { .. })
 }
 
 #[inline(never)]

@@ -4,15 +4,15 @@
 //! vCPU takes the reference when it begins, and reads it without a lock from then on.
 
 use super::Vm;
+use super::build::Means;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
 use idreg::{
-    Contradiction, Denied, Draft, Features, Freeze, GuestIds, HostIds, REGISTERS, Refused, TrapConfig,
-    register_at,
+    Contradiction, Denied, Draft, Features, Freeze, GuestIds, REGISTERS, Refused, TrapConfig, register_at,
 };
-use manifest::VmSpec;
+use manifest::{RegionKind, RegionSpec, VmSpec};
 use spin::{Mutex, Once};
 
 /// The values of a VM that runs or has run.
@@ -26,6 +26,8 @@ pub(crate) struct Open {
     draft: Draft,
     /// Bits of the VM's highest address.
     address_bits: u8,
+    /// Cache maintenance traps: where it may hit memory that the VM cannot write.
+    maintenance: bool,
     /// Where they go when they are frozen: nothing is allocated then.
     place: &'static Once<Identity>,
 }
@@ -33,8 +35,7 @@ pub(crate) struct Open {
 /// The values, whichever.
 pub(crate) type Guarded = Mutex<Freeze<&'static mut Open, &'static Identity>>;
 
-/// What a VM may see of its CPUs, as its manifest wants it. `all`: what holds on all CPUs; `cpus`: each
-/// one's own; `address_bits`: bits of the VM's highest address.
+/// What a VM may see of its CPUs, as its manifest wants it; `address_bits`: bits of its highest address.
 ///
 /// # Errors
 /// Why it cannot be, as a sentence.
@@ -43,11 +44,13 @@ pub(crate) fn of(
     spec: &VmSpec,
     features: &Features,
     address_bits: u8,
-    all: &HostIds,
-    cpus: &[&HostIds],
+    means: &Means<'_>,
 ) -> Result<Guarded, String> {
-    let cpus = || spec.cpus.iter().filter_map(|cpu| Some((usize::from(*cpu), *cpus.get(usize::from(*cpu))?)));
-    let host = all.on_cpus(features.mte, cpus()).map_err(|mixed| {
+    let cpus = || {
+        let numbers = spec.cpus.iter().map(|cpu| usize::from(*cpu));
+        numbers.filter_map(|cpu| Some((cpu, *means.cpus.get(cpu)?)))
+    };
+    let host = means.ids.on_cpus(features.mte, cpus()).map_err(|mixed| {
         let ((a, b), (x, y)) = (mixed.cpus, mixed.values);
         format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", register_at(mixed.register))
     })?;
@@ -61,14 +64,18 @@ pub(crate) fn of(
     let contradiction = |why| format!("its ID registers contradict each other: {why}");
     draft.check_consistency(address_bits).map_err(contradiction)?;
     let place = Box::leak(Box::new(Once::new()));
-    Ok(Mutex::new(Freeze::Open(Box::leak(Box::new(Open { draft, address_bits, place })))))
+    let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
+    let maintenance = means.cmo_trap && spec.regions.iter().any(read_only);
+    Ok(Mutex::new(Freeze::Open(Box::leak(Box::new(Open { draft, address_bits, maintenance, place })))))
 }
 
 impl Open {
     fn seal(&mut self) -> Result<&'static Identity, Contradiction> {
         self.draft.check_consistency(self.address_bits)?;
         let draft = &self.draft;
-        Ok(self.place.call_once(|| Identity { draft: draft.clone(), traps: draft.traps() }))
+        let traps = draft.traps();
+        let traps = if self.maintenance { traps.with_maintenance() } else { traps };
+        Ok(self.place.call_once(|| Identity { draft: draft.clone(), traps }))
     }
 }
 

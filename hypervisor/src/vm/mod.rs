@@ -147,7 +147,7 @@ impl Vm {
     /// Whether an IPA is memory that a vCPU can start in.
     pub(crate) fn is_ram(&self, ipa: u64) -> bool {
         self.spec.regions.iter().any(|r| {
-            matches!(r.kind, RegionKind::Ram | RegionKind::ReadOnly)
+            matches!(r.kind, RegionKind::Ram | RegionKind::ReadOnly { .. })
                 && r.ipa.contains(Ipa::<Canonical>::new(ipa))
         })
     }

@@ -198,6 +198,20 @@ fn lowered_features_are_closed() {
 }
 
 #[test]
+fn instructions_of_lowered_features() {
+    let mut d = draft(&max(), &MTE);
+    let (cvap, cgdvap, cvadp) =
+        (SysReg::new(1, 3, 7, 12, 1), SysReg::new(1, 3, 7, 12, 5), SysReg::new(1, 3, 7, 13, 1));
+    let has = |d: &Draft| [cvap, cgdvap, cvadp].map(|i| d.ids().has_instruction(i));
+    assert_eq!(has(&d), [true, true, true]);
+    put(&mut d, "DPB", 1).unwrap();
+    assert_eq!(has(&d), [true, true, false]);
+    put(&mut d, "DPB", 0).unwrap();
+    assert_eq!(has(&d), [false, false, false]);
+    assert!(d.ids().has_instruction(SysReg::new(1, 3, 7, 14, 1)), "DC CIVAC");
+}
+
+#[test]
 fn instruction_trap_bits() {
     use crate::closing::hfgitr;
     use arm_sysregs::el2::registers::HfgitrEl2 as R;
