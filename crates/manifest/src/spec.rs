@@ -24,6 +24,8 @@ pub const MAX_NAME: usize = 15;
 pub struct MachineSpec {
     /// Physical memory that has tag storage.
     pub taggable: Taggable,
+    /// Physical memory that is the storage of other memory's tags: nobody may reach it as data.
+    pub tag_storage: Vec<PaRange>,
     /// The VMs; their index is the VM id of hypercalls.
     pub vms: Vec<VmSpec>,
 }
@@ -78,6 +80,8 @@ pub struct VmSpec {
     pub tag_quota: Option<u64>,
     /// What it is to see of its CPUs; all that it may without.
     pub cpu: CpuSpec,
+    /// How much of a `lazy` region turns tagged at a time.
+    pub lazy_unit: LazyUnit,
 }
 
 /// Values of ID register fields that a VM is to have.
@@ -98,6 +102,26 @@ pub struct CpuField {
     pub lsb: u8,
     /// The value.
     pub value: u8,
+}
+
+/// How much of a `lazy` region turns tagged at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LazyUnit {
+    /// 4 KiB.
+    Page,
+    /// 2 MiB.
+    Block,
+}
+
+impl LazyUnit {
+    /// In bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Page => addr::PAGE_SIZE,
+            Self::Block => addr::BLOCK_2M,
+        }
+    }
 }
 
 /// Which kind of hypervisor a VM at virtual EL2 may be: HCR_EL2.E2H is fixed for each VM.

@@ -99,7 +99,7 @@ pub(crate) fn faulted(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
 
 /// The instruction at the guest's PC, read through its own stage 1 by its right to execute it, and only
 /// from memory. `None` if it is not there any more: the guest will run into that by itself.
-fn instruction(vcpu: &Vcpu) -> Option<u32> {
+pub(crate) fn instruction(vcpu: &Vcpu) -> Option<u32> {
     let pc = syndrome::elr();
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };

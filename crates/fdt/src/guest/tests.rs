@@ -64,6 +64,7 @@ fn example() -> VmSpec {
         on_serror: OnSError::Stop,
         tag_quota: None,
         cpu: manifest::CpuSpec::default(),
+        lazy_unit: manifest::LazyUnit::Page,
         nested: None,
     }
 }
