@@ -3,7 +3,7 @@
 pub(crate) mod schedule;
 
 use crate::arch::cpu::PerCpu;
-use crate::arch::timer;
+use crate::arch::{timer, tlb};
 use crate::dev::gic::Redistributor;
 use crate::machine::{Host, Machine};
 use crate::vcpu::Vcpu;
@@ -59,6 +59,22 @@ pub(crate) struct Local {
     pub(crate) stay: Stay,
     /// Index in [`Cpu::vcpus`] of the vCPU whose FP registers are in the hardware.
     pub(crate) fp_owner: Option<usize>,
+}
+
+impl Local {
+    /// The VMID of a VM or shadow that this CPU's guest uses next.
+    #[inline]
+    pub(crate) fn take_vmid(&self, user: usize) -> u16 {
+        // The tables have a place for every user and CPU.
+        let mut vmids = self.machine.vmids.lock();
+        let assignment = vmids.take(self.index, user);
+        let assignment = assignment.unwrap_or_else(|| panic!("user {user} gets no VMID"));
+        if assignment.flush {
+            // Under the lock: no other CPU may use a VMID of the new generation before.
+            tlb::flush_all_vms();
+        }
+        assignment.vmid
+    }
 }
 
 /// How long EL2 keeps a CPU without entering a guest, looking for interrupts or sleeping, in counts of

@@ -11,6 +11,7 @@ use crate::arch::cpu;
 use crate::bundle;
 use crate::mem::frames::Pools;
 use crate::mem::window;
+use crate::nested::mmu::NestedMmu;
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
@@ -106,13 +107,19 @@ fn build_one(
         backing.push(Backing { pieces, prepared_at_start: owned, kind });
     }
     let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
-    let nested = virtual_el2(&spec, means)?;
-    let features = Features { mte: spec.mte, nested };
+    let virtual_el2 = virtual_el2(&spec, means)?;
+    let features = Features { mte: spec.mte, nested: virtual_el2 };
+    let ids = GuestIds::new(means.ids, &features);
+    let nested = match virtual_el2 {
+        Some(_) => Some(NestedMmu::new(id, &spec, &ids, stage2, means)?),
+        None => None,
+    };
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     Ok(Vm {
         id,
-        ids: GuestIds::new(means.ids, &features),
+        ids,
+        nested,
         traps: TrapConfig::new(means.ids, &features),
         stage2,
         map: Mutex::new(map),

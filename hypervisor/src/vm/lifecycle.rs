@@ -173,6 +173,9 @@ impl Vcpu {
             && self.vm.life.lock().state == VmState::Starting
         {
             self.activity = Activity::Preparing(Preparation::new());
+            if let Some(nested) = &self.vm.nested {
+                nested.forget_all();
+            }
         }
         if asked & request::POWER_ON != 0
             && self.vm.life.lock().state == VmState::Running

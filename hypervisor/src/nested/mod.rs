@@ -1,0 +1,4 @@
+//! Guest hypervisors: joins `crates/nested` with VMs, vCPUs and the hardware.
+
+pub(crate) mod mmu;
+pub(crate) mod tlbi;
