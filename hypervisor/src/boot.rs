@@ -5,6 +5,7 @@
 //! run. Whatever is wrong is said in one sentence on the UART, and the machine is turned off.
 
 pub(crate) mod early;
+mod pool;
 
 use crate::arch::entry::{SecondaryBoot, image};
 use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, tags, timer, traps, vectors};
@@ -19,7 +20,7 @@ use crate::vm::build::{Means, build};
 use crate::{bundle, console, firmware};
 use ::errata::Workarounds;
 use ::errata::mitigation::Answers;
-use addr::{BLOCK_2M, Pa, PaRange};
+use addr::{Pa, PaRange};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -52,7 +53,10 @@ fn go_on(tree: &'static [u8], began: u64) -> ! {
 
 /// Everything with the MMU on, up to the first guest.
 fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
-    let machine = read_machine(tree)?;
+    #[cfg_attr(not(feature = "provoke"), allow(unused_mut, reason = "only the test build changes it"))]
+    let mut machine = read_machine(tree)?;
+    #[cfg(feature = "provoke")]
+    let provocation = crate::mem::provoke::take(&mut machine.bootargs);
     firmware::set_conduit(machine.psci);
     let options = Options::parse(&machine.bootargs).map_err(|e| format!("{e}"))?;
     console::init_log(options.log);
@@ -63,7 +67,8 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     taken.extend([image_range()?, initrd]);
     taken.extend(PaRange::new(Pa::new(tree.as_ptr().addr() as u64), tree.len() as u64));
     let mut frames = Frames::new(&machine.memory, &taken);
-    taken.push(give_heap(&mut frames)?);
+    let pool = pool::give(&mut frames)?;
+    taken.push(pool);
     let archive = bundle::publish(archive);
     map_devices(&machine)?;
     map::prepare_windows()?;
@@ -77,6 +82,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
+    pool::complete(pool, &means, &spec.taggable)?;
     let mut pools = Pools::new(&machine.memory, &taken, &spec.taggable);
     let vms = build(spec, &means, &mut pools)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
@@ -91,6 +97,8 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
         uart_intid,
         free: pools.free(false),
     });
+    #[cfg(feature = "provoke")]
+    provocation.iter().for_each(|what| crate::mem::provoke::run(what));
     enable_interrupts(published)?;
     for vm in &published.vms {
         let (used, all) = vm.map.lock().table_bytes();
@@ -148,16 +156,6 @@ fn open_bundle(machine: &fdt::Machine) -> Result<(Archive<'static>, PaRange), St
     let bytes =
         unsafe { core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize) };
     Ok((Archive::new(bytes).map_err(|e| format!("{e}"))?, range))
-}
-
-/// A pool of RAM for EL2's heap: a 64th of what there is, 4 to 64 MiB.
-fn give_heap(frames: &mut Frames) -> Result<PaRange, String> {
-    let size = (frames.free() / 64).clamp(4 << 20, 64 << 20).next_power_of_two().max(BLOCK_2M);
-    let pool = frames.take_pool(size).ok_or("there is not enough RAM for the hypervisor itself")?;
-    map::add(pool, Perm::ReadWrite, Memory::Normal)?;
-    // SAFETY: just mapped and taken out of the frames.
-    unsafe { heap::extend(pool) };
-    Ok(pool)
 }
 
 fn map_devices(machine: &fdt::Machine) -> Result<(), String> {
@@ -350,6 +348,7 @@ fn host(means: &Means<'_>, all: &[Up]) -> Host {
         mte: means.mte,
         pauth: means.ids.has_pauth(),
         rng: means.rng,
+        tagged_heap: heap::is_tagged(),
         vgic: icc::virtual_interface(),
         slice: timer::frequency() / 1000 * SLICE_MS,
         mitigations: firmware::told_to_guests(means.ids, all.iter().map(|up| up.firmware)),
@@ -380,12 +379,13 @@ fn enable_interrupts(machine: &Machine) -> Result<(), String> {
 /// Runs this CPU's vCPUs for good.
 fn serve(machine: &'static Machine, index: usize) -> Result<core::convert::Infallible, String> {
     let shared = machine.cpus.get(index).ok_or("a CPU without a place")?;
-    let mut vcpus = Vec::new();
-    for vm in &machine.vms {
-        for (id, vcpu) in vm.vcpus.iter().enumerate().filter(|(_, v)| v.cpu == index) {
-            vcpus.push(Vcpu::new(vm, id, vcpu));
-        }
+    if heap::is_tagged() {
+        tags::check_own_memory();
     }
+    let all = machine.vms.iter().flat_map(|vm| vm.vcpus.iter().enumerate().map(move |v| (vm, v)));
+    let here = all.filter(|(_, (_, v))| v.cpu == index);
+    let mut vcpus = Vec::with_capacity(here.clone().count());
+    vcpus.extend(here.map(|(vm, (id, vcpu))| Vcpu::new(vm, id, vcpu)));
     let redistributor = shared.redistributor;
     let local = Local {
         machine,

@@ -23,6 +23,8 @@ pub(crate) struct Host {
     pub(crate) pauth: bool,
     /// All CPUs have FEAT_RNG.
     pub(crate) rng: bool,
+    /// EL2's heap has tags: EL2 is to check them.
+    pub(crate) tagged_heap: bool,
     /// The virtual CPU interface.
     pub(crate) vgic: gic::VirtualInterface,
     /// Counts of the physical counter in a time slice.

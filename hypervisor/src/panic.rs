@@ -3,6 +3,7 @@
 use crate::arch::entry::image;
 use crate::arch::{cpu, mmu, syndrome, vectors::El2Frame};
 use crate::boot::early;
+use crate::mem::heap;
 use crate::{console, machine};
 use core::fmt::Write as _;
 use core::panic::PanicInfo;
@@ -53,6 +54,7 @@ pub(crate) extern "C" fn el2_exception(frame: &El2Frame, vector: u64) -> ! {
         syndrome::far(),
         syndrome::spsr(),
     );
+    explain_tag_fault(&mut out);
     for (i, pair) in frame.x.chunks(4).enumerate() {
         let _ = write!(out, "tagvisor: panic: x{:<2}", i * 4);
         for x in pair {
@@ -63,6 +65,24 @@ pub(crate) extern "C" fn el2_exception(frame: &El2Frame, vector: u64) -> ! {
     let _ = writeln!(out, "tagvisor: panic: sp  {:#018x}", frame.sp);
     backtrace(&mut out, frame.x.get(29).copied().unwrap_or(0));
     finish(&mut out, "exception at EL2")
+}
+
+/// A sentence on what a synchronous tag check fault was.
+fn explain_tag_fault(out: &mut console::Emergency) {
+    const DATA_ABORT: u64 = 0x25;
+    const TAG_CHECK: u64 = 0x11;
+    let (esr, far) = (syndrome::esr(), syndrome::far());
+    if esr >> 26 & 0x3f == DATA_ABORT
+        && esr & 0x3f == TAG_CHECK
+        && let Some(misuse) = heap::explain(far)
+    {
+        let heap::Misuse { what, tag, class } = misuse;
+        let _ = writeln!(
+            out,
+            "tagvisor: panic: heap: {what}, size class {class}: the pointer has tag {}, the memory {tag}",
+            far >> 56 & 0xf
+        );
+    }
 }
 
 /// Lets one CPU print. A second panic of that CPU comes from printing, and ends the machine without a

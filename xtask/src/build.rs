@@ -3,7 +3,7 @@
 use crate::{paths, process};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -62,6 +62,8 @@ static BUILT: Mutex<BTreeMap<(Binary, Form), PathBuf>> = Mutex::new(BTreeMap::ne
 enum Form {
     Elf,
     Flat,
+    /// The hypervisor's flat image, with its feature `provoke`.
+    Provoked,
 }
 
 /// Builds the ELF file.
@@ -74,6 +76,11 @@ pub fn image(binary: Binary) -> Result<PathBuf> {
     once(binary, Form::Flat)
 }
 
+/// Builds the hypervisor that misuses its heap when it is told to.
+pub fn provoked() -> Result<PathBuf> {
+    once(Binary::Hypervisor, Form::Provoked)
+}
+
 fn once(binary: Binary, form: Form) -> Result<PathBuf> {
     let mut built = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some(path) = built.get(&(binary, form)) {
@@ -81,22 +88,32 @@ fn once(binary: Binary, form: Form) -> Result<PathBuf> {
     }
     let mut cargo = process::cargo();
     cargo.args(["build", "--release", "--package", binary.package(), "--target", binary.target()]);
+    if form == Form::Provoked {
+        cargo.args(["--features", "provoke", "--target-dir"]).arg(paths::target().join("provoke"));
+    }
     process::run(&mut cargo)?;
     let path = match form {
         Form::Elf => binary.elf(),
-        Form::Flat => flatten(binary)?,
+        Form::Flat => {
+            let name = match binary {
+                Binary::Hypervisor => "Image",
+                Binary::GuestTest | Binary::GuestUser => binary.package(),
+            };
+            flatten(&binary.elf(), name)?
+        }
+        Form::Provoked => {
+            let place = paths::target().join("provoke").join(binary.target());
+            flatten(&place.join("release").join(binary.package()), "Image-provoke")?
+        }
     };
     built.insert((binary, form), path.clone());
     Ok(path)
 }
 
-fn flatten(binary: Binary) -> Result<PathBuf> {
-    let image = paths::output()?.join(match binary {
-        Binary::Hypervisor => "Image",
-        Binary::GuestTest | Binary::GuestUser => binary.package(),
-    });
+fn flatten(elf: &Path, name: &str) -> Result<PathBuf> {
+    let image = paths::output()?.join(name);
     let objcopy = llvm_tool("llvm-objcopy")?;
-    process::run(Command::new(objcopy).args(["-O", "binary"]).arg(binary.elf()).arg(&image))?;
+    process::run(Command::new(objcopy).args(["-O", "binary"]).arg(elf).arg(&image))?;
     Ok(image)
 }
 

@@ -1,12 +1,135 @@
-//! Zeroing memory, with and without its allocation tags.
+//! Allocation tags: EL2's own, with which it checks its heap, and zeroing memory with and without them.
 
 use super::sysreg::{instruction, mrs, msr, operation};
+use core::marker::PhantomData;
 
 /// SCTLR_EL2.ATA: EL2 may access allocation tags. Without it DC GZVA and STZG store data only.
 const ATA: u64 = 1 << 43;
+/// SCTLR_EL2.TCF = 1: a failed tag check at EL2 is a synchronous exception.
+const TCF_SYNC: u64 = 1 << 40;
+/// PSTATE.TCO: EL2's accesses are not checked. Set by each exception that is taken to EL2.
+const TCO: u64 = 1 << 25;
+/// Bytes that share an allocation tag.
+pub(crate) const GRANULE: usize = 16;
 
-/// Lets this CPU's EL2 access allocation tags, if it has them (FEAT_MTE2). Nothing at EL2 is tag-checked:
-/// SCTLR_EL2.TCF stays 0.
+/// `va` with logical tag `tag`.
+pub(crate) const fn with_tag(va: u64, tag: u8) -> u64 {
+    va | (tag as u64) << 56
+}
+
+/// The logical tag of `va`.
+pub(crate) const fn tag_of(va: u64) -> u8 {
+    (va >> 56 & 0xf) as u8
+}
+
+/// An address of EL2's own without what TCR_EL2.TBI ignores.
+pub(crate) const fn without_tag(va: u64) -> u64 {
+    va & !(0xff << 56)
+}
+
+/// From here on this CPU's EL2 is tag-checked, wherever PSTATE.TCO is clear and memory is mapped Tagged.
+/// It must have FEAT_MTE2.
+pub(crate) fn check_own_memory() {
+    msr!("sctlr_el2", mrs!("sctlr_el2") | TCF_SYNC);
+    instruction!("isb");
+    checks_on();
+}
+
+/// Clears PSTATE.TCO. The CPU must have FEAT_MTE.
+#[inline(always)]
+pub(crate) fn checks_on() {
+    msr!("S3_3_C4_C2_7", 0);
+}
+
+/// No tag checks while it lives, on this CPU.
+pub(crate) struct Unchecked {
+    before: u64,
+    /// It is PSTATE's, so it does not go to another CPU.
+    here: PhantomData<*const ()>,
+}
+
+impl Unchecked {
+    /// Sets PSTATE.TCO. The CPU must have FEAT_MTE.
+    pub(crate) fn begin() -> Self {
+        let before = mrs!("S3_3_C4_C2_7");
+        msr!("S3_3_C4_C2_7", TCO);
+        Self { before, here: PhantomData }
+    }
+}
+
+impl Drop for Unchecked {
+    fn drop(&mut self) {
+        msr!("S3_3_C4_C2_7", self.before);
+    }
+}
+
+/// LDG: the allocation tag of the granule at `va`.
+///
+/// # Safety
+/// `va` must be mapped, and Tagged for the tag to mean something.
+pub(crate) unsafe fn load(va: u64) -> u8 {
+    let tagged: u64;
+    // SAFETY: reads a tag, by the caller's promise.
+    unsafe {
+        core::arch::asm!(".arch_extension memtag", "ldg {tagged}, [{va}]", va = in(reg) va,
+            tagged = inout(reg) va => tagged, options(nostack, preserves_flags))
+    };
+    tag_of(tagged)
+}
+
+/// Gives `size` bytes from `va` on, whole granules, the tag `tag`.
+///
+/// # Safety
+/// They must be mapped writable and Tagged, and nobody may use them by another tag.
+pub(crate) unsafe fn store(va: u64, size: u64, tag: u8) {
+    let end = with_tag(va.wrapping_add(size), tag);
+    let mut at = with_tag(va, tag);
+    let block = if size >= 1024 && va & 0xff == 0 { block() } else { u64::MAX };
+    let all = 0x1111_1111_1111_1111_u64.wrapping_mul(u64::from(tag));
+    while end - at >= block {
+        // SAFETY: in range; the first block is aligned.
+        unsafe { store_block(at, all) };
+        at = at.wrapping_add(block);
+    }
+    if size & 16 != 0 {
+        // SAFETY: in range by the caller's promise.
+        unsafe {
+            core::arch::asm!(".arch_extension memtag", "stg {0}, [{0}]", in(reg) at,
+                options(nostack, preserves_flags))
+        };
+        at = at.wrapping_add(16);
+    }
+    while at < end {
+        // SAFETY: in range: an even number of granules is left.
+        unsafe {
+            core::arch::asm!(".arch_extension memtag", "st2g {0}, [{0}]", in(reg) at,
+                options(nostack, preserves_flags))
+        };
+        at = at.wrapping_add(32);
+    }
+}
+
+/// Bytes whose tags LDGM and STGM move at a time (GMID_EL1.BS): 32 to 256.
+#[inline(always)]
+pub(crate) fn block() -> u64 {
+    4u64.wrapping_shl(mrs!("S3_1_C0_C0_4") as u32 & 0xf)
+}
+
+/// STGM: the tags of the block at `va`; that of the granule at address `a` is in the nibble of `tags` that
+/// `a` bits 7:4 name.
+///
+/// # Safety
+/// The block must be mapped writable and Tagged.
+#[inline(always)]
+pub(crate) unsafe fn store_block(va: u64, tags: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        core::arch::asm!(".arch_extension memtag", "stgm {0}, [{1}]", in(reg) tags, in(reg) va,
+            options(nostack, preserves_flags))
+    };
+}
+
+/// Lets this CPU's EL2 access allocation tags, if it has them (FEAT_MTE2).
 pub(crate) fn allow_access() {
     if mrs!("id_aa64pfr1_el1") >> 8 & 0xf >= 2 {
         msr!("sctlr_el2", mrs!("sctlr_el2") | ATA);

@@ -3,7 +3,7 @@
 pub(crate) mod schedule;
 
 use crate::arch::cpu::PerCpu;
-use crate::arch::{timer, tlb};
+use crate::arch::{tags, timer, tlb};
 use crate::dev::gic::Redistributor;
 use crate::machine::{Host, Machine};
 use crate::vcpu::Vcpu;
@@ -74,6 +74,15 @@ impl Local {
             tlb::flush_all_vms();
         }
         assignment.vmid
+    }
+
+    /// From here on, EL2 checks the tags of its heap. The exception to EL2 turned that off (PSTATE.TCO); the
+    /// short paths leave it so.
+    #[inline(always)]
+    pub(crate) fn check_tags(&self) {
+        if self.host.tagged_heap {
+            tags::checks_on();
+        }
     }
 }
 

@@ -3,5 +3,7 @@
 pub(crate) mod frames;
 pub(crate) mod heap;
 pub(crate) mod map;
+#[cfg(feature = "provoke")]
+pub(crate) mod provoke;
 pub(crate) mod tables;
 pub(crate) mod window;

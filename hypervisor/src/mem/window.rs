@@ -86,6 +86,21 @@ pub(crate) fn fill<R>(chunk: Chunk, write: impl FnOnce(&Window<'_>) -> R) -> Opt
     with(start, size, chunk.kind, |w| cache::fill(Va::new(w.va), size, chunk.kind, || write(w)))
 }
 
+/// The same for data alone: whatever tags the memory has, they stay, and nothing is checked, because the
+/// window is not mapped Tagged.
+pub(crate) fn fill_data<R>(chunk: Chunk, write: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
+    fill(Chunk { kind: data_kind(chunk.kind), ..chunk }, write)
+}
+
+/// How data is reached in memory of this kind. The same location Tagged and Untagged is no mismatch of
+/// attributes (DDI 0487, B2.11).
+const fn data_kind(kind: Kind) -> Kind {
+    match kind {
+        Kind::WriteBack | Kind::Tagged => Kind::WriteBack,
+        Kind::NonCacheable => Kind::NonCacheable,
+    }
+}
+
 /// The eight bytes at `pa`, a multiple of 8, in memory that guests have as `kind`; `None` if there is no
 /// window for it.
 pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
@@ -93,7 +108,7 @@ pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
         return None;
     }
     // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.
-    with(pa, 8, kind, |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
+    with(pa, 8, data_kind(kind), |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
 }
 
 /// Replaces the eight bytes at `pa`, a multiple of 8, by `new` if they are `old`, and returns what they

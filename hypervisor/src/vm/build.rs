@@ -10,6 +10,7 @@ use super::{Backing, Stage2Registers, Vm};
 use crate::arch::cpu;
 use crate::bundle;
 use crate::mem::frames::Pools;
+use crate::mem::heap;
 use crate::mem::window;
 use crate::nested::mmu::NestedMmu;
 use crate::vcpu::VcpuShared;
@@ -67,7 +68,7 @@ struct Share {
 pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Pools) -> Result<Vec<Vm>, String> {
     let mut shares: Vec<Share> = Vec::new();
     let MachineSpec { taggable, vms } = spec;
-    let mut built: Vec<Vm> = Vec::new();
+    let mut built: Vec<Vm> = Vec::with_capacity(vms.len());
     let controlled: Vec<bool> = (0..vms.len())
         .map(|id| vms.iter().enumerate().any(|(by, vm)| controls(by, &vm.control, id)))
         .collect();
@@ -257,7 +258,7 @@ fn check_tags(region: &RegionSpec, pieces: &[PaRange], taggable: &Taggable) -> R
 }
 
 /// Whether the manifest says that this memory has tag storage.
-fn can_be_tagged(piece: &PaRange, taggable: &Taggable) -> bool {
+pub(crate) fn can_be_tagged(piece: &PaRange, taggable: &Taggable) -> bool {
     match taggable {
         Taggable::None => false,
         Taggable::All => true,
@@ -382,7 +383,7 @@ fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {
         kaslr_seed: cpu::random(means.rng),
         psci: if spec.nested.is_some() { fdt::Conduit::Smc } else { fdt::Conduit::Hvc },
     };
-    fdt::guest::write(&guest).map_err(|e| format!("{e}"))
+    heap::hastily(|| fdt::guest::write(&guest).map_err(|e| format!("{e}")))
 }
 
 fn forwarded(spec: &VmSpec) -> Vec<(u32, u32)> {

@@ -55,7 +55,11 @@ impl Vm {
             Work::Copy { item, from, to } => {
                 let data = self.initial(item).and_then(|(_, data)| data.get(from as usize..));
                 let now = data.and_then(|d| d.get(..to.memory.size() as usize)).unwrap_or(&[]);
-                assert_eq!(window::fill(to, |w| w.write(0, now)), Some(true), "no window for a VM's memory");
+                assert_eq!(
+                    window::fill_data(to, |w| w.write(0, now)),
+                    Some(true),
+                    "no window for a VM's memory"
+                );
             }
             // The manifest's check placed every item inside the VM's memory.
             Work::Misplaced { item } => panic!("item {item} of VM {} lies outside of it", self.spec.name),

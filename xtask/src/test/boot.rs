@@ -2,6 +2,7 @@
 //! and turns the machine off. Never a hang, never a fault.
 
 mod archive;
+mod heap;
 mod stub;
 mod tree;
 
@@ -237,7 +238,8 @@ const CASES: &[Case] = &[
 ];
 
 pub fn trials() -> Vec<Trial<'static>> {
-    CASES.iter().map(|case| Trial::new(format!("boot::{}", case.name), move || case.run())).collect()
+    let cases = CASES.iter().map(|case| Trial::new(format!("boot::{}", case.name), move || case.run()));
+    cases.chain(heap::trials()).collect()
 }
 
 impl Case {

@@ -1,0 +1,42 @@
+//! Only in the build for one test (feature `provoke`): misuses the heap as the boot argument
+//! `provoke=WHAT` says, which EL2's tag checks have to catch.
+//!
+//! UNSAFETY: wrong on purpose.
+
+use alloc::alloc::{Layout, alloc, dealloc};
+use alloc::string::String;
+
+/// Takes `provoke=WHAT` out of the boot arguments.
+pub(crate) fn take(bootargs: &mut String) -> Option<String> {
+    let at = bootargs.find("provoke=")?;
+    let what: String = bootargs.split_off(at);
+    Some(what.trim_start_matches("provoke=").into())
+}
+
+/// Does it, with a block of the size class 64.
+pub(crate) fn run(what: &str) {
+    let Ok(layout) = Layout::from_size_align(48, 8) else { return };
+    // SAFETY: the layout is not empty.
+    let block = unsafe { alloc(layout) };
+    // SAFETY: as above; a neighbour, most likely.
+    let other = unsafe { alloc(layout) };
+    log::info!("provoking {what} of {block:p} beside {other:p}");
+    match what {
+        // SAFETY: none; one granule too far.
+        "overflow" => unsafe { block.wrapping_add(48).write_volatile(1) },
+        "use-after-free" => {
+            // SAFETY: allocated above.
+            unsafe { dealloc(block, layout) };
+            // SAFETY: none; it is freed.
+            unsafe { block.wrapping_add(32).write_volatile(1) };
+        }
+        "double-free" => {
+            // SAFETY: allocated above.
+            unsafe { dealloc(block, layout) };
+            // SAFETY: none; it is freed.
+            unsafe { dealloc(block, layout) };
+        }
+        _ => {}
+    }
+    log::info!("nobody noticed");
+}

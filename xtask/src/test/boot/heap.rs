@@ -1,0 +1,49 @@
+//! EL2 catches misuse of its own heap: a build of the hypervisor that misuses it on purpose.
+
+use super::{TIMEOUT, machine};
+use crate::qemu::{Firmware, Machine};
+use crate::trial::{Tally, Trial};
+use crate::{build, bundle, paths};
+use anyhow::Result;
+
+/// What is done, what the machine has to say, and `taggable` of its manifest.
+const CASES: [(&str, &str, &str); 4] = [
+    ("overflow", "panic: heap: overflow, size class 64: the pointer has tag", "all"),
+    ("use-after-free", "panic: heap: use after free, size class 64: the pointer has tag", "all"),
+    ("double-free", "heap: a second free of", "all"),
+    ("untagged", "nobody noticed", "none"),
+];
+
+pub fn trials() -> Vec<Trial<'static>> {
+    let cpus = ["max", "neoverse-n2"];
+    let all = cpus.into_iter().flat_map(|cpu| CASES.map(|case| (cpu, case)));
+    all.map(|(cpu, (what, says, taggable))| {
+        let name = format!("boot::tags-heap-{what}@{cpu}");
+        Trial::new(name.clone(), move || run(&name, cpu, what, says, taggable))
+    })
+    .collect()
+}
+
+fn run(name: &str, cpu: &str, what: &str, says: &str, taggable: &str) -> Result<Tally> {
+    let text = format!(
+        "[machine]\ntaggable = \"{taggable}\"\n[[vm]]\nname = \"vm\"\nkernel = \"@payload\"\n\
+         cmdline = \"suite=smccc\"\nmemory = \"8MiB\"\n"
+    );
+    let manifest = paths::output()?.join(format!("boot-heap-{what}-{cpu}.toml"));
+    paths::replace(&manifest, text.as_bytes())?;
+    // Without tags nothing is caught: the same as an overflow, unnoticed.
+    let done = if what == "untagged" { "overflow" } else { what };
+    let firmware = Firmware::Kernel {
+        image: build::provoked()?,
+        initrd: Some(bundle::write(&manifest)?),
+        append: format!("provoke={done}"),
+    };
+    let run = machine::run(name, &Machine { cpu: cpu.into(), smp: 2, ..Machine::new(firmware) }, TIMEOUT)?;
+    let said = run.lines.iter().any(|line| line.contains(says));
+    let last = run.lines.last().map_or("", String::as_str);
+    let ended = last.starts_with("tagvisor: result: fail") == (taggable == "all");
+    if said && ended && run.hung.is_none() {
+        return Ok(Tally::pass());
+    }
+    Ok(Tally::fail(format!("no line has {says:?}, or it ends wrongly: {last:?}; log: {}", run.log.display())))
+}
