@@ -131,6 +131,11 @@ pub(crate) unsafe fn read(file: usize, address: usize, size: usize) -> isize {
 
 /// Runs `body` in a copy of this process and returns its status.
 pub(crate) fn in_child(body: impl FnOnce() -> u8) -> Option<u8> {
+    wait_for(start_child(body)?)
+}
+
+/// Lets a copy of this process run `body`, whose result is its status; returns its number.
+pub(crate) fn start_child(body: impl FnOnce() -> u8) -> Option<usize> {
     const SIGCHLD: usize = 17;
     // SAFETY: the child gets a copy of all memory, the stack too.
     let child = unsafe { call(CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) };
@@ -141,7 +146,11 @@ pub(crate) fn in_child(body: impl FnOnce() -> u8) -> Option<u8> {
             unsafe { call(EXIT, [status.into(), 0, 0, 0, 0, 0]) };
         }
     }
-    let child = usize::try_from(child).ok()?;
+    usize::try_from(child).ok()
+}
+
+/// Waits until a child has ended; its status, if it ended by exit.
+pub(crate) fn wait_for(child: usize) -> Option<u8> {
     let mut status = 0_u32;
     // SAFETY: the kernel writes the status.
     let waited = unsafe { call(WAIT4, [child, (&raw mut status).addr(), 0, 0, 0, 0]) };

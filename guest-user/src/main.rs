@@ -1,10 +1,12 @@
 //! A static Linux program without any library that proves memory tagging from user space: it maps
-//! tagged memory, sets tags, and sees the faults that the kernel reports. It prints KTAP and is what
-//! `/init` of the test RAM disk runs.
+//! tagged memory, sets tags, and sees the faults that the kernel reports; and that FP registers of
+//! processes are kept apart. It prints KTAP and is what `/init` of the test RAM disk runs.
 //!
 //! [`linux`] makes system calls, [`signal`] catches faults, [`tag`] has the tag instructions.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(target_os = "none")]
+mod fp;
 #[cfg(target_os = "none")]
 mod linux;
 #[cfg(target_os = "none")]

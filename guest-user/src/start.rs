@@ -3,7 +3,7 @@
 //! UNSAFETY: the entry point is named for the linker and reads the stack that the kernel built.
 
 use crate::report::Report;
-use crate::{linux, mte};
+use crate::{fp, linux, mte};
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 
@@ -25,7 +25,7 @@ const AT_HWCAP2: usize = 26;
 const HWCAP2_MTE: usize = 1 << 18;
 
 extern "C" fn main(stack: *const usize) -> ! {
-    let mut report = Report::start(mte::TESTS.len());
+    let mut report = Report::start(mte::TESTS.len() + fp::TESTS.len());
     // SAFETY: this is the initial stack, as the kernel left it.
     let features = unsafe { auxiliary(stack, AT_HWCAP2) }.unwrap_or(0);
     for (name, test) in mte::TESTS {
@@ -34,6 +34,9 @@ extern "C" fn main(stack: *const usize) -> ! {
         } else {
             report.result(name, test());
         }
+    }
+    for (name, test) in fp::TESTS {
+        report.result(name, test());
     }
     linux::exit(report.failures())
 }

@@ -36,7 +36,7 @@ pub(crate) struct Host {
 /// The machine.
 pub(crate) struct Machine {
     /// The VMs; the index is the VM's id.
-    pub(crate) vms: Vec<Vm>,
+    pub(crate) vms: Vec<&'static Vm>,
     /// The CPUs that VMs run on, in the device tree's order.
     pub(crate) cpus: Vec<CpuShared>,
     /// The hardware.

@@ -266,6 +266,12 @@ fn regions_say_what_they_are() {
         "10: vm \"a\": region \"x\": without-mte-perm \"x\" is not one of \"refuse\", \"noncacheable\""
     );
     assert_eq!(x("share = \"s\""), "6: vm \"a\": region \"x\": key \"share\" is only for kind \"shared\"");
+    assert_eq!(
+        x("kind = \"read-only\"\ncmo = \"skip\""),
+        "11: vm \"a\": region \"x\": cmo \"skip\" is not one of \"emulate\", \"architectural\""
+    );
+    let only = "6: vm \"a\": region \"x\": key \"cmo\" is only for kind \"read-only\"";
+    assert_eq!(x("cmo = \"emulate\""), only);
     assert_eq!(x("kind = \"shared\""), "6: vm \"a\": region \"x\": key \"share\" is missing");
     for key in ["pa = 0", "interrupts = []", "memory-type = \"device\"", "dma = \"none\""] {
         let name = key.split(' ').next().unwrap();

@@ -47,8 +47,11 @@ fn of_region(
         RegionKind::Shared { share } if views(share) < 2 => {
             return Some("is shared, but nothing else has its share");
         }
-        RegionKind::ReadOnly if region.file.is_none() => return Some("is read-only, but has no file"),
-        RegionKind::Ram | RegionKind::ReadOnly | RegionKind::Shared { .. } | RegionKind::Device { .. } => {}
+        RegionKind::ReadOnly { .. } if region.file.is_none() => return Some("is read-only, but has no file"),
+        RegionKind::Ram
+        | RegionKind::ReadOnly { .. }
+        | RegionKind::Shared { .. }
+        | RegionKind::Device { .. } => {}
     }
     if !vm.mte && region.tags == Tags::Lazy {
         return Some("has tags \"lazy\", but its VM has no MTE");

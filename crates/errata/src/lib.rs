@@ -33,14 +33,15 @@ impl Workarounds {
     pub const NONE: Self = Self(0);
     /// Each TLB invalidation and its DSB is done twice.
     pub const REPEAT_TLBI: Self = Self(1 << 0);
-    /// SB or ISB follows each write of PSTATE.SSBS.
+    /// SB or ISB follows each write of PSTATE.SSBS. EL2 writes it by ERET only, which synchronizes.
     pub const SSBS_BARRIER: Self = Self(1 << 1);
     /// HCR_EL2.FWB stays 0, and guest memory is cleaned to the point of coherency before a guest sees
     /// it, unless firmware says that the machine is not affected (Errata Management Interface, DEN0100).
     pub const NO_FWB: Self = Self(1 << 2);
     /// VTCR_EL2.HD stays 0, and guests do not see hardware management of the dirty state.
     pub const NO_HARDWARE_DIRTY: Self = Self(1 << 3);
-    /// A mapping that stops being executable goes through break-before-make.
+    /// A mapping that stops being executable goes through break-before-make, as every change of a valid
+    /// leaf of stage 2 does here.
     pub const BREAK_BEFORE_NO_EXEC: Self = Self(1 << 4);
 
     /// Each workaround and its name.

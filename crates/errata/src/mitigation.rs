@@ -125,10 +125,14 @@ pub const fn workaround_3(csv2: u8, ecbhb: u8, firmware: Answer) -> Answer {
 }
 
 /// How many branches an entry to EL2 takes to flush the branch history that a guest left behind, for
-/// the cores with MTE (Arm, "Spectre-BHB" whitepaper); 0 where the core is not listed. It is not needed
-/// where [`workaround_3`] says `Unaffected`, and CLRBHB (ID_AA64ISAR2_EL1.CLRBHB) does the same.
+/// the cores with MTE (Arm, "Spectre-BHB" whitepaper); 0 where the core is not listed, or where `csv2` and
+/// `ecbhb` say that history does not cross exception levels. CLRBHB (ID_AA64ISAR2_EL1.CLRBHB) would do the
+/// same; no core of the list has it without ECBHB.
 #[must_use]
-pub const fn history_branches(midr: Midr) -> u8 {
+pub const fn history_branches(midr: Midr, csv2: u8, ecbhb: u8) -> u8 {
+    if csv2 >= 3 || ecbhb >= 1 {
+        return 0;
+    }
     match (midr.implementer(), midr.part()) {
         (part::ARM, part::A710 | part::X2 | part::N2) | (part::MICROSOFT, part::N2) => 32,
         (part::ARM, part::A715 | part::A720) => 38,

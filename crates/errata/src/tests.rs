@@ -131,10 +131,13 @@ fn history() {
     for (core, branches) in
         [(part::N2, 32), (part::X2, 32), (part::A715, 38), (part::V2, 132), (part::A510, 0), (part::V3, 0)]
     {
-        assert_eq!(history_branches(midr(part::ARM, core, 0, 0)), branches);
+        assert_eq!(history_branches(midr(part::ARM, core, 0, 0), 1, 0), branches);
     }
-    assert_eq!(history_branches(midr(part::MICROSOFT, part::N2, 0, 0)), 32);
-    assert_eq!(history_branches(midr(part::MICROSOFT, part::X3, 0, 0)), 0);
+    assert_eq!(history_branches(midr(part::MICROSOFT, part::N2, 0, 0), 2, 0), 32);
+    assert_eq!(history_branches(midr(part::MICROSOFT, part::X3, 0, 0), 1, 0), 0);
+    // FEAT_CSV2_3, FEAT_ECBHB.
+    assert_eq!(history_branches(midr(part::ARM, part::V2, 0, 0), 3, 0), 0);
+    assert_eq!(history_branches(midr(part::ARM, part::V2, 0, 0), 1, 1), 0);
 }
 
 proptest! {

@@ -15,6 +15,7 @@
 //!         region@0 {
 //!             name = "ram"; reg = <IPA64 SIZE64>; kind = "ram"; file = "FILE";
 //!             tags = "backed"; on-tag-access = "stop"; without-mte-perm = "refuse";
+//!             cmo = "emulate";                // read-only
 //!             share = "NAME";                 // shared
 //!             pa = <PA64>; memory-type = "device"; interrupts = <PHYSICAL GUEST EDGE ...>;
 //!         };
@@ -26,9 +27,9 @@
 
 use crate::error::Result;
 use crate::{
-    Control, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec,
-    Named, Nested, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable, Tags, VmSpec,
-    WithoutMtePerm,
+    Cmo, Control, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_REGIONS, MAX_VCPUS, MAX_VMS,
+    MachineSpec, Named, Nested, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable, Tags,
+    VmSpec, WithoutMtePerm,
 };
 use addr::{Ipa, IpaRange, Pa, PaRange};
 use alloc::boxed::Box;
@@ -70,6 +71,7 @@ const REGION: &[&str] = &[
     "tags",
     "on-tag-access",
     "without-mte-perm",
+    "cmo",
     "share",
     "pa",
     "memory-type",
@@ -147,7 +149,7 @@ fn region(entry: &Entry<'_>) -> Result<RegionSpec> {
     let ipa = IpaRange::new(Ipa::new(ipa), size).ok_or_else(|| entry.malformed("reg"))?;
     let kind = match entry.need::<&str>("kind")? {
         "ram" => RegionKind::Ram,
-        "read-only" => RegionKind::ReadOnly,
+        "read-only" => RegionKind::ReadOnly { cmo: entry.named::<Cmo>("cmo")? },
         "shared" => RegionKind::Shared { share: entry.need("share")? },
         "device" => RegionKind::Device {
             pa: Pa::new(entry.need("pa")?),

@@ -139,7 +139,10 @@ pub enum RegionKind {
     /// The VM's own memory, readable, writable, executable.
     Ram,
     /// The VM's own memory that it cannot write.
-    ReadOnly,
+    ReadOnly {
+        /// What cache maintenance that needs write permission does.
+        cmo: Cmo,
+    },
     /// Memory of the same share name in several VMs; all have the same size.
     Shared {
         /// Common name.
@@ -198,6 +201,15 @@ pub enum OnTagAccess {
     Inject,
     /// The control VM decides.
     Report,
+}
+
+/// What DC IVAC and its tag forms do to a read-only region; all other maintenance is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cmo {
+    /// The line is cleaned and invalidated.
+    Emulate,
+    /// The guest gets a synchronous external abort: they need write permission (DDI 0487, D7.5.9).
+    Architectural,
 }
 
 /// What a region with `tags = "none"` becomes on a machine without FEAT_MTE_PERM.

@@ -75,7 +75,8 @@ fn region(node: &mut DeviceTreeNode, region: &RegionSpec) {
     set(node, "reg", cells64([region.ipa.start().get(), region.ipa.size()]));
     set(node, "kind", region.kind.name());
     match &region.kind {
-        RegionKind::Ram | RegionKind::ReadOnly => {}
+        RegionKind::Ram => {}
+        RegionKind::ReadOnly { cmo } => set(node, "cmo", cmo.name()),
         RegionKind::Shared { share } => set(node, "share", share.as_str()),
         RegionKind::Device { pa, memory_type, interrupts } => device(node, *pa, *memory_type, interrupts),
     }

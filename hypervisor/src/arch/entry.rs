@@ -143,7 +143,7 @@ tagvisor_boot_panic_stack_top:
     "#,
     panic_stack = const 8 << 10,
     start = sym crate::boot::early::start,
-    secondary = sym crate::boot::secondary,
+    secondary = sym crate::boot::cpus::secondary,
 );
 
 const _: () = assert!(offset_of!(PerCpu, panic_stack) == 0);

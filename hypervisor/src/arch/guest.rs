@@ -14,7 +14,7 @@ pub(crate) struct GuestRegs {
     /// x0 to x30.
     pub(crate) x: [u64; 31],
     /// EL2's own stack pointer while the guest runs.
-    host_sp: u64,
+    pub(super) host_sp: u64,
 }
 
 impl GuestRegs {
@@ -80,6 +80,7 @@ pub(crate) unsafe fn enter(regs: &mut GuestRegs) -> Vector {
             "isb",
             ".global tagvisor_guest_exit",
             "tagvisor_guest_exit:",
+            // The vectors repeat this instruction, where `errata` has put a branch to them in its place.
             "ldr x1, [sp, #{host_sp}]",
             "mov sp, x1",
             "ldp x19, x29, [sp], #16",

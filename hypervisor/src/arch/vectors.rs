@@ -94,6 +94,21 @@ tagvisor_vectors:
     guest_exit {interrupt}
     guest_exit {serror}
 
+    // Where exits go on if a CPU needs its branch history flushed (Arm, "Spectre-BHB"), before EL2 takes
+    // any branch that history predicts. Guest registers and flags are saved, x0 is the vector.
+    .global tagvisor_guest_exit_flushing
+tagvisor_guest_exit_flushing:
+    adr     x1, {history_branches}
+    ldrb    w1, [x1]
+1:  b       2f
+2:  subs    w1, w1, #1
+    b.ne    1b
+    dsb     nsh
+    isb
+    // What the branch to here replaced.
+    ldr     x1, [sp, #{host_sp}]
+    b       tagvisor_guest_exit + 4
+
     .balign 0x80
 tagvisor_el2_exception:
     stp     x3, x4, [sp, #24]
@@ -124,6 +139,8 @@ tagvisor_el2_exception:
     sync = const Vector::SYNC,
     interrupt = const Vector::INTERRUPT,
     serror = const Vector::SERROR,
+    host_sp = const offset_of!(GuestRegs, host_sp),
+    history_branches = sym super::errata::HISTORY_BRANCHES,
     panic_sp = const offset_of!(super::cpu::PerCpu, panic_stack),
     resolve = sym super::fixup::resolve,
 );

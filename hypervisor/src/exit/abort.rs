@@ -1,6 +1,6 @@
 //! Stage-2 faults.
 
-use super::{Outcome, mmio};
+use super::{Outcome, maintenance, mmio};
 use crate::arch::syndrome;
 use crate::arch::translate::{self, NoAddress};
 use crate::cpu::Local;
@@ -41,9 +41,8 @@ fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
     if abort.s1ptw() {
         return Err(on_walk(vcpu, abort.va, walk::Access::Read));
     }
-    if abort.cm() {
-        // Cache maintenance of absent or read-only memory: nothing of the guest's is in a cache.
-        return Ok(Resume::Next);
+    if let Some(outcome) = maintenance::faulted(vcpu, &abort) {
+        return outcome;
     }
     log::debug!(
         "{}/{}: data abort at {:#x}: VA {}, IPA {:?}, {}, ESR {:#x}",

@@ -5,6 +5,7 @@ pub(crate) mod abort;
 pub(crate) mod call;
 pub(crate) mod control;
 pub(crate) mod interrupt;
+pub(crate) mod maintenance;
 pub(crate) mod mmio;
 pub(crate) mod serror;
 pub(crate) mod sysreg;

@@ -139,6 +139,13 @@ impl Pools {
         self.taggable.free() + if tags { 0 } else { self.plain.free() }
     }
 
+    /// A page that needs tags, and stays free: to try whether it has them.
+    pub(crate) fn taggable_page(&mut self) -> Option<Pa> {
+        let page = self.taggable.take_piece(0, PAGE_SIZE)?;
+        self.taggable.give_back(page);
+        Some(page.start())
+    }
+
     /// Takes `size` bytes for `ipa`. Memory that needs no tags comes from where there are none, while
     /// that lasts.
     pub(crate) fn take(&mut self, ipa: u64, size: u64, tags: bool) -> Option<Vec<PaRange>> {

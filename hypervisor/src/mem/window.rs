@@ -10,8 +10,8 @@
 use crate::arch::copy;
 use crate::arch::{cache, cpu, tags, tlb};
 use crate::mem::map;
-use addr::{BLOCK_2M, PAGE_SIZE, Pa, Va};
-use cmo::{Chunk, Kind};
+use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
+use cmo::{Chunk, Kind, Line};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmsa::stage1::Memory;
@@ -119,7 +119,7 @@ pub(crate) fn compare_exchange_u64(pa: Pa, kind: Kind, old: u64, new: u64) -> Op
     if !pa.get().is_multiple_of(8) || kind == Kind::NonCacheable {
         return None;
     }
-    with(pa, 8, kind, |w| {
+    with(pa, 8, data_kind(kind), |w| {
         // SAFETY: the window is mapped writable, aligned, Normal memory; guests access it too, but no
         // Rust reference points there.
         let word = unsafe { AtomicU64::from_ptr(w.va as *mut u64) };
@@ -128,6 +128,27 @@ pub(crate) fn compare_exchange_u64(pa: Pa, kind: Kind, old: u64, new: u64) -> Op
             Ok(found) | Err(found) => found,
         }
     })
+}
+
+/// Does to the line at `pa`, in memory that guests have as `kind`, what one of them asks for; false if
+/// there is no window for it.
+pub(crate) fn maintain(pa: Pa, kind: Kind, line: Line) -> bool {
+    with(pa, 1, kind, |w| cache::maintain(Va::new(w.va), kind, line)).is_some()
+}
+
+/// Cleans and invalidates `chunk`; false if there is no window for it.
+pub(crate) fn clean_invalidate(chunk: Chunk) -> bool {
+    let (start, size) = (chunk.memory.start(), chunk.memory.size());
+    with(start, size, chunk.kind, |w| cache::clean_invalidate(Va::new(w.va), size, chunk.kind)).is_some()
+}
+
+/// Stores an instruction of the image, and lets all CPUs fetch it from now on.
+pub(crate) fn patch(pa: Pa, instruction: u32) {
+    let memory = PaRange::new(pa, size_of::<u32>() as u64);
+    let chunk = memory.map(|memory| Chunk { memory, kind: Kind::WriteBack });
+    let done = chunk.and_then(|chunk| fill(chunk, |w| w.write(0, &instruction.to_le_bytes())));
+    assert_eq!(done, Some(true), "no window for the image");
+    cache::publish_instructions();
 }
 
 /// Whether the first granule of the page at `page`, which is no running VM's, holds a tag. `None` if

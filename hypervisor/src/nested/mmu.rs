@@ -331,7 +331,7 @@ impl stage2::Tables for L1Memory<'_> {
 
     fn compare_exchange(&self, ipa: Ipa<Canonical>, old: u64, new: u64) -> Option<u64> {
         let region = self.0.spec.regions.iter().find(|region| region.ipa.contains(ipa))?;
-        if matches!(region.kind, RegionKind::ReadOnly) {
+        if matches!(region.kind, RegionKind::ReadOnly { .. }) {
             return None;
         }
         let (pa, kind) = self.0.locate(ipa)?;

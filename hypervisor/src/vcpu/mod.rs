@@ -15,6 +15,7 @@ use crate::arch::timer::TimerState;
 use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
 use crate::vm::prepare::Preparation;
+use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
@@ -59,7 +60,7 @@ impl VcpuShared {
 
     /// Asks; returns whether a kick is due: for what was not asked already, and for an interrupt only
     /// if the vCPU is attentive.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ask(&self, bits: u32) -> bool {
         let new = bits & !self.requests.fetch_or(bits, Ordering::SeqCst);
         new & !request::INTERRUPT != 0 || new != 0 && self.attentive.load(Ordering::SeqCst)
@@ -96,6 +97,8 @@ pub(crate) enum Activity {
     Off,
     /// Preparing its VM's memory: only vCPU 0, step by step.
     Preparing(Preparation),
+    /// Cleaning and invalidating its VM's memory, step by step: maintenance by set and way.
+    Sweeping(Sweep),
     /// Wants the CPU.
     Ready,
     /// In WFI, or in CPU_SUSPEND: until an interrupt is pending.

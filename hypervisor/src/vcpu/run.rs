@@ -7,6 +7,7 @@ use crate::arch::syndrome::{self, Hardware};
 use crate::arch::vectors::Vector;
 use crate::cpu::Local;
 use crate::exit;
+use cmo::Sweep;
 
 /// Why a vCPU gave the CPU back to the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,11 @@ fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option
         Resume::Yield => {
             advance(esr);
             Some(Pause::Yield)
+        }
+        Resume::Sweep => {
+            advance(esr);
+            vcpu.activity = Activity::Sweeping(Sweep::default());
+            Some(Pause::Settle)
         }
         Resume::SwitchFp => Some(Pause::SwitchFp),
         Resume::Leave => Some(Pause::Settle),

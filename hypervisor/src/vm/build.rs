@@ -16,6 +16,7 @@ use crate::nested::mmu::NestedMmu;
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -48,6 +49,8 @@ pub(crate) struct Means<'a> {
     pub(crate) rng: bool,
     /// List registers of the virtual CPU interface.
     pub(crate) list_registers: u8,
+    /// `cmo-trap`: guests' cache maintenance is trapped where it may hit read-only memory.
+    pub(crate) cmo_trap: bool,
     /// Number of CPUs that are up.
     pub(crate) cpus: usize,
     /// RAM: devices may not lie in it.
@@ -65,10 +68,14 @@ struct Share {
 }
 
 /// Builds all VMs, or says in a sentence why not.
-pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Pools) -> Result<Vec<Vm>, String> {
+pub(crate) fn build(
+    spec: MachineSpec,
+    means: &Means<'_>,
+    frames: &mut Pools,
+) -> Result<Vec<&'static Vm>, String> {
     let mut shares: Vec<Share> = Vec::new();
     let MachineSpec { taggable, vms } = spec;
-    let mut built: Vec<Vm> = Vec::with_capacity(vms.len());
+    let mut built = Vec::with_capacity(vms.len());
     let controlled: Vec<bool> = (0..vms.len())
         .map(|id| vms.iter().enumerate().any(|(by, vm)| controls(by, &vm.control, id)))
         .collect();
@@ -80,6 +87,8 @@ pub(crate) fn build(spec: MachineSpec, means: &Means<'_>, frames: &mut Pools) ->
     Ok(built)
 }
 
+/// Out of line, as what it calls is: a VM's parts are large, and the boot stack holds one of each only.
+#[inline(never)]
 fn build_one(
     id: usize,
     spec: VmSpec,
@@ -88,7 +97,7 @@ fn build_one(
     means: &Means<'_>,
     frames: &mut Pools,
     shares: &mut Vec<Share>,
-) -> Result<Vm, String> {
+) -> Result<&'static Vm, String> {
     if spec.mte && !means.mte {
         return Err("it wants MTE, which this machine's CPUs do not have".into());
     }
@@ -97,16 +106,7 @@ fn build_one(
             return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus));
         }
     }
-    let mut backing = Vec::new();
-    for region in &spec.regions {
-        let owned = is_owned(region);
-        let kind = window_kind(region, &spec, means)?;
-        let pieces = back(region, kind == Kind::Tagged, taggable, means, frames, shares)?;
-        if kind == Kind::Tagged {
-            check_tags(region, &pieces, taggable)?;
-        }
-        backing.push(Backing { pieces, prepared_at_start: owned, kind });
-    }
+    let backing = back_all(&spec, taggable, means, frames, shares)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
     let virtual_el2 = virtual_el2(&spec, means)?;
     let features = Features { mte: spec.mte, nested: virtual_el2 };
@@ -115,16 +115,35 @@ fn build_one(
         Some(_) => Some(NestedMmu::new(id, &spec, &ids, stage2, means)?),
         None => None,
     };
+    let tree = tree(&spec, means)?;
+    Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, features, ids }, means))
+}
+
+/// What can fail of a VM.
+struct Parts {
+    backing: Vec<Backing>,
+    stage2: Stage2Registers,
+    map: GuestMap,
+    nested: Option<NestedMmu>,
+    tree: Vec<u8>,
+    features: Features,
+    ids: GuestIds,
+}
+
+#[inline(never)]
+fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
+    let Parts { backing, stage2, map, nested, tree, features, ids } = parts;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
-    Ok(Vm {
+    // VMs live as long as the machine.
+    Box::leak(Box::new(Vm {
         id,
         ids,
         nested,
-        traps: TrapConfig::new(means.ids, &features),
+        traps: traps(&spec, means, &features),
         stage2,
         map: Mutex::new(map),
-        tree: tree(&spec, means)?,
+        tree,
         vgic: Mutex::new(interrupt_controller(&spec, means)),
         uart: Mutex::new(GuestUart::new()),
         power: Mutex::new(PowerTable::new(vcpus.len(), boot)),
@@ -140,7 +159,29 @@ fn build_one(
         vcpus,
         backing,
         spec,
-    })
+    }))
+}
+
+/// Physical memory for all regions of a VM.
+#[inline(never)]
+fn back_all(
+    spec: &VmSpec,
+    taggable: &Taggable,
+    means: &Means<'_>,
+    frames: &mut Pools,
+    shares: &mut Vec<Share>,
+) -> Result<Vec<Backing>, String> {
+    let mut all = Vec::new();
+    for region in &spec.regions {
+        let owned = is_owned(region);
+        let kind = window_kind(region, spec, means)?;
+        let pieces = back(region, kind == Kind::Tagged, taggable, means, frames, shares)?;
+        if kind == Kind::Tagged {
+            check_tags(region, &pieces, taggable)?;
+        }
+        all.push(Backing { pieces, prepared_at_start: owned, kind });
+    }
+    Ok(all)
 }
 
 /// The kind of virtual EL2 that a VM has.
@@ -157,6 +198,13 @@ fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, S
         return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
     }
     Ok(Some(kind))
+}
+
+/// What traps. Maintenance does only where it may hit memory that the VM cannot write.
+fn traps(spec: &VmSpec, means: &Means<'_>, features: &Features) -> TrapConfig {
+    let traps = TrapConfig::new(means.ids, features);
+    let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
+    if means.cmo_trap && spec.regions.iter().any(read_only) { traps.with_maintenance() } else { traps }
 }
 
 /// Physical memory for a region.
@@ -182,7 +230,7 @@ fn back(
         })
     };
     match &region.kind {
-        RegionKind::Ram | RegionKind::ReadOnly => take(),
+        RegionKind::Ram | RegionKind::ReadOnly { .. } => take(),
         RegionKind::Shared { share } => {
             if let Some(known) = shares.iter_mut().find(|s| s.name == *share) {
                 if !known.filled {
@@ -310,12 +358,13 @@ fn window_kind(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
 fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
     match &region.kind {
         RegionKind::Ram => S2Attr::rwx(memory),
-        RegionKind::ReadOnly => S2Attr::rx(memory),
+        RegionKind::ReadOnly { .. } => S2Attr::rx(memory),
         RegionKind::Shared { .. } | RegionKind::Device { .. } => S2Attr::rw(memory),
     }
 }
 
 /// The VM's stage 2, complete. `controlled`: some VM controls this one.
+#[inline(never)]
 fn map_all(
     id: usize,
     spec: &VmSpec,
@@ -357,9 +406,10 @@ fn map_all(
 
 /// Whether the VM owns the region's memory.
 fn is_owned(region: &RegionSpec) -> bool {
-    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly)
+    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly { .. })
 }
 
+#[inline(never)]
 fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {
     let initrd = match &spec.initrd {
         Some(placed) => {

@@ -16,7 +16,7 @@ pub(crate) fn act(machine: &'static Machine, action: Action) {
                 vm.receive(byte);
             }
         }
-        Action::List => machine.vms.iter().for_each(list),
+        Action::List => machine.vms.iter().for_each(|vm| list(vm)),
         Action::Memory => memory(machine),
         Action::Exits => exits(machine),
         Action::Stop(vm) => {

@@ -242,7 +242,7 @@ impl Vcpu {
     pub(crate) fn is_runnable(&self, now: u64, resident: bool) -> bool {
         match self.activity {
             Activity::Off => false,
-            Activity::Preparing(_) | Activity::Ready => true,
+            Activity::Preparing(_) | Activity::Sweeping(_) | Activity::Ready => true,
             // A resident one's timers are in the hardware, which interrupts.
             Activity::Waiting => !resident && self.timer_deadline().is_some_and(|at| at <= now),
         }
@@ -252,7 +252,7 @@ impl Vcpu {
     pub(crate) fn sleeping_deadline(&self) -> Option<u64> {
         match self.activity {
             Activity::Waiting => self.timer_deadline(),
-            Activity::Off | Activity::Preparing(_) | Activity::Ready => None,
+            Activity::Off | Activity::Preparing(_) | Activity::Sweeping(_) | Activity::Ready => None,
         }
     }
 }

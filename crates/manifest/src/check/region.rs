@@ -50,7 +50,7 @@ fn content(vm: &VmSpec, region: &RegionSpec, files: Files<'_>) -> Result<()> {
 fn kind(vm: &VmSpec, region: &RegionSpec) -> Result<()> {
     let refuse = |key, what: &dyn Display| Err(Error::region(vm, region, key, what));
     match &region.kind {
-        RegionKind::Ram | RegionKind::ReadOnly => Ok(()),
+        RegionKind::Ram | RegionKind::ReadOnly { .. } => Ok(()),
         RegionKind::Shared { share } => {
             if !is_name(share) {
                 let what =

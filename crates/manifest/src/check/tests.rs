@@ -1,5 +1,5 @@
 use super::*;
-use crate::{DeviceInterrupt, DeviceMemory, KernelSpec, OnSError, Placed, WithoutMtePerm};
+use crate::{Cmo, DeviceInterrupt, DeviceMemory, KernelSpec, OnSError, Placed, WithoutMtePerm};
 use addr::{Ipa, IpaRange};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -96,7 +96,7 @@ fn extra(kind: RegionKind, edit: impl FnOnce(&mut RegionSpec)) -> String {
 fn valid_machines_pass() {
     let mut a = vm("a");
     a.control = Control::All;
-    a.regions.push(region("rom", 0x5000_0000, 0x1000, RegionKind::ReadOnly));
+    a.regions.push(region("rom", 0x5000_0000, 0x1000, RegionKind::ReadOnly { cmo: Cmo::Emulate }));
     a.regions[1].file = Some("rom".into());
     a.regions.push(region("dev", 0x6000_0000, 0x1000, device(0x1000, &[(42, 42)])));
     a.regions.push(region("s", 0x7000_0000, 0x1000, RegionKind::Shared { share: "s".into() }));
@@ -222,7 +222,7 @@ fn overlaps_name_both() {
         extra(RegionKind::Ram, |x| x.ipa = ipa(0x41ff_f000, 0x2000)),
         "vm \"a\": region \"x\" (0x41fff000 - 0x42001000) overlaps region \"ram\" (0x40000000 - 0x42000000)"
     );
-    let at = |start| extra(RegionKind::ReadOnly, |x| x.ipa = ipa(start, 0x1000));
+    let at = |start| extra(RegionKind::ReadOnly { cmo: Cmo::Emulate }, |x| x.ipa = ipa(start, 0x1000));
     assert_eq!(
         at(0x800_f000),
         "vm \"a\": region \"x\" (0x800f000 - 0x8010000) overlaps the GIC distributor (0x8000000 - 0x8010000)"

@@ -30,7 +30,7 @@ fn device_interrupt() -> impl Strategy<Value = DeviceInterrupt> {
 fn region_kind() -> impl Strategy<Value = RegionKind> {
     prop_oneof![
         Just(RegionKind::Ram),
-        Just(RegionKind::ReadOnly),
+        word::<Cmo>().prop_map(|cmo| RegionKind::ReadOnly { cmo }),
         text().prop_map(|share| RegionKind::Shared { share }),
         (any::<u64>(), word::<DeviceMemory>(), vec(device_interrupt(), 0..4)).prop_map(
             |(pa, memory_type, interrupts)| RegionKind::Device { pa: Pa::new(pa), memory_type, interrupts }
