@@ -70,7 +70,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     map::prepare_windows()?;
     // SAFETY: mapped by `map_devices`, and nobody else drives it.
     unsafe { gic::init_distributor(machine.gic.gicd.start()) }?;
-    let published = build_machine(&machine, &options, archive, &taken, pool)?;
+    let published = build_machine(&machine, &options, archive, taken, pool)?;
     #[cfg(feature = "provoke")]
     provocation.iter().for_each(|what| crate::mem::provoke::run(what));
     enable_interrupts(published)?;
@@ -109,13 +109,15 @@ fn build_machine(
     machine: &fdt::Machine,
     options: &Options,
     archive: &Archive<'static>,
-    taken: &[PaRange],
+    mut taken: Vec<PaRange>,
     pool: PaRange,
 ) -> Result<&'static Machine, String> {
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
-    let mut pools = free_ram(&machine.memory, taken, &spec.taggable);
+    keep_clear(&spec.tag_storage, taken.get(machine.reserved.len()..).unwrap_or_default())?;
+    taken.extend(&spec.tag_storage);
+    let mut pools = free_ram(&machine.memory, &taken, &spec.taggable);
     let tag_probe = pools.taggable_page();
     let all = bring_up(machine, Common { redistributors: machine.gic.gicr.clone(), tag_probe })?;
     let history = errata::flush_history_at_exits(window::patch);
@@ -153,6 +155,21 @@ fn publish(
 #[inline(never)]
 fn read_machine(tree: &[u8]) -> Result<fdt::Machine, String> {
     fdt::machine::read(tree).map_err(|e| format!("{e}"))
+}
+
+/// The machine's tag storage holds nothing of the hypervisor's own, which was placed before the manifest
+/// was read.
+fn keep_clear(tag_storage: &[PaRange], own: &[PaRange]) -> Result<(), String> {
+    for storage in tag_storage {
+        if let Some(own) = own.iter().find(|own| own.overlaps(storage)) {
+            return Err(format!(
+                "tag storage at {} is in use by the hypervisor itself, at {}: the device tree has to reserve it",
+                storage.start(),
+                own.start()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What this hypervisor cannot do without.

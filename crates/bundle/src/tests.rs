@@ -364,6 +364,29 @@ fn warnings_name_what_is_probably_not_meant() {
 }
 
 #[test]
+fn lazy_memory_whose_tags_may_run_out() {
+    let toml = |quota: &str, policy: &str| {
+        format!(
+            "[machine]\ntaggable = \"all\"\ntag-storage = [{{ pa = 0, size = 4096 }}]\n\
+             [[vm]]\nname = \"a\"\nkernel = \"Image\"\nmte = true\ntag-quota = \"{quota}\"\nlazy-unit = \"2MiB\"\n\
+             [[vm.region]]\nname = \"ram\"\nipa = \"0x40000000\"\nsize = \"32MiB\"\ntags = \"lazy\"\n\
+             on-tag-access = \"{policy}\"\n"
+        )
+    };
+    let dir = Dir::new();
+    let warnings = dir.compile(&toml("30MiB", "inject")).unwrap().warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("region \"ram\" has lazy tags and on-tag-access \"inject\", but tag-quota"));
+    for (quota, policy) in [("32MiB", "inject"), ("30MiB", "stop")] {
+        assert!(dir.compile(&toml(quota, policy)).unwrap().warnings.is_empty(), "{quota} {policy}");
+    }
+    let error = dir.compile(&toml("31MiB", "stop")).unwrap_err().to_string();
+    assert!(error.ends_with(":8: vm \"a\": its tag-quota is no multiple of its lazy-unit 2MiB"), "{error}");
+    let spec = dir.compile(&toml("2MiB", "stop")).unwrap().spec;
+    assert_eq!((spec.vms[0].lazy_unit, spec.tag_storage.len()), (manifest::LazyUnit::Block, 1));
+}
+
+#[test]
 fn errors_start_with_file_and_line() {
     let dir = Dir::new();
     let error = dir.compile("x = 1").unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! The words of the manifest for the values of `spec`, in TOML and compiled alike.
 
-use crate::{Cmo, DeviceMemory, Nested, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
+use crate::{Cmo, DeviceMemory, LazyUnit, Nested, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
 
 /// A closed set of values with a word for each.
 pub trait Named: Copy + PartialEq + 'static {
@@ -33,6 +33,10 @@ impl Named for OnTagAccess {
 impl Named for WithoutMtePerm {
     const NAMES: &'static [(&'static str, Self)] =
         &[("refuse", Self::Refuse), ("noncacheable", Self::NonCacheable)];
+}
+
+impl Named for LazyUnit {
+    const NAMES: &'static [(&'static str, Self)] = &[("4KiB", Self::Page), ("2MiB", Self::Block)];
 }
 
 impl Named for Cmo {
@@ -87,6 +91,7 @@ mod tests {
         all::<WithoutMtePerm>();
         all::<Cmo>();
         all::<OnSError>();
+        all::<LazyUnit>();
         all::<Nested>();
         all::<DeviceMemory>();
     }

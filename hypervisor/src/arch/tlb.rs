@@ -8,16 +8,13 @@ use addr::{Canonical, Ipa, Va};
 use nested::tlbi::{Pages, Stage1};
 
 /// VTTBR_EL2.BADDR.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 const BADDR: u64 = 0x0000_ffff_ffff_fffe;
 /// Invalidations by address at most; beyond that, all of the VM's translations are forgotten.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 const MOST_BY_ADDRESS: u64 = 16;
 
 /// Translations of a guest that must go: of all IPAs from `start` to `end`, one invalidation for each
 /// `step` bytes.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 pub(crate) struct Stale<S = Canonical> {
     /// First IPA, page-aligned.
     pub(crate) start: Ipa<S>,
@@ -46,13 +43,11 @@ pub(crate) fn flush_all_vms() {
 }
 
 /// Whether the stage 2 with this root (VTTBR_EL2 without VMID) is this CPU's.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 pub(crate) fn is_resident(root: u64) -> bool {
     (mrs!("vttbr_el2") ^ root) & BADDR == 0
 }
 
 /// Forgets stale translations of the VM whose stage 2 is this CPU's, on all CPUs.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 pub(crate) fn flush_resident_guest<S>(stale: Stale<S>) {
     let Stale { start, end, step } = stale;
     let (start, end) = (start.get(), end.get());
@@ -76,7 +71,6 @@ pub(crate) fn flush_resident_guest<S>(stale: Stale<S>) {
 
 /// Forgets stale translations of another VM, whose whole VTTBR_EL2 is `vttbr`, on all CPUs. The caller
 /// makes sure that the VMID stays that VM's.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 pub(crate) fn flush_other_guest<S>(vttbr: u64, stale: Stale<S>) {
     with_vttbr(vttbr, || flush_resident_guest(stale));
 }

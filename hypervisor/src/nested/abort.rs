@@ -7,15 +7,18 @@
 
 use super::mmu::{self, Handled};
 use crate::arch::syndrome;
-use crate::arch::translate::{self, For};
+use crate::arch::translate::{self, For, NoAddress};
 use crate::cpu::Local;
 use crate::exit::{Outcome, abort};
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::Resume;
-use addr::{Ipa, Nested, Va};
+use crate::vm::fault::next_page;
+use addr::{Canonical, Ipa, Nested, Va};
 use nested::fault::Attempt;
 use nested::stage2::{Access, Fault, Privilege};
 use trap::{DataAbort, FaultKind, InstructionAbort, TagAccess, TagFault};
+use vmsa::par;
+use vmsa::walk::{self, GuestMemory};
 
 /// What becomes of an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,31 @@ fn is_stage_2(kind: FaultKind) -> bool {
             | FaultKind::Permission(_)
             | FaultKind::AddressSize(_)
     )
+}
+
+impl Vcpu {
+    /// The VM's address for what stage 1 of the running guest gives: the same, unless L2 runs. `None` if
+    /// L1's tables give none.
+    pub(crate) fn own_address(&self, ipa: Ipa<Canonical>) -> Option<Ipa<Canonical>> {
+        let (Some(nested), Some(slot)) = (&self.vm.nested, self.l2()) else { return Some(ipa) };
+        mmu::canonical(self.vm, nested, slot, Ipa::new(ipa.get()))
+    }
+}
+
+/// Memory as stage 1 of the running guest has it.
+impl GuestMemory for Vcpu {
+    fn read_u64(&self, ipa: Ipa<Canonical>) -> Option<u64> {
+        self.vm.read_u64(self.own_address(ipa)?)
+    }
+}
+
+/// The VM's address behind `va`, as [`translate::guest_ipa`]; if it is L2 that runs, behind both of L1's
+/// stages.
+pub(crate) fn guest_ipa(vcpu: &Vcpu, va: Va, access: For) -> Result<Ipa<Canonical>, NoAddress> {
+    let ipa = translate::guest_ipa(va, access)?;
+    // L1's tables changed meanwhile: L2 runs into that by itself.
+    let changed = NoAddress::Fault(par::Fault { status: 0b000100, stage2: true });
+    vcpu.own_address(ipa).ok_or(changed)
 }
 
 /// L2's address behind `va`, which stage 1 of L2 has just translated.
@@ -107,16 +135,19 @@ pub(crate) fn instruction(vcpu: &Vcpu, mut abort: InstructionAbort) -> Reply {
     if !is_stage_2(abort.kind()) {
         return Reply::L0(abort::instruction(vcpu, abort));
     }
+    let el0 = syndrome::spsr() & 0b1100 == 0;
     let ipa = match abort.ipa {
         Some(ipa) => Ipa::new(ipa.get()),
-        // Stage 1 lets it be executed; whether it may be read too is not known, and not needed: PAR_EL1
-        // has the address only if it may. Where it may not, execute-only memory is L2's own affair.
-        None => match address(vcpu, abort.va, For::exited(false)) {
-            Ok(ipa) => ipa,
-            Err(reply) => return reply,
-        },
+        // No AT instruction asks for a fetch: memory may be for execution only. If the tables changed
+        // meanwhile, L2 runs into that by itself.
+        None => {
+            let privilege = if el0 { walk::Privilege::El0 } else { walk::Privilege::El1 };
+            match walk::translate(vcpu, &translate::regime(), abort.va, privilege, walk::Access::Execute) {
+                Ok(found) => Ipa::new(found.ipa.get()),
+                Err(_) => return Reply::L0(Ok(Resume::Here)),
+            }
+        }
     };
-    let el0 = syndrome::spsr() & 0b1100 == 0;
     let access = match abort.s1ptw() {
         true => Access::Read,
         false => Access::Execute(if el0 { Privilege::El0 } else { Privilege::El1 }),
@@ -132,21 +163,30 @@ pub(crate) fn instruction(vcpu: &Vcpu, mut abort: InstructionAbort) -> Reply {
 }
 
 /// A tag access of L2 where a stage 2 forbids it.
-pub(crate) fn tag(vcpu: &Vcpu, fault: &TagFault) -> Reply {
+pub(crate) fn tag(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Reply {
     let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
-        return Reply::L0(abort::tag_fault(vcpu, fault));
+        return Reply::L0(abort::tag_fault(vcpu, local, fault));
     };
     let write = fault.access == TagAccess::Write;
-    let ipa = match address(vcpu, fault.va, For::exited(write)) {
+    let way = For::exited(write);
+    let ipa = match address(vcpu, fault.va, way) {
         Ok(ipa) => ipa,
         Err(reply) => return reply,
     };
-    let access = if write { Access::Write } else { Access::Read };
-    match mmu::fault(vcpu.vm, nested, slot, ipa, Attempt { access, tag: true }) {
+    let attempt = Attempt { access: if write { Access::Write } else { Access::Read }, tag: true };
+    let mut handled = mmu::fault(vcpu.vm, nested, slot, ipa, attempt);
+    if handled == Handled::Again
+        && let Some(next) = next_page(fault.va)
+        && let Ok(next) = address(vcpu, next, way)
+    {
+        // The page has tags: the access goes on to one that may have none.
+        handled = mmu::fault(vcpu.vm, nested, slot, next, attempt);
+    }
+    match handled {
         Handled::Again => Reply::L0(Ok(Resume::Here)),
         Handled::L1Tag(denied, ipa) => reflect(fault.esr() | TAG_ACCESS, denied, ipa),
         // A permission that L1 does not grant at all comes before tags.
         Handled::L1(denied, ipa) => reflect(fault.esr() & !TAG_ACCESS, denied, ipa),
-        Handled::Own(_) | Handled::OwnTag(_) => Reply::L0(abort::tag_fault(vcpu, fault)),
+        Handled::Own(_) | Handled::OwnTag(_) => Reply::L0(abort::tag_fault(vcpu, local, fault)),
     }
 }

@@ -24,7 +24,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use idreg::GuestIds;
-use manifest::{MAX_VMS, RegionKind, VmSpec};
+use manifest::{MAX_VMS, VmSpec};
 use nested::attributes::{Own, compose};
 use nested::fault::{Attempt, Blame, judge};
 use nested::shadow::{Config, Key, Refused, Shadows, Tlbs};
@@ -330,11 +330,14 @@ impl stage2::Tables for L1Memory<'_> {
     }
 
     fn compare_exchange(&self, ipa: Ipa<Canonical>, old: u64, new: u64) -> Option<u64> {
-        let region = self.0.spec.regions.iter().find(|region| region.ipa.contains(ipa))?;
-        if matches!(region.kind, RegionKind::ReadOnly { .. }) {
-            return None;
-        }
-        let (pa, kind) = self.0.locate(ipa)?;
+        let (_, kind) = self.0.locate(ipa)?;
+        // Lazy memory stays where it is while the map is locked.
+        let map = self.0.map.lock();
+        let pa = match map.leaf(ipa) {
+            Some(leaf) if leaf.attr.write => leaf.pa,
+            Some(_) => return None,
+            None => map.lazy_memory(ipa)?,
+        };
         window::compare_exchange_u64(pa, kind, old, new)
     }
 }

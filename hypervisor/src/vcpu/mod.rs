@@ -14,6 +14,7 @@ use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
 use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
+use crate::vm::fault::PendingAbort;
 use crate::vm::prepare::Preparation;
 use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -28,6 +29,8 @@ pub(crate) mod request {
     pub(crate) const PREPARE: u32 = 1 << 2;
     /// CPU_ON: begin.
     pub(crate) const POWER_ON: u32 = 1 << 3;
+    /// A control VM decided about its tag fault.
+    pub(crate) const DECIDED: u32 = 1 << 4;
 }
 
 /// The part of a vCPU that other CPUs see.
@@ -103,6 +106,8 @@ pub(crate) enum Activity {
     Ready,
     /// In WFI, or in CPU_SUSPEND: until an interrupt is pending.
     Waiting,
+    /// Took a tag fault that a control VM is to decide about.
+    Faulted,
 }
 
 /// A count that one CPU writes and all may read.
@@ -155,6 +160,8 @@ pub(crate) struct Vcpu {
     pub(crate) sync_due: bool,
     /// Last turn on the CPU, for round robin.
     pub(crate) turn: u64,
+    /// An external abort that it takes before it goes on; `sync_due` is set with it.
+    pub(crate) pending_abort: Option<PendingAbort>,
     /// MDSCR_EL1, as written: it has no effect.
     pub(crate) mdscr: u64,
     /// The OS lock (OSLAR_EL1), as written: it has no effect.
@@ -190,6 +197,7 @@ impl Vcpu {
             activity: Activity::Off,
             sync_due: false,
             turn: 0,
+            pending_abort: None,
             mdscr: 0,
             os_lock: true,
             csselr: 0,
@@ -208,6 +216,7 @@ impl Vcpu {
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
+        self.pending_abort = None;
         self.mdscr = 0;
         self.os_lock = true;
         self.csselr = 0;

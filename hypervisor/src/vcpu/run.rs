@@ -27,6 +27,7 @@ pub(crate) enum Pause {
 pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
     vcpu.shared.set_attentive(true);
     if core::mem::take(&mut vcpu.sync_due) {
+        take_pending_abort(vcpu);
         vcpu.sync_interrupts(local);
     }
     loop {
@@ -112,6 +113,15 @@ fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option
         }
         Resume::SwitchFp => Some(Pause::SwitchFp),
         Resume::Leave => Some(Pause::Settle),
+    }
+}
+
+/// The abort that a control VM decided on, as if the access had just happened.
+fn take_pending_abort(vcpu: &mut Vcpu) {
+    if let Some(abort) = vcpu.pending_abort.take() {
+        // SAFETY: the scheduler made this vCPU resident.
+        unsafe { syndrome::set_far(abort.far) };
+        inject(vcpu, GuestFault::ExternalDataAbort, abort.esr);
     }
 }
 

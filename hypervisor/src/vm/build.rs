@@ -1,7 +1,11 @@
 //! From the manifest to VMs: memory, stage 2, ID registers, device trees. Runs once, at boot, on one
 //! CPU; everything that can be refused is refused here, with a sentence.
 
+mod lazy;
+
 use super::events::{Events, controls};
+use super::fault::Faults;
+use super::lazy::LazyMemory;
 use super::lifecycle::Life;
 use super::map::GuestMap;
 use super::prepare::zero;
@@ -74,7 +78,7 @@ pub(crate) fn build(
     frames: &mut Pools,
 ) -> Result<Vec<&'static Vm>, String> {
     let mut shares: Vec<Share> = Vec::new();
-    let MachineSpec { taggable, vms } = spec;
+    let MachineSpec { taggable, vms, .. } = spec;
     let mut built = Vec::with_capacity(vms.len());
     let controlled: Vec<bool> = (0..vms.len())
         .map(|id| vms.iter().enumerate().any(|(by, vm)| controls(by, &vm.control, id)))
@@ -107,7 +111,8 @@ fn build_one(
         }
     }
     let backing = back_all(&spec, taggable, means, frames, shares)?;
-    let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
+    let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
+    let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
     let virtual_el2 = virtual_el2(&spec, means)?;
     let features = Features { mte: spec.mte, nested: virtual_el2 };
     let ids = GuestIds::new(means.ids, &features);
@@ -150,6 +155,7 @@ fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'stati
         life: Mutex::new(Life::new()),
         to_stop: AtomicUsize::new(0),
         events: Mutex::new(Events::new()),
+        faults: Mutex::new(Faults::new(vcpus.len(), spec.regions.len())),
         ktap: Mutex::new(Ktap::new()),
         starts: AtomicU64::new(0),
         resets: AtomicU64::new(0),
@@ -314,6 +320,16 @@ pub(crate) fn can_be_tagged(piece: &PaRange, taggable: &Taggable) -> bool {
     }
 }
 
+/// The memory of a region: IPA and physical address of each piece.
+fn pieces<'a>(region: &RegionSpec, backing: &'a Backing) -> impl Iterator<Item = (IpaRange, Pa)> + use<'a> {
+    let mut at = region.ipa.start();
+    backing.pieces.iter().filter_map(move |piece| {
+        let ipa = IpaRange::new(at, piece.size())?;
+        at = ipa.end();
+        Some((ipa, piece.start()))
+    })
+}
+
 /// The stage-2 memory type of a region.
 fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<S2Memory, String> {
     if let RegionKind::Device { memory_type, .. } = &region.kind {
@@ -329,12 +345,13 @@ fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
     if means.stage2.mte_perm {
         return Ok(S2Memory::WriteBackNoTag);
     }
-    let pages = region.ipa.size() / addr::PAGE_SIZE;
+    let lazy = spec.regions.iter().filter(|r| r.tags == Tags::Lazy);
+    let pages: u64 = lazy.map(|r| r.ipa.size() / addr::PAGE_SIZE).sum();
     match (region.tags, region.without_mte_perm) {
         (Tags::Lazy, _) if spec.tag_quota.is_none_or(|quota| quota >= pages) => Ok(S2Memory::WriteBack),
         (Tags::None, WithoutMtePerm::NonCacheable) => Ok(S2Memory::NonCacheable),
         (Tags::Lazy, _) => Err(format!(
-            "region {} has lazy tags, which need FEAT_MTE_PERM unless the tag quota covers all of it",
+            "region {} has lazy tags, which need FEAT_MTE_PERM unless the tag quota covers all lazy memory",
             region.name
         )),
         (Tags::None | Tags::Backed, _) => Err(format!(
@@ -370,6 +387,7 @@ fn map_all(
     spec: &VmSpec,
     controlled: bool,
     backing: &[Backing],
+    lazy: LazyMemory,
     means: &Means<'_>,
 ) -> Result<(Stage2Registers, GuestMap), String> {
     let end = spec.regions.iter().map(|r| r.ipa.end()).max().unwrap_or(layout::UART.end());
@@ -379,20 +397,13 @@ fn map_all(
     })?;
     let ranges = || {
         let with_ipa = spec.regions.iter().zip(backing);
-        with_ipa.flat_map(|(region, backing)| {
-            let mut at = region.ipa.start();
-            backing.pieces.iter().filter_map(move |piece| {
-                let ipa = IpaRange::new(at, piece.size())?;
-                at = ipa.end();
-                Some((region, ipa, piece.start()))
-            })
-        })
+        with_ipa.flat_map(|(region, backing)| pieces(region, backing).map(move |(ipa, pa)| (region, ipa, pa)))
     };
     // Memory of the VM's own may be split down to pages while it runs: for lazy tags, and for the dirty
     // log of a VM that controls it.
     let split = |region: &RegionSpec| region.tags == Tags::Lazy || controlled && is_owned(region);
     let budget = tables_needed(&geometry, ranges().map(|(region, ipa, pa)| (ipa, pa, split(region))));
-    let mut map = GuestMap::new(id, geometry, means.stage2, budget)
+    let mut map = GuestMap::new(id, geometry, means.stage2, budget, lazy)
         .ok_or_else(|| format!("EL2's heap has no room for its stage 2, {} KiB of tables", budget << 2))?;
     for (region, ipa, pa) in ranges() {
         let attr = attributes(region, memory_type(region, spec, means)?);

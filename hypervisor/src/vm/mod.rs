@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod fault;
+pub(crate) mod lazy;
 pub(crate) mod lifecycle;
 pub(crate) mod map;
 mod memory;
@@ -20,6 +21,7 @@ use addr::{Canonical, Ipa, PaRange};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use events::Events;
+use fault::Faults;
 use idreg::{GuestIds, TrapConfig};
 use lifecycle::Life;
 use manifest::{RegionKind, VmSpec};
@@ -96,6 +98,8 @@ pub(crate) struct Vm {
     pub(crate) to_stop: AtomicUsize,
     /// Events that it has not read yet, if it is a control VM.
     pub(crate) events: Mutex<Events>,
+    /// Its tag faults.
+    pub(crate) faults: Mutex<Faults>,
     /// What its output says about its tests.
     pub(crate) ktap: Mutex<Ktap>,
     /// Starts so far.
