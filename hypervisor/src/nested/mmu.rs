@@ -23,14 +23,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use idreg::GuestIds;
 use manifest::{MAX_VMS, VmSpec};
 use nested::attributes::{Own, compose};
 use nested::fault::{Attempt, Blame, judge};
 use nested::shadow::{Config, Key, Refused, Shadows, Tlbs};
 use nested::stage2::{self, Access, Fault, Offered, Stop};
 use nested::tlbi;
-use spin::Mutex;
+use spin::{Mutex, Once};
 use trap::SysReg;
 use vmsa::memory::Flush;
 use vmsa::walk::GuestMemory;
@@ -52,12 +51,8 @@ const ATTEMPTS: usize = 2;
 /// The shadow stage 2 of a VM.
 pub(crate) struct NestedMmu {
     shadows: Mutex<Shadows>,
-    /// What the VM's ID registers offer of stage 2.
-    offered: Offered,
-    /// And of TLB maintenance.
-    pub(crate) tlbi: tlbi::Offered,
-    /// VMIDs of L1's have 16 bits.
-    vmid16: bool,
+    /// What the VM's ID registers offer, from its first start on.
+    offers: Once<Offers>,
     /// Who the first shadow is among the users of VMIDs.
     first: usize,
     /// Where the first shadow's root is, and bytes from one to the next.
@@ -69,6 +64,17 @@ pub(crate) struct NestedMmu {
     /// For each shadow and CPU, the vCPU that used it there last.
     last: Vec<AtomicUsize>,
     cpus: usize,
+}
+
+/// What a VM's ID registers offer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offers {
+    /// Of stage 2.
+    pub(super) stage2: Offered,
+    /// Of TLB maintenance.
+    pub(super) tlbi: tlbi::Offered,
+    /// VMIDs have 16 bits.
+    vmid16: bool,
 }
 
 /// What is to be done about a stage-2 fault of L2.
@@ -92,14 +98,9 @@ impl NestedMmu {
     pub(crate) fn new(
         vm: usize,
         spec: &VmSpec,
-        ids: &GuestIds,
         own: Stage2Registers,
         means: &Means<'_>,
     ) -> Result<Self, String> {
-        let id = |crm, op2| SysReg::new(3, 0, 0, crm, op2).id_index().map_or(0, |index| ids.read(index));
-        let mmfr = [id(7, 0), id(7, 1), id(7, 2)];
-        let offered = Offered::from_ids(mmfr, id(4, 2));
-        let vmid16 = mmfr.get(1).is_some_and(|mmfr1| mmfr1 >> 4 & 0xf == 2);
         // Two for each vCPU, and one to begin with.
         let slots = 2 * spec.cpus.len() + 1;
         let first = SHADOWS.fetch_add(slots, Ordering::Relaxed);
@@ -115,7 +116,6 @@ impl NestedMmu {
             memory: addr::Pa::new(0),
             tables,
             records,
-            offered,
             vmid16: means.vmid16,
             pa_bits: means.pa_bits,
             features: means.stage2,
@@ -126,26 +126,41 @@ impl NestedMmu {
         })?;
         let roots = (config.memory.get(), config.root_tables() as u64 * PAGE_SIZE);
         let shadows = Shadows::new(config).ok_or("its shadow stage 2 is not possible")?;
-        let tlbi = tlbi::Offered::from_ids(id(6, 0), id(6, 1), id(7, 2));
-        let last = (0..slots * means.cpus).map(|_| AtomicUsize::new(NOBODY)).collect();
+        let last = (0..slots * means.cpus.len()).map(|_| AtomicUsize::new(NOBODY)).collect();
         let shadows = Mutex::new(shadows);
         Ok(Self {
             shadows,
-            offered,
-            tlbi,
-            vmid16,
+            offers: Once::new(),
             first: MAX_VMS + first,
             roots,
             own,
             vm,
             last,
-            cpus: means.cpus,
+            cpus: means.cpus.len(),
         })
+    }
+
+    /// The VM starts: nothing of before is left. Its ID registers stay as they are from now on.
+    pub(crate) fn begin(&self, id_register: impl Fn(usize) -> u64) {
+        self.offers.call_once(|| {
+            let id = |crm, op2| SysReg::new(3, 0, 0, crm, op2).id_index().map_or(0, &id_register);
+            let (mmfr1, mmfr2) = (id(7, 1), id(7, 2));
+            Offers {
+                stage2: Offered::from_ids([id(7, 0), mmfr1, mmfr2], id(4, 2)),
+                tlbi: tlbi::Offered::from_ids(id(6, 0), id(6, 1), mmfr2),
+                vmid16: mmfr1 >> 4 & 0xf == 2,
+            }
+        });
+        self.forget_all();
+    }
+
+    pub(super) fn offers(&self) -> &Offers {
+        self.offers.get().unwrap_or_else(|| panic!("VM {} has not begun", self.vm))
     }
 
     /// The VMID that L1's VTTBR_EL2 names.
     pub(crate) fn guest_vmid(&self, vttbr: u64, vtcr: u64) -> u16 {
-        nested::shadow::guest_vmid(vttbr, vtcr, self.vmid16)
+        nested::shadow::guest_vmid(vttbr, vtcr, self.offers().vmid16)
     }
 
     /// Attaches a vCPU to the shadow for `key`. `old`: the one that it is attached to.
@@ -200,8 +215,8 @@ impl NestedMmu {
         self.change(|shadows, mem, tlbs| shadows.forget_canonical(mem, tlbs, range));
     }
 
-    /// The VM starts anew: nothing of before is left.
-    pub(crate) fn forget_all(&self) {
+    /// Forgets everything.
+    pub(super) fn forget_all(&self) {
         self.change(|shadows, mem, tlbs| shadows.forget_all(mem, tlbs));
     }
 
@@ -242,7 +257,8 @@ impl Vcpu {
     /// L2 of this vCPU is what runs next on this CPU.
     pub(crate) unsafe fn load_l2(&mut self, local: &Local, registers: stage2::Registers, on: bool) {
         let Some(mmu) = &self.vm.nested else { return };
-        let key = Key::new(registers, on, mmu.vmid16);
+        let offers = mmu.offers();
+        let key = Key::new(registers, on, &offers.stage2, offers.vmid16);
         let slot = mmu.attach(self.shadow.slot, key);
         self.shadow = Attachment { slot: Some(slot), in_l2: true };
         // SAFETY: attached; the caller's promise.
@@ -355,7 +371,7 @@ pub(crate) fn fault(vm: &Vm, mmu: &NestedMmu, slot: usize, ipa: Ipa<Nested>, att
             let ipa = Ipa::new(ipa.get());
             return if attempt.tag { Handled::OwnTag(ipa) } else { Handled::Own(ipa) };
         };
-        let leaf = match stage2::walk(&L1Memory(vm), key.registers(), &mmu.offered, ipa, write) {
+        let leaf = match stage2::walk(&L1Memory(vm), key.registers(), &mmu.offers().stage2, ipa, write) {
             Ok(leaf) => leaf,
             Err(Stop::Retry) => return Handled::Again,
             Err(Stop::Fault(fault)) => return Handled::L1(fault, ipa),
@@ -389,6 +405,6 @@ pub(crate) fn canonical(vm: &Vm, mmu: &NestedMmu, slot: usize, ipa: Ipa<Nested>)
     if !key.is_on() {
         return Some(Ipa::new(ipa.get()));
     }
-    let leaf = stage2::walk(&L1Memory(vm), key.registers(), &mmu.offered, ipa, false);
+    let leaf = stage2::walk(&L1Memory(vm), key.registers(), &mmu.offers().stage2, ipa, false);
     leaf.ok().map(|leaf| leaf.output)
 }

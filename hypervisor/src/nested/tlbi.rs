@@ -18,7 +18,7 @@ pub(crate) struct Context {
 /// Carries out TLBI `reg` with operand `x`, for all CPUs; when it returns, no CPU uses what it names.
 /// False: the instruction is undefined for this VM.
 pub(crate) fn execute(mmu: &NestedMmu, context: Context, reg: SysReg, x: u64) -> bool {
-    let Some(tlbi) = Tlbi::decode(reg, x, context.host, mmu.tlbi) else { return false };
+    let Some(tlbi) = Tlbi::decode(reg, x, context.host, mmu.offers().tlbi) else { return false };
     let vmid = context.vmid;
     match tlbi {
         Tlbi::AllVmids => mmu.forget_all(),

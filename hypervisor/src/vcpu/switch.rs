@@ -45,9 +45,10 @@ impl Vcpu {
         if neighbour {
             tlb::flush_local_stage1();
         }
+        let traps = self.traps.unwrap_or_else(|| panic!("VM {} runs with open ID registers", self.vm.id));
         // SAFETY: this vCPU is entered next; so for all that follow.
-        unsafe { traps::load(&self.vm.traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror) };
-        fp::set_cptr(self.vm.traps.cptr, fp_loaded);
+        unsafe { traps::load(traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror) };
+        fp::set_cptr(traps.cptr, fp_loaded);
         // SAFETY: as above.
         unsafe { self.el1.load() };
         if local.host.mte {
