@@ -175,6 +175,10 @@ pub struct Leaf {
     pub size: u64,
     /// What L1 allows, and as which memory type.
     pub attributes: Attributes,
+    /// A write would turn it dirty, and so be allowed (VTCR_EL2.HD).
+    pub clean: bool,
+    /// The descriptor.
+    pub descriptor: u64,
 }
 
 impl Leaf {
@@ -435,6 +439,8 @@ impl<T: Tables> Lookup<'_, T> {
             level: self.level,
             size: 1 << size_bits,
             attributes: Attributes::decode(descriptor, self.registers.fwb, self.offered),
+            clean,
+            descriptor,
         }
     }
 

@@ -338,7 +338,7 @@ impl Tlbs for ShadowTlbs<'_> {
 }
 
 /// L1's memory, for walks of its tables.
-struct L1Memory<'a>(&'a Vm);
+pub(super) struct L1Memory<'a>(pub(super) &'a Vm);
 
 impl stage2::Tables for L1Memory<'_> {
     fn read(&self, ipa: Ipa<Canonical>) -> Option<u64> {

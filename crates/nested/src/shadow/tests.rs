@@ -97,7 +97,14 @@ impl Vm {
             exec: Exec::All,
             reserved: false,
         };
-        let leaf = Leaf { output: Ipa::new(canonical), level: 3, size: leaf, attributes };
+        let leaf = Leaf {
+            output: Ipa::new(canonical),
+            level: 3,
+            size: leaf,
+            attributes,
+            clean: false,
+            descriptor: 0,
+        };
         let own = Own { pa: Pa::new(canonical + (64 << 30)), attr: ATTR, size: own };
         let mapping = compose(Ipa::new(ipa), &leaf, &own).unwrap();
         let generation = self.shadows.generation();
