@@ -202,7 +202,7 @@ el2_begin:
     mrs     x1, MPIDR_EL1
     and     x1, x1, #0xf
     add     x1, x1, #1
-    add     x0, x0, x1, lsl #13
+    add     x0, x0, x1, lsl #12
     mov     sp, x0
     ldr     x0, ={SCTLR_OFF}
     msr     SCTLR_EL1, x0

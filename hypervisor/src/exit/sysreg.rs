@@ -1,10 +1,11 @@
 //! Trapped system registers and system instructions.
 
-use super::Outcome;
+use super::{Outcome, maintenance};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
-use idreg::{CacheRegister, DebugRegister, Policy, policy, refusal};
+use cmo::Operation;
+use idreg::{CacheRegister, DebugRegister, Policy, index, policy, refusal};
 use trap::inject::Exception;
 use trap::{SysReg, SysregAccess};
 
@@ -15,7 +16,7 @@ pub(crate) fn access(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -
     if access.read
         && let Some(index) = access.reg.id_index()
     {
-        vcpu.regs.set(access.rt, vcpu.vm.ids.read(index));
+        vcpu.regs.set(access.rt, vcpu.ids.read(index));
         return Ok(Resume::Next);
     }
     match access.reg {
@@ -38,15 +39,14 @@ fn send_sgi(vcpu: &mut Vcpu, access: SysregAccess, group1: bool) {
 #[inline(never)]
 fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
     let written = vcpu.regs.get(access.rt);
-    let ids = &vcpu.vm.ids;
     let value = match policy(access.reg) {
         // ID registers cannot be written.
-        Policy::Feature(index) if access.read => ids.read(index),
-        Policy::Revidr if access.read => ids.revidr(),
-        Policy::Aidr if access.read => ids.aidr(),
-        Policy::Cache(CacheRegister::Ctr) if access.read => ids.ctr(),
-        Policy::Cache(CacheRegister::Clidr) if access.read => ids.clidr(),
-        Policy::Cache(CacheRegister::Ccsidr) if access.read => ids.ccsidr(),
+        Policy::Feature(index) if access.read => vcpu.ids.read(index),
+        Policy::Revidr if access.read => vcpu.ids.read(index::REVIDR.into()),
+        Policy::Aidr if access.read => vcpu.ids.read(index::AIDR.into()),
+        Policy::Cache(CacheRegister::Ctr) if access.read => vcpu.ids.read(index::CTR.into()),
+        Policy::Cache(CacheRegister::Clidr) if access.read => vcpu.ids.read(index::CLIDR.into()),
+        Policy::Cache(CacheRegister::Ccsidr) if access.read => vcpu.ids.read(index::CCSIDR.into()),
         Policy::Cache(CacheRegister::Csselr) => {
             if !access.read {
                 vcpu.csselr = written;
@@ -71,11 +71,12 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
         | Policy::Sgi1
         | Policy::SgiOtherGroup
         | Policy::Undefined => {
-            return Err(match refusal(access, ids.ids()) {
+            return Err(match refusal(access, vcpu.ids.ids()) {
                 Exception::Sysreg(access) => GuestFault::Sysreg(access),
-                Exception::Undefined | Exception::DataAbort { .. } | Exception::InstructionAbort { .. } => {
-                    GuestFault::Undefined
-                }
+                Exception::Undefined
+                | Exception::DataAbort { .. }
+                | Exception::Maintenance { .. }
+                | Exception::InstructionAbort { .. } => GuestFault::Undefined,
             });
         }
     };
@@ -111,16 +112,14 @@ fn deactivate(vcpu: &mut Vcpu, local: &mut Local, intid: u64) {
     vcpu.vm.kick(kick, Some(vcpu.id));
 }
 
-/// A trapped system instruction: cache maintenance by set/way, which no guest needs (all memory is
-/// cleaned by address), does nothing; all else is undefined.
+/// A trapped system instruction: cache maintenance; all else is undefined.
 #[inline(never)]
 pub(crate) fn instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Outcome {
     vcpu.shared.exits.sysregs.bump();
-    let reg = access.reg;
-    let set_way = reg.op0() == 1 && reg.op1() == 0 && reg.crn() == 7 && matches!(reg.crm(), 6 | 10 | 14);
-    let tag_form = matches!(reg.op2(), 4 | 6);
-    if set_way && (reg.op2() == 2 || tag_form && vcpu.vm.spec.mte) {
-        return Ok(Resume::Next);
+    match Operation::from_encoding(access.reg) {
+        Some(operation) if !access.read && vcpu.ids.has_instruction(access.reg) => {
+            maintenance::trapped(vcpu, access, operation)
+        }
+        Some(_) | None => Err(GuestFault::Undefined),
     }
-    Err(GuestFault::Undefined)
 }

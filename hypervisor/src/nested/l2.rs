@@ -1,5 +1,6 @@
 //! Exits from L2: what L1 asked for goes to vEL2, all else is as for any VM.
 
+use super::abort::{self, Reply};
 use super::{Nested, lists, take};
 use crate::arch::syndrome;
 use crate::cpu::Local;
@@ -9,7 +10,7 @@ use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::controls::{self, MDCR_TDE, hcr};
 use ::nested::page;
 use ::nested::route::Controls;
-use trap::{Exit, WaitKind};
+use trap::{DataAbort, Exit, WaitKind};
 
 /// What an exit of L2's is.
 enum Owner {
@@ -33,14 +34,47 @@ pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64)
             Err(GuestFault::Undefined)
         }
         (Exit::Smc { imm }, Owner::L0) => call::smc(vcpu, local, imm),
-        (other @ (Exit::DataAbort(_) | Exit::Sysreg(_)), Owner::L0) if lists::are_l1s(vcpu) => {
-            // A device or a register of L0's GIC model wants the list registers to be L0's.
+        (other @ Exit::Sysreg(_), Owner::L0) if lists::are_l1s(vcpu) => {
+            // A register of L0's GIC model wants the list registers to be L0's.
             lists::unload(vcpu, local);
             let outcome = exit::dispatch(vcpu, local, other);
             lists::resume(vcpu, local);
             outcome
         }
+        (Exit::InstructionAbort(abort), Owner::L0) => {
+            vcpu.shared.exits.aborts.bump();
+            reply(abort::instruction(vcpu, abort), vcpu, local)
+        }
+        (Exit::TagFault(fault), Owner::L0) => {
+            vcpu.shared.exits.aborts.bump();
+            reply(abort::tag(vcpu, local, &fault), vcpu, local)
+        }
+        (Exit::DataAbort(abort), Owner::L0) => data(vcpu, local, abort),
         (other, Owner::L0) => exit::dispatch(vcpu, local, other),
+    }
+}
+
+/// A data abort. It may be at a device of L0's, which wants the list registers to be L0's.
+fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outcome {
+    let swapped = abort.isv() && lists::are_l1s(vcpu);
+    if swapped {
+        lists::unload(vcpu, local);
+    }
+    let answer = abort::data(vcpu, local, abort);
+    if swapped {
+        lists::resume(vcpu, local);
+    }
+    reply(answer, vcpu, local)
+}
+
+/// Carries out what an abort comes to.
+fn reply(reply: Reply, vcpu: &mut Vcpu, local: &Local) -> Outcome {
+    match reply {
+        Reply::L0(outcome) => outcome,
+        Reply::L1 { esr, hpfar } => {
+            take::stage2(vcpu, local, esr, syndrome::far(), hpfar);
+            Ok(Resume::Here)
+        }
     }
 }
 

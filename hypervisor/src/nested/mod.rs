@@ -8,14 +8,19 @@
 //! - `run`: the loop; `vel2`, `l2`: what an exit from either context means
 //! - `switch`: from one context to the other; `take`: exceptions into vEL2, ERET from it
 //! - `sysreg`: EL2 registers that trap; `timers`, `lists`: timers, L1's list registers
+//! - `mmu`: L2's stage 2; `abort`: its faults; `at`, `tlbi`: those instructions at vEL2
 
+pub(crate) mod abort;
+pub(crate) mod at;
 mod l2;
 pub(crate) mod lists;
+pub(crate) mod mmu;
 pub(crate) mod run;
 mod switch;
 mod sysreg;
 mod take;
 pub(crate) mod timers;
+pub(crate) mod tlbi;
 mod vel2;
 
 use crate::arch::nested::{Bank, VncrPage};
@@ -43,8 +48,6 @@ pub(crate) struct Nested {
     other_tfsr: u64,
     /// HCR_EL2.VSE of L0's, for vEL2, while L2 runs.
     virtual_serror: u64,
-    /// VTTBR_EL2 with the VM's own stage 2.
-    vttbr: u64,
     /// Registers of EL2 that have no place in the hardware, or another format there.
     regs: Shadow,
     timers: Timers,
@@ -82,7 +85,6 @@ impl Nested {
             other_cntkctl: 0,
             other_tfsr: 0,
             virtual_serror: 0,
-            vttbr: 0,
             regs: Shadow::default(),
             timers: Timers::default(),
         })

@@ -3,9 +3,11 @@
 use super::Nested;
 use crate::arch::nested as hw;
 use crate::arch::nested::Controls;
-use crate::arch::{fp, tlb, traps, vectors};
+use crate::arch::{fp, traps, vectors};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
+use ::nested::controls::hcr;
+use ::nested::stage2::Registers;
 use ::nested::{controls, page};
 
 /// The vCPU, which is resident and in vEL2, enters L2. Interrupts are the caller's to look at.
@@ -17,8 +19,11 @@ pub(super) fn to_l2(vcpu: &mut Vcpu, local: &Local) {
     nested.fp_loaded = fp::is_open();
     nested.swap_rest(local.host.mte);
     nested.virtual_serror = traps::pending_virtual_serror();
+    let (registers, on) = nested.stage2();
     super::timers::swap(vcpu, local);
     // SAFETY: the vCPU is entered next, in L2.
+    unsafe { vcpu.load_l2(local, registers, on) };
+    // SAFETY: as above.
     unsafe { apply(vcpu, local) };
 }
 
@@ -36,6 +41,8 @@ pub(super) fn to_vel2(vcpu: &mut Vcpu, local: &Local) {
     nested.swap_rest(local.host.mte);
     super::timers::swap(vcpu, local);
     // SAFETY: the vCPU is entered next, in vEL2.
+    unsafe { vcpu.load_vel2(local) };
+    // SAFETY: as above.
     unsafe { apply(vcpu, local) };
 }
 
@@ -55,6 +62,19 @@ impl Nested {
         }
     }
 
+    /// L1's stage 2 for L2, and whether it is on. L2 is what runs.
+    fn stage2(&self) -> (Registers, bool) {
+        const EE: u64 = 1 << 25;
+        let sctlr = if self.vhe { self.el2.sctlr } else { self.regs.sctlr };
+        let registers = Registers {
+            vttbr: self.page.get(page::VTTBR_EL2),
+            vtcr: self.page.get(page::VTCR_EL2),
+            big_endian: sctlr & EE != 0,
+            fwb: self.hcr().has(hcr::FWB),
+        };
+        (registers, self.hcr().has(hcr::VM | hcr::DC))
+    }
+
     /// The hardware clears HCR_EL2.VSE when L2 takes its virtual SError: L1 sees that.
     fn keep_virtual_serror(&self) {
         const VSE: u64 = controls::hcr::VSE;
@@ -71,7 +91,7 @@ impl Nested {
 /// The vCPU must be entered next, and its EL1 registers must be those of that context.
 unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref() else { return };
-    let base = &vcpu.vm.traps;
+    let Some(base) = vcpu.traps else { return };
     let vhe = nested.vhe;
     let values = if nested.in_l2 {
         let l1 = nested.hcr();
@@ -97,10 +117,6 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
     };
     // SAFETY: the caller's promise.
     unsafe { values.load() };
-    // SAFETY: the VM's own tables and VMID.
-    unsafe { tlb::set_stage2(nested.vttbr, vcpu.vm.stage2.vtcr) };
-    // vEL2 and L2 share it, for now, and mean different things by the same ASIDs.
-    tlb::flush_local_stage1();
 }
 
 impl Vcpu {
@@ -123,7 +139,6 @@ impl Vcpu {
     /// The vCPU must be entered next, on this CPU, with nobody else resident.
     pub(crate) unsafe fn load_nested(&mut self, local: &Local, fp_loaded: bool) {
         let Some(nested) = self.nested.as_deref_mut() else { return };
-        nested.vttbr = tlb::stage2();
         nested.fp_loaded = fp_loaded;
         if !nested.in_l2 {
             nested.virtual_serror = traps::pending_virtual_serror();
@@ -131,6 +146,8 @@ impl Vcpu {
         vectors::install_nested();
         // SAFETY: the page lives as long as the vCPU, which is entered next.
         unsafe { nested.page.install() };
+        // SAFETY: it is what runs next.
+        unsafe { self.reload_l2(local) };
         // SAFETY: the EL1 registers that were loaded are those of the context.
         unsafe { apply(self, local) };
         super::lists::entered(self, local);

@@ -15,7 +15,6 @@ pub(super) fn sync(vcpu: &mut Vcpu, local: &Local, esr: u64, far: Option<u64>) {
 }
 
 /// vEL2 takes a synchronous exception of L2's stage 2: with HPFAR_EL2 as well.
-#[expect(dead_code, reason = "for stage 2 of L1's, which is about to come")]
 pub(super) fn stage2(vcpu: &mut Vcpu, local: &Local, esr: u64, far: u64, hpfar: u64) {
     if let Some(nested) = &mut vcpu.nested {
         nested.regs.hpfar = hpfar;

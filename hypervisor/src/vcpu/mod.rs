@@ -13,10 +13,14 @@ use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
 use crate::nested::Nested;
+use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
+use crate::vm::fault::PendingAbort;
 use crate::vm::prepare::Preparation;
 use alloc::boxed::Box;
+use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use idreg::{GuestIds, TrapConfig};
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
 pub(crate) mod request {
@@ -28,6 +32,8 @@ pub(crate) mod request {
     pub(crate) const PREPARE: u32 = 1 << 2;
     /// CPU_ON: begin.
     pub(crate) const POWER_ON: u32 = 1 << 3;
+    /// A control VM decided about its tag fault.
+    pub(crate) const DECIDED: u32 = 1 << 4;
 }
 
 /// The part of a vCPU that other CPUs see.
@@ -60,7 +66,7 @@ impl VcpuShared {
 
     /// Asks; returns whether a kick is due: for what was not asked already, and for an interrupt only
     /// if the vCPU is attentive.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ask(&self, bits: u32) -> bool {
         let new = bits & !self.requests.fetch_or(bits, Ordering::SeqCst);
         new & !request::INTERRUPT != 0 || new != 0 && self.attentive.load(Ordering::SeqCst)
@@ -97,10 +103,14 @@ pub(crate) enum Activity {
     Off,
     /// Preparing its VM's memory: only vCPU 0, step by step.
     Preparing(Preparation),
+    /// Cleaning and invalidating its VM's memory, step by step: maintenance by set and way.
+    Sweeping(Sweep),
     /// Wants the CPU.
     Ready,
     /// In WFI, or in CPU_SUSPEND: until an interrupt is pending.
     Waiting,
+    /// Took a tag fault that a control VM is to decide about.
+    Faulted,
 }
 
 /// A count that one CPU writes and all may read.
@@ -143,6 +153,10 @@ pub(crate) struct Vcpu {
     pub(crate) regs: GuestRegs,
     /// The VM.
     pub(crate) vm: &'static Vm,
+    /// Its ID registers; none before it first begins.
+    pub(crate) ids: &'static GuestIds,
+    /// What traps; `None` before it first begins.
+    pub(crate) traps: Option<&'static TrapConfig>,
     /// Index in the VM: Aff0 of its MPIDR.
     pub(crate) id: usize,
     /// What others see of it.
@@ -153,6 +167,8 @@ pub(crate) struct Vcpu {
     pub(crate) sync_due: bool,
     /// Last turn on the CPU, for round robin.
     pub(crate) turn: u64,
+    /// An external abort that it takes before it goes on; `sync_due` is set with it.
+    pub(crate) pending_abort: Option<PendingAbort>,
     /// MDSCR_EL1, as written: it has no effect.
     pub(crate) mdscr: u64,
     /// The OS lock (OSLAR_EL1), as written: it has no effect.
@@ -161,6 +177,8 @@ pub(crate) struct Vcpu {
     pub(crate) csselr: u64,
     /// Virtual EL2, for a VM that has it.
     pub(crate) nested: Option<Box<Nested>>,
+    /// Which shadow stage 2 its guest uses, if it is a hypervisor's.
+    pub(crate) shadow: Attachment,
     /// HCR_EL2.VSE while it is not resident.
     virtual_serror: u64,
     /// EL1 registers while it is not resident.
@@ -177,21 +195,28 @@ pub(crate) struct Vcpu {
     fp: FpState,
 }
 
+/// The ID registers of a vCPU that has not run: all zero.
+static NO_IDS: GuestIds = GuestIds::NONE;
+
 impl Vcpu {
     /// An off vCPU.
     pub(crate) fn new(vm: &'static Vm, id: usize, shared: &'static VcpuShared) -> Self {
         Self {
             regs: GuestRegs::new(),
             vm,
+            ids: &NO_IDS,
+            traps: None,
             id,
             shared,
             activity: Activity::Off,
             sync_due: false,
             turn: 0,
+            pending_abort: None,
             mdscr: 0,
             os_lock: true,
             csselr: 0,
             nested: vm.spec.nested.map(|kind| Nested::new(kind == manifest::Nested::Vhe)),
+            shadow: Attachment::default(),
             virtual_serror: 0,
             el1: El1State::default(),
             mte: MteState::default(),
@@ -204,14 +229,20 @@ impl Vcpu {
 
     /// Puts the vCPU, which must not be resident, into its first state: at `entry`, `context` in x0.
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
+        if let Some(identity) = self.vm.identity() {
+            self.ids = identity.ids();
+            self.traps = Some(identity.traps());
+        }
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
+        self.pending_abort = None;
         self.mdscr = 0;
         self.os_lock = true;
         self.csselr = 0;
         if let Some(nested) = &mut self.nested {
-            nested.reset(self.vm.ids.midr(), idreg::vmpidr(self.id as u8));
+            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8));
         }
+        self.reset_shadow();
         self.virtual_serror = 0;
         self.el1 = El1State::at_reset(entry);
         if let Some(nested) = &self.nested {

@@ -1,7 +1,12 @@
 //! From the manifest to VMs: memory, stage 2, ID registers, device trees. Runs once, at boot, on one
 //! CPU; everything that can be refused is refused here, with a sentence.
 
+mod lazy;
+
 use super::events::{Events, controls};
+use super::fault::Faults;
+use super::identity;
+use super::lazy::LazyMemory;
 use super::lifecycle::Life;
 use super::map::GuestMap;
 use super::prepare::zero;
@@ -12,6 +17,7 @@ use crate::bundle;
 use crate::mem::frames::Pools;
 use crate::mem::heap;
 use crate::mem::window;
+use crate::nested::mmu::NestedMmu;
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
@@ -22,7 +28,7 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, GuestIds, HostIds, TrapConfig, VirtualEl2};
+use idreg::{Features, HostIds, VirtualEl2};
 use manifest::{
     DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
@@ -48,8 +54,10 @@ pub(crate) struct Means<'a> {
     pub(crate) rng: bool,
     /// List registers of the virtual CPU interface.
     pub(crate) list_registers: u8,
-    /// Number of CPUs that are up.
-    pub(crate) cpus: usize,
+    /// `cmo-trap`: guests' cache maintenance is trapped where it may hit read-only memory.
+    pub(crate) cmo_trap: bool,
+    /// Each CPU's own ID registers, of those that are up.
+    pub(crate) cpus: Vec<&'a HostIds>,
     /// RAM: devices may not lie in it.
     pub(crate) ram: &'a [PaRange],
     /// Devices that the hypervisor drives itself: interrupt controller and console.
@@ -71,7 +79,7 @@ pub(crate) fn build(
     frames: &mut Pools,
 ) -> Result<Vec<&'static Vm>, String> {
     let mut shares: Vec<Share> = Vec::new();
-    let MachineSpec { taggable, vms } = spec;
+    let MachineSpec { taggable, vms, .. } = spec;
     let mut built = Vec::with_capacity(vms.len());
     let controlled: Vec<bool> = (0..vms.len())
         .map(|id| vms.iter().enumerate().any(|(by, vm)| controls(by, &vm.control, id)))
@@ -99,16 +107,22 @@ fn build_one(
         return Err("it wants MTE, which this machine's CPUs do not have".into());
     }
     for cpu in &spec.cpus {
-        if usize::from(*cpu) >= means.cpus {
-            return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus));
+        if usize::from(*cpu) >= means.cpus.len() {
+            return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus.len()));
         }
     }
     let backing = back_all(&spec, taggable, means, frames, shares)?;
-    let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
-    let nested = virtual_el2(&spec, means)?;
-    let features = Features { mte: spec.mte, nested };
+    let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
+    let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
+    let virtual_el2 = virtual_el2(&spec, means)?;
+    let nested = match virtual_el2 {
+        Some(_) => Some(NestedMmu::new(id, &spec, stage2, means)?),
+        None => None,
+    };
+    let features = Features { mte: spec.mte, nested: virtual_el2 };
+    let identity = identity::of(&spec, &features, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
-    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, features }, means))
+    Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, identity }, means))
 }
 
 /// What can fail of a VM.
@@ -116,20 +130,21 @@ struct Parts {
     backing: Vec<Backing>,
     stage2: Stage2Registers,
     map: GuestMap,
+    nested: Option<NestedMmu>,
     tree: Vec<u8>,
-    features: Features,
+    identity: identity::Guarded,
 }
 
 #[inline(never)]
 fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
-    let Parts { backing, stage2, map, tree, features } = parts;
+    let Parts { backing, stage2, map, nested, tree, identity } = parts;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     // VMs live as long as the machine.
     Box::leak(Box::new(Vm {
         id,
-        ids: GuestIds::new(means.ids, &features),
-        traps: TrapConfig::new(means.ids, &features),
+        nested,
+        identity,
         stage2,
         map: Mutex::new(map),
         tree,
@@ -139,6 +154,7 @@ fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'stati
         life: Mutex::new(Life::new()),
         to_stop: AtomicUsize::new(0),
         events: Mutex::new(Events::new()),
+        faults: Mutex::new(Faults::new(vcpus.len(), spec.regions.len())),
         ktap: Mutex::new(Ktap::new()),
         starts: AtomicU64::new(0),
         resets: AtomicU64::new(0),
@@ -212,7 +228,7 @@ fn back(
         })
     };
     match &region.kind {
-        RegionKind::Ram | RegionKind::ReadOnly => take(),
+        RegionKind::Ram | RegionKind::ReadOnly { .. } => take(),
         RegionKind::Shared { share } => {
             if let Some(known) = shares.iter_mut().find(|s| s.name == *share) {
                 if !known.filled {
@@ -296,6 +312,16 @@ pub(crate) fn can_be_tagged(piece: &PaRange, taggable: &Taggable) -> bool {
     }
 }
 
+/// The memory of a region: IPA and physical address of each piece.
+fn pieces<'a>(region: &RegionSpec, backing: &'a Backing) -> impl Iterator<Item = (IpaRange, Pa)> + use<'a> {
+    let mut at = region.ipa.start();
+    backing.pieces.iter().filter_map(move |piece| {
+        let ipa = IpaRange::new(at, piece.size())?;
+        at = ipa.end();
+        Some((ipa, piece.start()))
+    })
+}
+
 /// The stage-2 memory type of a region.
 fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<S2Memory, String> {
     if let RegionKind::Device { memory_type, .. } = &region.kind {
@@ -311,12 +337,13 @@ fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
     if means.stage2.mte_perm {
         return Ok(S2Memory::WriteBackNoTag);
     }
-    let pages = region.ipa.size() / addr::PAGE_SIZE;
+    let lazy = spec.regions.iter().filter(|r| r.tags == Tags::Lazy);
+    let pages: u64 = lazy.map(|r| r.ipa.size() / addr::PAGE_SIZE).sum();
     match (region.tags, region.without_mte_perm) {
         (Tags::Lazy, _) if spec.tag_quota.is_none_or(|quota| quota >= pages) => Ok(S2Memory::WriteBack),
         (Tags::None, WithoutMtePerm::NonCacheable) => Ok(S2Memory::NonCacheable),
         (Tags::Lazy, _) => Err(format!(
-            "region {} has lazy tags, which need FEAT_MTE_PERM unless the tag quota covers all of it",
+            "region {} has lazy tags, which need FEAT_MTE_PERM unless the tag quota covers all lazy memory",
             region.name
         )),
         (Tags::None | Tags::Backed, _) => Err(format!(
@@ -340,7 +367,7 @@ fn window_kind(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
 fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
     match &region.kind {
         RegionKind::Ram => S2Attr::rwx(memory),
-        RegionKind::ReadOnly => S2Attr::rx(memory),
+        RegionKind::ReadOnly { .. } => S2Attr::rx(memory),
         RegionKind::Shared { .. } | RegionKind::Device { .. } => S2Attr::rw(memory),
     }
 }
@@ -352,6 +379,7 @@ fn map_all(
     spec: &VmSpec,
     controlled: bool,
     backing: &[Backing],
+    lazy: LazyMemory,
     means: &Means<'_>,
 ) -> Result<(Stage2Registers, GuestMap), String> {
     let end = spec.regions.iter().map(|r| r.ipa.end()).max().unwrap_or(layout::UART.end());
@@ -361,20 +389,13 @@ fn map_all(
     })?;
     let ranges = || {
         let with_ipa = spec.regions.iter().zip(backing);
-        with_ipa.flat_map(|(region, backing)| {
-            let mut at = region.ipa.start();
-            backing.pieces.iter().filter_map(move |piece| {
-                let ipa = IpaRange::new(at, piece.size())?;
-                at = ipa.end();
-                Some((region, ipa, piece.start()))
-            })
-        })
+        with_ipa.flat_map(|(region, backing)| pieces(region, backing).map(move |(ipa, pa)| (region, ipa, pa)))
     };
     // Memory of the VM's own may be split down to pages while it runs: for lazy tags, and for the dirty
     // log of a VM that controls it.
     let split = |region: &RegionSpec| region.tags == Tags::Lazy || controlled && is_owned(region);
     let budget = tables_needed(&geometry, ranges().map(|(region, ipa, pa)| (ipa, pa, split(region))));
-    let mut map = GuestMap::new(id, geometry, means.stage2, budget)
+    let mut map = GuestMap::new(id, geometry, means.stage2, budget, lazy)
         .ok_or_else(|| format!("EL2's heap has no room for its stage 2, {} KiB of tables", budget << 2))?;
     for (region, ipa, pa) in ranges() {
         let attr = attributes(region, memory_type(region, spec, means)?);
@@ -388,7 +409,7 @@ fn map_all(
 
 /// Whether the VM owns the region's memory.
 fn is_owned(region: &RegionSpec) -> bool {
-    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly)
+    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly { .. })
 }
 
 #[inline(never)]

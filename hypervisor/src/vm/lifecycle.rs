@@ -46,8 +46,15 @@ impl Vm {
         self.life.lock().state != VmState::Stopped
     }
 
-    /// Begins a start of a stopped VM.
+    /// Begins a start of a stopped VM. Its ID registers stay as they are from here on; [`Error::Invalid`]
+    /// says that they contradict each other.
     pub(crate) fn request_start(&self) -> Result<(), Error> {
+        if let Err(why) = self.freeze_identity() {
+            if self.may_report() {
+                log::warn!("{} cannot start: its ID registers contradict each other: {why}", self.spec.name);
+            }
+            return Err(Error::Invalid);
+        }
         let mut life = self.life.lock();
         if life.state != VmState::Stopped {
             return Err(Error::Busy);
@@ -173,6 +180,9 @@ impl Vcpu {
             && self.vm.life.lock().state == VmState::Starting
         {
             self.activity = Activity::Preparing(Preparation::new());
+            if let Some(nested) = &self.vm.nested {
+                nested.begin(|index| self.vm.id_register(index));
+            }
         }
         if asked & request::POWER_ON != 0
             && self.vm.life.lock().state == VmState::Running
@@ -180,6 +190,9 @@ impl Vcpu {
         {
             self.reset(start.entry, start.context);
             self.activity = Activity::Ready;
+        }
+        if asked & request::DECIDED != 0 {
+            self.go_on_after_fault();
         }
         if asked & request::INTERRUPT != 0 {
             // The way into the guest syncs; what waits is woken if there is something to deliver.
@@ -216,6 +229,7 @@ impl Vcpu {
         *vm.ktap.lock() = Ktap::new();
         *vm.events.lock() = Events::new();
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
+        vm.faults.lock().forget();
         vm.forgive_reports();
         vm.restart_counter(timer::now());
         let mut life = vm.life.lock();
@@ -238,8 +252,8 @@ impl Vcpu {
     /// Whether it could use the CPU now.
     pub(crate) fn is_runnable(&self, now: u64, resident: bool) -> bool {
         match self.activity {
-            Activity::Off => false,
-            Activity::Preparing(_) | Activity::Ready => true,
+            Activity::Off | Activity::Faulted => false,
+            Activity::Preparing(_) | Activity::Sweeping(_) | Activity::Ready => true,
             // A resident one's timers are in the hardware, which interrupts.
             Activity::Waiting => {
                 let in_memory = if resident { self.soft_deadline(0) } else { self.timer_deadline() };
@@ -252,7 +266,11 @@ impl Vcpu {
     pub(crate) fn sleeping_deadline(&self) -> Option<u64> {
         match self.activity {
             Activity::Waiting => self.timer_deadline(),
-            Activity::Off | Activity::Preparing(_) | Activity::Ready => None,
+            Activity::Off
+            | Activity::Preparing(_)
+            | Activity::Sweeping(_)
+            | Activity::Ready
+            | Activity::Faulted => None,
         }
     }
 }

@@ -4,6 +4,8 @@ pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod fault;
+pub(crate) mod identity;
+pub(crate) mod lazy;
 pub(crate) mod lifecycle;
 pub(crate) mod map;
 mod memory;
@@ -12,6 +14,7 @@ pub(crate) mod uart;
 
 use crate::arch::gic;
 use crate::machine;
+use crate::nested::mmu::NestedMmu;
 use crate::vcpu::{VcpuShared, request};
 use ::console::ktap::Ktap;
 use abi::hypercall::StopCause;
@@ -19,7 +22,7 @@ use addr::{Canonical, Ipa, PaRange};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use events::Events;
-use idreg::{GuestIds, TrapConfig};
+use fault::Faults;
 use lifecycle::Life;
 use manifest::{RegionKind, VmSpec};
 use map::GuestMap;
@@ -35,6 +38,13 @@ pub(crate) struct Stage2Registers {
     pub(crate) root: u64,
     /// VTCR_EL2.
     pub(crate) vtcr: u64,
+}
+
+impl Stage2Registers {
+    /// Bits of an address, as VTCR_EL2.T0SZ has them.
+    pub(crate) const fn address_bits(&self) -> u8 {
+        64 - (self.vtcr & 0x3f) as u8
+    }
 }
 
 /// Physical memory behind a region.
@@ -67,14 +77,14 @@ pub(crate) struct Vm {
     pub(crate) id: usize,
     /// What the manifest says.
     pub(crate) spec: VmSpec,
-    /// Its ID registers.
-    pub(crate) ids: GuestIds,
-    /// What traps.
-    pub(crate) traps: TrapConfig,
+    /// Its ID registers, and what traps.
+    pub(crate) identity: identity::Guarded,
     /// Where its stage 2 is.
     pub(crate) stage2: Stage2Registers,
     /// Its stage 2, to look at and to change.
     pub(crate) map: Mutex<GuestMap>,
+    /// Stage 2 of its guests, if it is a hypervisor itself.
+    pub(crate) nested: Option<NestedMmu>,
     /// Physical memory of each region of `spec.regions`.
     pub(crate) backing: Vec<Backing>,
     /// Its device tree, copied to the guest at each start.
@@ -93,6 +103,8 @@ pub(crate) struct Vm {
     pub(crate) to_stop: AtomicUsize,
     /// Events that it has not read yet, if it is a control VM.
     pub(crate) events: Mutex<Events>,
+    /// Its tag faults.
+    pub(crate) faults: Mutex<Faults>,
     /// What its output says about its tests.
     pub(crate) ktap: Mutex<Ktap>,
     /// Starts so far.
@@ -123,7 +135,7 @@ impl Vm {
 
     /// Makes the vCPUs of `kick` look at their virtual interrupts. `own`: the caller's own vCPU, which
     /// looks before it enters its guest anyway.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn kick(&self, kick: Kick, own: Option<usize>) {
         for vcpu in kick {
             self.ask(vcpu, request::INTERRUPT, own == Some(vcpu));
@@ -131,7 +143,7 @@ impl Vm {
     }
 
     /// Asks something of a vCPU and makes its CPU look, unless it is the caller's own.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn ask(&self, vcpu: usize, bits: u32, own: bool) {
         let Some(shared) = self.vcpus.get(vcpu) else { return };
         if shared.ask(bits) && !own {
@@ -142,7 +154,7 @@ impl Vm {
     /// Whether an IPA is memory that a vCPU can start in.
     pub(crate) fn is_ram(&self, ipa: u64) -> bool {
         self.spec.regions.iter().any(|r| {
-            matches!(r.kind, RegionKind::Ram | RegionKind::ReadOnly)
+            matches!(r.kind, RegionKind::Ram | RegionKind::ReadOnly { .. })
                 && r.ipa.contains(Ipa::<Canonical>::new(ipa))
         })
     }
@@ -165,7 +177,7 @@ impl Vm {
 
 /// Makes a CPU see that one of its vCPUs was asked something. On this CPU the scheduler looks
 /// anyway: at the next exit's end if the vCPU is resident, else when it chooses.
-#[inline]
+#[inline(always)]
 fn wake(cpu: usize) {
     let Some(machine) = machine::get() else { return };
     let Some(shared) = machine.cpus.get(cpu) else { return };
