@@ -27,9 +27,9 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, HostIds, VirtualEl2};
+use idreg::HostIds;
 use manifest::{
-    DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
+    DeviceMemory, MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
 use spin::Mutex;
 use vdev::power::{PowerTable, Start};
@@ -113,9 +113,7 @@ fn build_one(
     let backing = back_all(&spec, taggable, means, frames, shares)?;
     let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
-    let nested = virtual_el2(&spec, means)?;
-    let features = Features { mte: spec.mte, nested };
-    let identity = identity::of(&spec, &features, stage2.address_bits(), means)?;
+    let identity = identity::of(&spec, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
     Ok(assemble(id, spec, Parts { backing, stage2, map, tree, identity }, means))
 }
@@ -180,22 +178,6 @@ fn back_all(
         all.push(Backing { pieces, prepared_at_start: owned, kind });
     }
     Ok(all)
-}
-
-/// The kind of virtual EL2 that a VM has.
-fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
-    let Some(nested) = spec.nested else { return Ok(None) };
-    let kind = match nested {
-        Nested::Vhe => VirtualEl2::Vhe,
-        Nested::Nvhe => VirtualEl2::Nvhe,
-    };
-    if !means.ids.has_nesting(VirtualEl2::Vhe) {
-        return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
-    }
-    if !means.ids.has_nesting(kind) {
-        return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
-    }
-    Ok(Some(kind))
 }
 
 /// Physical memory for a region.

@@ -10,9 +10,10 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 use idreg::{
-    Contradiction, Denied, Draft, Features, Freeze, GuestIds, REGISTERS, Refused, TrapConfig, register_at,
+    Contradiction, Denied, Draft, Features, Freeze, GuestIds, REGISTERS, Refused, TrapConfig, VirtualEl2,
+    register_at,
 };
-use manifest::{RegionKind, RegionSpec, VmSpec};
+use manifest::{Nested, RegionKind, RegionSpec, VmSpec};
 use spin::{Mutex, Once};
 
 /// The values of a VM that runs or has run.
@@ -40,12 +41,8 @@ pub(crate) type Guarded = Mutex<Freeze<&'static mut Open, &'static Identity>>;
 /// # Errors
 /// Why it cannot be, as a sentence.
 #[inline(never)]
-pub(crate) fn of(
-    spec: &VmSpec,
-    features: &Features,
-    address_bits: u8,
-    means: &Means<'_>,
-) -> Result<Guarded, String> {
+pub(crate) fn of(spec: &VmSpec, address_bits: u8, means: &Means<'_>) -> Result<Guarded, String> {
+    let features = Features { mte: spec.mte, nested: virtual_el2(spec, means)? };
     let cpus = || {
         let numbers = spec.cpus.iter().map(|cpu| usize::from(*cpu));
         numbers.filter_map(|cpu| Some((cpu, *means.cpus.get(cpu)?)))
@@ -54,7 +51,7 @@ pub(crate) fn of(
         let ((a, b), (x, y)) = (mixed.cpus, mixed.values);
         format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", register_at(mixed.register))
     })?;
-    let mut draft = Draft::new(&host, features, cpus().all(|(_, ids)| ids.ctr == host.ctr));
+    let mut draft = Draft::new(&host, &features, cpus().all(|(_, ids)| ids.ctr == host.ctr));
     for (field, name) in spec.cpu.fields.iter().zip(spec.cpu.names.lines()) {
         draft.set_field(field.register, field.lsb, field.value.into()).map_err(|refused| match refused {
             Some(refused) => format!("manifest {name}: {refused}"),
@@ -67,6 +64,22 @@ pub(crate) fn of(
     let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
     let maintenance = means.cmo_trap && spec.regions.iter().any(read_only);
     Ok(Mutex::new(Freeze::Open(Box::leak(Box::new(Open { draft, address_bits, maintenance, place })))))
+}
+
+/// The kind of virtual EL2 that a VM has.
+fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
+    let Some(nested) = spec.nested else { return Ok(None) };
+    let kind = match nested {
+        Nested::Vhe => VirtualEl2::Vhe,
+        Nested::Nvhe => VirtualEl2::Nvhe,
+    };
+    if !means.ids.has_nesting(VirtualEl2::Vhe) {
+        return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
+    }
+    if !means.ids.has_nesting(kind) {
+        return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
+    }
+    Ok(Some(kind))
 }
 
 impl Open {
