@@ -17,6 +17,7 @@ use crate::bundle;
 use crate::mem::frames::Pools;
 use crate::mem::heap;
 use crate::mem::window;
+use crate::nested::mmu::NestedMmu;
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
@@ -113,9 +114,14 @@ fn build_one(
     let backing = back_all(&spec, taggable, means, frames, shares)?;
     let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
-    let identity = identity::of(&spec, stage2.address_bits(), means)?;
+    let virtual_el2 = identity::virtual_el2(&spec, means)?;
+    let nested = match virtual_el2 {
+        Some(_) => Some(NestedMmu::new(id, &spec, stage2, means)?),
+        None => None,
+    };
+    let identity = identity::of(&spec, virtual_el2, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
-    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, identity }, means))
+    Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, identity }, means))
 }
 
 /// What can fail of a VM.
@@ -123,18 +129,20 @@ struct Parts {
     backing: Vec<Backing>,
     stage2: Stage2Registers,
     map: GuestMap,
+    nested: Option<NestedMmu>,
     tree: Vec<u8>,
     identity: identity::Guarded,
 }
 
 #[inline(never)]
 fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
-    let Parts { backing, stage2, map, tree, identity } = parts;
+    let Parts { backing, stage2, map, nested, tree, identity } = parts;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     // VMs live as long as the machine.
     Box::leak(Box::new(Vm {
         id,
+        nested,
         identity,
         stage2,
         map: Mutex::new(map),

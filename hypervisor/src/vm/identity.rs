@@ -36,13 +36,13 @@ pub(crate) struct Open {
 /// The values, whichever.
 pub(crate) type Guarded = Mutex<Freeze<&'static mut Open, &'static Identity>>;
 
-/// What a VM may see of its CPUs, as its manifest wants it; `address_bits`: bits of its highest address.
+/// What a VM may see of its CPUs, as its manifest wants it. `nested`: its virtual EL2; `address_bits`: bits of its highest address.
 ///
 /// # Errors
 /// Why it cannot be, as a sentence.
 #[inline(never)]
 pub(crate) fn of(spec: &VmSpec, address_bits: u8, means: &Means<'_>) -> Result<Guarded, String> {
-    let features = Features { mte: spec.mte, nested: virtual_el2(spec, means)? };
+    let features = Features { mte: spec.mte, nested };
     let cpus = || {
         let numbers = spec.cpus.iter().map(|cpu| usize::from(*cpu));
         numbers.filter_map(|cpu| Some((cpu, *means.cpus.get(cpu)?)))
@@ -67,7 +67,7 @@ pub(crate) fn of(spec: &VmSpec, address_bits: u8, means: &Means<'_>) -> Result<G
 }
 
 /// The kind of virtual EL2 that a VM has.
-fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
+pub(crate) fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
     let Some(nested) = spec.nested else { return Ok(None) };
     let kind = match nested {
         Nested::Vhe => VirtualEl2::Vhe,
