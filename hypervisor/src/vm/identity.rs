@@ -41,7 +41,12 @@ pub(crate) type Guarded = Mutex<Freeze<&'static mut Open, &'static Identity>>;
 /// # Errors
 /// Why it cannot be, as a sentence.
 #[inline(never)]
-pub(crate) fn of(spec: &VmSpec, address_bits: u8, means: &Means<'_>) -> Result<Guarded, String> {
+pub(crate) fn of(
+    spec: &VmSpec,
+    nested: Option<VirtualEl2>,
+    address_bits: u8,
+    means: &Means<'_>,
+) -> Result<Guarded, String> {
     let features = Features { mte: spec.mte, nested };
     let cpus = || {
         let numbers = spec.cpus.iter().map(|cpu| usize::from(*cpu));
