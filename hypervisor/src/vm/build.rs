@@ -17,7 +17,7 @@ use crate::bundle;
 use crate::mem::frames::Pools;
 use crate::mem::heap;
 use crate::mem::window;
-use crate::nested::mmu::NestedMmu;
+use crate::nested::mmu::{self, NestedMmu};
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
@@ -114,7 +114,7 @@ fn build_one(
     let backing = back_all(&spec, taggable, means, frames, shares)?;
     let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
-    let virtual_el2 = identity::virtual_el2(&spec, means)?;
+    let virtual_el2 = mmu::virtual_el2(&spec, means)?;
     let nested = match virtual_el2 {
         Some(_) => Some(NestedMmu::new(id, &spec, stage2, means)?),
         None => None,

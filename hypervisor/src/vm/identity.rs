@@ -13,7 +13,7 @@ use idreg::{
     Contradiction, Denied, Draft, Features, Freeze, GuestIds, REGISTERS, Refused, TrapConfig, VirtualEl2,
     register_at,
 };
-use manifest::{Nested, RegionKind, RegionSpec, VmSpec};
+use manifest::{RegionKind, RegionSpec, VmSpec};
 use spin::{Mutex, Once};
 
 /// The values of a VM that runs or has run.
@@ -69,22 +69,6 @@ pub(crate) fn of(
     let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
     let maintenance = means.cmo_trap && spec.regions.iter().any(read_only);
     Ok(Mutex::new(Freeze::Open(Box::leak(Box::new(Open { draft, address_bits, maintenance, place })))))
-}
-
-/// The kind of virtual EL2 that a VM has.
-pub(crate) fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
-    let Some(nested) = spec.nested else { return Ok(None) };
-    let kind = match nested {
-        Nested::Vhe => VirtualEl2::Vhe,
-        Nested::Nvhe => VirtualEl2::Nvhe,
-    };
-    if !means.ids.has_nesting(VirtualEl2::Vhe) {
-        return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
-    }
-    if !means.ids.has_nesting(kind) {
-        return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
-    }
-    Ok(Some(kind))
 }
 
 impl Open {
