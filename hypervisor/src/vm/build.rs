@@ -28,7 +28,7 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, HostIds};
+use idreg::HostIds;
 use manifest::{
     DeviceMemory, MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
@@ -119,8 +119,7 @@ fn build_one(
         Some(_) => Some(NestedMmu::new(id, &spec, stage2, means)?),
         None => None,
     };
-    let features = Features { mte: spec.mte, nested: virtual_el2 };
-    let identity = identity::of(&spec, &features, stage2.address_bits(), means)?;
+    let identity = identity::of(&spec, virtual_el2, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
     Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, identity }, means))
 }
