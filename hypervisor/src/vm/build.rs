@@ -17,6 +17,7 @@ use crate::bundle;
 use crate::mem::frames::Pools;
 use crate::mem::heap;
 use crate::mem::window;
+use crate::nested::mmu::{self, NestedMmu};
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
@@ -27,9 +28,9 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, HostIds, VirtualEl2};
+use idreg::HostIds;
 use manifest::{
-    DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
+    DeviceMemory, MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
 use spin::Mutex;
 use vdev::power::{PowerTable, Start};
@@ -113,11 +114,14 @@ fn build_one(
     let backing = back_all(&spec, taggable, means, frames, shares)?;
     let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
-    let nested = virtual_el2(&spec, means)?;
-    let features = Features { mte: spec.mte, nested };
-    let identity = identity::of(&spec, &features, stage2.address_bits(), means)?;
+    let virtual_el2 = mmu::virtual_el2(&spec, means)?;
+    let nested = match virtual_el2 {
+        Some(_) => Some(NestedMmu::new(id, &spec, stage2, means)?),
+        None => None,
+    };
+    let identity = identity::of(&spec, virtual_el2, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
-    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, identity }, means))
+    Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, identity }, means))
 }
 
 /// What can fail of a VM.
@@ -125,18 +129,20 @@ struct Parts {
     backing: Vec<Backing>,
     stage2: Stage2Registers,
     map: GuestMap,
+    nested: Option<NestedMmu>,
     tree: Vec<u8>,
     identity: identity::Guarded,
 }
 
 #[inline(never)]
 fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
-    let Parts { backing, stage2, map, tree, identity } = parts;
+    let Parts { backing, stage2, map, nested, tree, identity } = parts;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     // VMs live as long as the machine.
     Box::leak(Box::new(Vm {
         id,
+        nested,
         identity,
         stage2,
         map: Mutex::new(map),
@@ -180,22 +186,6 @@ fn back_all(
         all.push(Backing { pieces, prepared_at_start: owned, kind });
     }
     Ok(all)
-}
-
-/// The kind of virtual EL2 that a VM has.
-fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
-    let Some(nested) = spec.nested else { return Ok(None) };
-    let kind = match nested {
-        Nested::Vhe => VirtualEl2::Vhe,
-        Nested::Nvhe => VirtualEl2::Nvhe,
-    };
-    if !means.ids.has_nesting(VirtualEl2::Vhe) {
-        return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
-    }
-    if !means.ids.has_nesting(kind) {
-        return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
-    }
-    Ok(Some(kind))
 }
 
 /// Physical memory for a region.
