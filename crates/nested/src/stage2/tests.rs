@@ -129,7 +129,7 @@ fn a_page_and_its_attributes() {
 
 #[test]
 fn a_permission_fault_has_the_level_of_l1s_table() {
-    // arm.md 6.6 (4): R is cleared, and after the TLBI the fault goes to L1 with L1's level.
+    // docs/testing.md, M4: R is cleared, and after the TLBI the fault goes to L1 with L1's level.
     let memory = three_levels();
     memory.set(0x2_0008, 0x4020_0000 | RWX & !(1 << 6) | 0b01);
     let leaf = walk(&memory, &PLAIN, &OFFERED, Ipa::new(0x20_0000), false).unwrap();
@@ -140,7 +140,7 @@ fn a_permission_fault_has_the_level_of_l1s_table() {
 
 #[test]
 fn a_clear_access_flag_faults_or_is_set() {
-    // arm.md 6.6 (6).
+    // docs/testing.md, M6.
     let memory = three_levels();
     let at = 0x3_0000 + 8 * 5;
     memory.set(at, memory.get(at) & !AF);
@@ -158,7 +158,7 @@ fn a_clear_access_flag_faults_or_is_set() {
 
 #[test]
 fn a_racing_store_of_l1_is_not_lost() {
-    // arm.md 6.6 (6): L1 moves the page while the access flag is set: the walk sees the new page, and
+    // docs/testing.md, M6: L1 moves the page while the access flag is set: the walk sees the new page, and
     // the flag is set in L1's descriptor, not in the old one.
     let memory = three_levels();
     let at = 0x3_0000 + 8 * 5;
@@ -189,7 +189,7 @@ fn a_clean_page_turns_dirty_by_a_write_only() {
 
 #[test]
 fn a_table_beyond_the_output_size_is_an_address_size_fault() {
-    // arm.md 6.6 (7): the base is at level 0, other tables at the level that names them.
+    // docs/testing.md, M7: the base is at level 0, other tables at the level that names them.
     let memory = three_levels();
     let small = Registers { vttbr: 1 << 36 | 0x1_0000, vtcr: 24 | 1 << 6 | 1 << 16, ..PLAIN };
     assert_eq!(fault(&memory, &small, 0x5000), (FaultKind::AddressSize, 0));
@@ -205,7 +205,7 @@ fn a_table_beyond_the_output_size_is_an_address_size_fault() {
 
 #[test]
 fn a_block_where_none_may_be_is_a_translation_fault() {
-    // arm.md 6.6 (8): at level 0, and at level 3, where it is reserved.
+    // docs/testing.md, M8: at level 0, and at level 3, where it is reserved.
     let memory = Memory::new();
     memory.set(0x1_0000, 0x4000_0000 | RWX | 0b01);
     let from_zero = Registers { vtcr: 20 | 2 << 6 | 5 << 16, ..PLAIN };
@@ -224,7 +224,7 @@ fn a_block_where_none_may_be_is_a_translation_fault() {
 
 #[test]
 fn big_endian_tables() {
-    // arm.md 6.6 (9), with an update of the access flag.
+    // docs/testing.md, M9, with an update of the access flag.
     let little = three_levels();
     let big = Memory::new();
     for (at, word) in little.words.borrow().iter() {
