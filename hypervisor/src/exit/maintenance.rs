@@ -24,11 +24,10 @@ use vmsa::walk::{self, Access, Privilege};
 const EXTERNAL: u8 = 0x10;
 
 /// A trapped instruction. Its address has not been translated: the guest's own stage 1 comes first.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operation) -> Outcome {
     let el0 = syndrome::spsr() & 0b1100 == 0;
-    let (_, sctlr) = syndrome::el1_vectors();
-    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), sctlr) {
+    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), || syndrome::el1_vectors().1) {
         Demand::Undefined => return Err(GuestFault::Undefined),
         Demand::Trap => return Err(GuestFault::Sysreg(access)),
         Demand::Sweep => return Ok(sweep(vcpu)),

@@ -65,7 +65,13 @@ fn is_stage_2(kind: FaultKind) -> bool {
 impl Vcpu {
     /// The VM's address for what stage 1 of the running guest gives: the same, unless L2 runs. `None` if
     /// L1's tables give none.
+    #[inline(always)]
     pub(crate) fn own_address(&self, ipa: Ipa<Canonical>) -> Option<Ipa<Canonical>> {
+        if self.vm.nested.is_none() { Some(ipa) } else { self.own_address_under_l1(ipa) }
+    }
+
+    #[inline(never)]
+    fn own_address_under_l1(&self, ipa: Ipa<Canonical>) -> Option<Ipa<Canonical>> {
         let (Some(nested), Some(slot)) = (&self.vm.nested, self.l2()) else { return Some(ipa) };
         mmu::canonical(self.vm, nested, slot, Ipa::new(ipa.get()))
     }
