@@ -10,6 +10,7 @@ mod build;
 mod bundle;
 mod check;
 mod elf;
+mod fuzz;
 mod guests;
 mod image;
 mod ktap;
@@ -48,6 +49,8 @@ enum Command {
     Check,
     /// Run the tests of the pure crates under Miri (needs a nightly toolchain)
     Miri(miri::Arguments),
+    /// Run the fuzz targets
+    Fuzz(fuzz::Arguments),
     /// Write Image, bundle and a U-Boot boot script
     Image(image::Arguments),
     /// Fetch the distribution's kernels, busybox and U-Boot into the cache
@@ -75,6 +78,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Check => check::command(),
         Command::Miri(arguments) => miri::command(&arguments),
+        Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Image(arguments) => image::command(&arguments),
         Command::FetchGuests => guests::fetch::command(),
     }

@@ -121,8 +121,10 @@ impl Target {
 
     /// What the VM has at `ipa`.
     fn at(vm: &Vm, ipa: Ipa<Canonical>) -> Self {
-        let regions = vm.spec.regions.iter().zip(&vm.backing);
-        let Some((region, backing)) = regions.into_iter().find(|(region, _)| region.ipa.contains(ipa)) else {
+        let Some(index) = vm.spec.regions.iter().position(|region| region.ipa.contains(ipa)) else {
+            return Self::NOTHING;
+        };
+        let (Some(region), Some(backing)) = (vm.spec.regions.get(index), vm.backing.get(index)) else {
             return Self::NOTHING;
         };
         let place = match &region.kind {
