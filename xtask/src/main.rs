@@ -12,6 +12,7 @@ mod check;
 mod elf;
 mod fuzz;
 mod guests;
+mod idregs;
 mod image;
 mod ktap;
 mod miri;
@@ -53,6 +54,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Write Image, bundle and a U-Boot boot script
     Image(image::Arguments),
+    /// Print what a machine has and what its VMs see, as a table from the log of a boot
+    Idregs(idregs::Arguments),
     /// Fetch the distribution's kernels, busybox and U-Boot into the cache
     FetchGuests,
 }
@@ -80,6 +83,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         Command::Miri(arguments) => miri::command(&arguments),
         Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Image(arguments) => image::command(&arguments),
+        Command::Idregs(arguments) => idregs::command(&arguments),
         Command::FetchGuests => guests::fetch::command(),
     }
 }
