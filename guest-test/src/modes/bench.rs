@@ -7,9 +7,11 @@
 //! them and the hypervisor under both executed. On a machine in real time the values are nanoseconds.
 
 use crate::harness::{Outcome, check, check_eq, skip};
+use crate::rt::el2::{self, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
 use crate::rt::timer::{ENABLE, MASK, SECOND, virtual_intid};
 use crate::rt::{cpu, gic, irq, mmu, mte, timer};
+use crate::suites::nested::{counting, guest_el1};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -29,6 +31,9 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
     gic::enable(virtual_intid());
     msr!("cntv_cval_el0", timer::now() + timer::ticks(3600 * SECOND));
     msr!("cntv_ctl_el0", ENABLE);
+    if el2::present() {
+        return nested_hypercall();
+    }
     if machine.option("switch").is_some() {
         // Both vCPUs are on one CPU: they take turns, and nothing else can be measured.
         // Its VM has no read-only region, so its maintenance does not trap.
@@ -109,6 +114,26 @@ fn maintenance(machine: &Machine) {
     if let Some(rom) = machine.region_called("rom") {
         measure("cmo_ro_skip", |rounds| invalidate(rom.start + 4096, rounds));
     }
+}
+
+/// HVC of a guest of the payload's own, to the payload's EL2 and back.
+fn nested_hypercall() -> Outcome {
+    let mut guest = Guest::new(counting());
+    let (ticks, count) = at_el2(|| {
+        with_guest(&guest_el1(), 0, 0, || {
+            (0..WARM_UP).for_each(|_| {
+                el2::enter(&mut guest);
+            });
+            let start = mrs!("cntpct_el0");
+            (0..ROUNDS).for_each(|_| {
+                el2::enter(&mut guest);
+            });
+            (mrs!("cntpct_el0") - start, guest.x[0])
+        })
+    });
+    check_eq!(count, WARM_UP + ROUNDS, "calls");
+    print(if el2::vhe() { "nested_hypercall" } else { "nested_hypercall_nvhe" }, ticks);
+    Ok(())
 }
 
 static LEAVE: AtomicBool = AtomicBool::new(false);

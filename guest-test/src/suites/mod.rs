@@ -11,7 +11,7 @@ mod fp;
 mod gic;
 mod idregs;
 mod mte;
-mod nested;
+pub(crate) mod nested;
 mod psci;
 mod region;
 mod sched;
