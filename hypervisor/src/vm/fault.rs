@@ -212,6 +212,11 @@ fn log(vcpu: &Vcpu, record: &Record, policy: OnTagAccess) {
 }
 
 impl Vm {
+    /// A vCPU stops: nobody decides about its fault any more.
+    pub(crate) fn end_wait(&self, vcpu: usize) {
+        self.faults.lock().decide(vcpu, FaultDecision::Stop);
+    }
+
     /// FAULT_DECIDE.
     pub(crate) fn decide_fault(&'static self, vcpu: usize, decision: FaultDecision) -> Result<(), Error> {
         if vcpu >= self.vcpus.len() {
