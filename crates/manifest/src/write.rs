@@ -65,6 +65,11 @@ fn vm(node: &mut DeviceTreeNode, vm: &VmSpec) {
     if let Some(pages) = vm.tag_quota {
         set(node, "tag-quota", pages);
     }
+    if !vm.cpu.fields.is_empty() {
+        let bytes = vm.cpu.fields.iter().flat_map(|f| [f.register, f.lsb, f.value]);
+        set(node, "cpu-fields", bytes.collect::<Vec<u8>>());
+        set(node, "cpu-names", vm.cpu.names.as_str());
+    }
     set(node, "lazy-unit", vm.lazy_unit.name());
     for (index, spec) in vm.regions.iter().enumerate() {
         let mut child = DeviceTreeNode::new_unchecked(format!("region@{index:x}"));

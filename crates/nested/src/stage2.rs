@@ -45,6 +45,43 @@ pub struct Offered {
     pub mte_perm: bool,
 }
 
+/// The field of an ID register that begins at bit `at`.
+const fn id_field(value: u64, at: u32) -> u64 {
+    value >> at & 0b1111
+}
+
+impl Offered {
+    /// From the VM's ID_AA64MMFR0_EL1 to ID_AA64MMFR2_EL1 and ID_AA64PFR2_EL1.
+    #[must_use]
+    pub const fn from_ids(mmfr: [u64; 3], pfr2: u64) -> Self {
+        let [mmfr0, mmfr1, mmfr2] = mmfr;
+        let pa_bits = match id_field(mmfr0, 0) {
+            0 => 32,
+            1 => 36,
+            2 => 40,
+            3 => 42,
+            4 => 44,
+            _ => 48,
+        };
+        Self {
+            pa_bits,
+            granule4: has_granule(id_field(mmfr0, 40), id_field(mmfr0, 28) != 15),
+            granule16: has_granule(id_field(mmfr0, 32), id_field(mmfr0, 20) != 0),
+            granule64: has_granule(id_field(mmfr0, 36), id_field(mmfr0, 24) != 15),
+            small: id_field(mmfr2, 28) != 0,
+            access_flag: id_field(mmfr1, 0) >= 1,
+            dirty_state: id_field(mmfr1, 0) >= 2,
+            xnx: id_field(mmfr1, 28) != 0,
+            mte_perm: id_field(pfr2, 0) != 0,
+        }
+    }
+}
+
+/// Whether stage 2 has a granule, by its field: 0 is as stage 1, 1 is no.
+const fn has_granule(field: u64, stage_1: bool) -> bool {
+    field >= 2 || field == 0 && stage_1
+}
+
 /// The registers that govern a walk, as L1 wrote them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
@@ -138,6 +175,10 @@ pub struct Leaf {
     pub size: u64,
     /// What L1 allows, and as which memory type.
     pub attributes: Attributes,
+    /// A write would turn it dirty, and so be allowed (VTCR_EL2.HD).
+    pub clean: bool,
+    /// The descriptor.
+    pub descriptor: u64,
 }
 
 impl Leaf {
@@ -398,6 +439,8 @@ impl<T: Tables> Lookup<'_, T> {
             level: self.level,
             size: 1 << size_bits,
             attributes: Attributes::decode(descriptor, self.registers.fwb, self.offered),
+            clean,
+            descriptor,
         }
     }
 

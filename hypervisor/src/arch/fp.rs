@@ -89,10 +89,10 @@ impl FpState {
 /// CPTR_EL2.TFP.
 const TFP: u64 = 1 << 10;
 
-/// Sets CPTR_EL2 for the vCPU that runs next: `base` closes what it does not have; FP traps unless its
-/// FP registers are in the hardware.
+/// Sets CPTR_EL2 for the vCPU that runs next: `base` closes what it does not have; FP traps also unless
+/// its FP registers are in the hardware.
 pub(crate) fn set_cptr(base: u64, fp_loaded: bool) {
-    msr!("cptr_el2", if fp_loaded { base & !TFP } else { base | TFP });
+    msr!("cptr_el2", if fp_loaded { base } else { base | TFP });
     // The registers may be switched right behind.
     instruction!("isb");
 }

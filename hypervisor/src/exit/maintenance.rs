@@ -8,6 +8,7 @@ use super::Outcome;
 use crate::arch::translate::{self, For, NoAddress};
 use crate::arch::{cache, syndrome};
 use crate::mem::window;
+use crate::nested::abort::guest_ipa;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu};
 use crate::vm::Vm;
@@ -27,10 +28,10 @@ const EXTERNAL: u8 = 0x10;
 pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operation) -> Outcome {
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let (_, sctlr) = syndrome::el1_vectors();
-    let (el0, write) = match demand(operation, el0, vcpu.vm.spec.mte, sctlr) {
+    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), sctlr) {
         Demand::Undefined => return Err(GuestFault::Undefined),
         Demand::Trap => return Err(GuestFault::Sysreg(access)),
-        Demand::Sweep => return Ok(sweep(vcpu.vm)),
+        Demand::Sweep => return Ok(sweep(vcpu)),
         Demand::ForgetInstructions => return Ok(forget_instructions()),
         Demand::Translate { el0, write } => (el0, write),
     };
@@ -41,7 +42,7 @@ pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operatio
         (true, false) => For::El0Read,
         (true, true) => For::El0Write,
     };
-    let ipa = match translate::guest_ipa(Va::new(va), way) {
+    let ipa = match guest_ipa(vcpu, Va::new(va), way) {
         Ok(ipa) => ipa,
         Err(why) => return Err(own_fault(vcpu, va, el0, why)),
     };
@@ -63,7 +64,7 @@ fn own_fault(vcpu: &Vcpu, va: u64, el0: bool, why: NoAddress) -> GuestFault {
         // The level of a stage-2 fault is that of stage 2.
         NoAddress::Fault(_) => {
             let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
-            walk::abort_level(vcpu.vm, &translate::regime(), Va::new(va), privilege, Access::Read)
+            walk::abort_level(vcpu, &translate::regime(), Va::new(va), privilege, Access::Read)
         }
         NoAddress::ExternalAbort(level) => level.get() as u8,
     };
@@ -82,7 +83,7 @@ pub(crate) fn faulted(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
     let ipa = match abort.ipa {
         Some(ipa) => ipa,
         // Stage 1 has allowed it already; any translation finds the page.
-        None => match translate::guest_ipa(abort.va, For::exited(false)) {
+        None => match guest_ipa(vcpu, abort.va, For::exited(false)) {
             Ok(ipa) => ipa,
             Err(why) => return Some(super::abort::without_address(vcpu, abort.va, why)),
         },
@@ -103,9 +104,8 @@ pub(crate) fn instruction(vcpu: &Vcpu) -> Option<u32> {
     let pc = syndrome::elr();
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
-    let found =
-        walk::translate(vcpu.vm, &translate::regime(), Va::new(pc), privilege, Access::Execute).ok()?;
-    let (pa, kind) = vcpu.vm.locate(found.ipa)?;
+    let found = walk::translate(vcpu, &translate::regime(), Va::new(pc), privilege, Access::Execute).ok()?;
+    let (pa, kind) = vcpu.vm.locate(vcpu.own_address(found.ipa)?)?;
     let both = window::read_u64(pa.align_down(8), kind)?;
     Some(if pc & 4 == 0 { both as u32 } else { (both >> 32) as u32 })
 }
@@ -187,9 +187,9 @@ fn forget_instructions() -> Resume {
 }
 
 /// Maintenance by set and way: the vCPU sweeps all its VM's memory before it goes on.
-fn sweep(vm: &Vm) -> Resume {
-    let forced = vm.traps.hcr & idreg::closing::hcr::FWB != 0;
-    if needs_no_sweep(forced, vm.ids.ctr()) { Resume::Next } else { Resume::Sweep }
+fn sweep(vcpu: &Vcpu) -> Resume {
+    let forced = vcpu.traps.is_some_and(|traps| traps.hcr & idreg::closing::hcr::FWB != 0);
+    if needs_no_sweep(forced, vcpu.ids.ctr()) { Resume::Next } else { Resume::Sweep }
 }
 
 impl Vcpu {

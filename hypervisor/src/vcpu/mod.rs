@@ -12,11 +12,13 @@ use crate::arch::fp::FpState;
 use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
+use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
 use crate::vm::fault::PendingAbort;
 use crate::vm::prepare::Preparation;
 use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use idreg::{GuestIds, TrapConfig};
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
 pub(crate) mod request {
@@ -149,6 +151,10 @@ pub(crate) struct Vcpu {
     pub(crate) regs: GuestRegs,
     /// The VM.
     pub(crate) vm: &'static Vm,
+    /// Its ID registers; none before it first begins.
+    pub(crate) ids: &'static GuestIds,
+    /// What traps; `None` before it first begins.
+    pub(crate) traps: Option<&'static TrapConfig>,
     /// Index in the VM: Aff0 of its MPIDR.
     pub(crate) id: usize,
     /// What others see of it.
@@ -167,6 +173,8 @@ pub(crate) struct Vcpu {
     pub(crate) os_lock: bool,
     /// CSSELR_EL1, where it is trapped.
     pub(crate) csselr: u64,
+    /// Which shadow stage 2 its guest uses, if it is a hypervisor's.
+    pub(crate) shadow: Attachment,
     /// HCR_EL2.VSE while it is not resident.
     virtual_serror: u64,
     /// EL1 registers while it is not resident.
@@ -183,12 +191,17 @@ pub(crate) struct Vcpu {
     fp: FpState,
 }
 
+/// The ID registers of a vCPU that has not run: all zero.
+static NO_IDS: GuestIds = GuestIds::NONE;
+
 impl Vcpu {
     /// An off vCPU.
     pub(crate) fn new(vm: &'static Vm, id: usize, shared: &'static VcpuShared) -> Self {
         Self {
             regs: GuestRegs::new(),
             vm,
+            ids: &NO_IDS,
+            traps: None,
             id,
             shared,
             activity: Activity::Off,
@@ -198,6 +211,7 @@ impl Vcpu {
             mdscr: 0,
             os_lock: true,
             csselr: 0,
+            shadow: Attachment::default(),
             virtual_serror: 0,
             el1: El1State::default(),
             mte: MteState::default(),
@@ -210,12 +224,17 @@ impl Vcpu {
 
     /// Puts the vCPU, which must not be resident, into its first state: at `entry`, `context` in x0.
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
+        if let Some(identity) = self.vm.identity() {
+            self.ids = identity.ids();
+            self.traps = Some(identity.traps());
+        }
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
         self.pending_abort = None;
         self.mdscr = 0;
         self.os_lock = true;
         self.csselr = 0;
+        self.reset_shadow();
         self.virtual_serror = 0;
         self.el1 = El1State::at_reset(entry);
         self.mte = MteState::default();

@@ -5,6 +5,7 @@ mod lazy;
 
 use super::events::{Events, controls};
 use super::fault::Faults;
+use super::identity;
 use super::lazy::LazyMemory;
 use super::lifecycle::Life;
 use super::map::GuestMap;
@@ -16,6 +17,7 @@ use crate::bundle;
 use crate::mem::frames::Pools;
 use crate::mem::heap;
 use crate::mem::window;
+use crate::nested::mmu::NestedMmu;
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
@@ -26,7 +28,7 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, GuestIds, HostIds, TrapConfig, VirtualEl2};
+use idreg::{Features, HostIds, VirtualEl2};
 use manifest::{
     DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
@@ -54,8 +56,8 @@ pub(crate) struct Means<'a> {
     pub(crate) list_registers: u8,
     /// `cmo-trap`: guests' cache maintenance is trapped where it may hit read-only memory.
     pub(crate) cmo_trap: bool,
-    /// Number of CPUs that are up.
-    pub(crate) cpus: usize,
+    /// Each CPU's own ID registers, of those that are up.
+    pub(crate) cpus: Vec<&'a HostIds>,
     /// RAM: devices may not lie in it.
     pub(crate) ram: &'a [PaRange],
     /// Devices that the hypervisor drives itself: interrupt controller and console.
@@ -105,17 +107,22 @@ fn build_one(
         return Err("it wants MTE, which this machine's CPUs do not have".into());
     }
     for cpu in &spec.cpus {
-        if usize::from(*cpu) >= means.cpus {
-            return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus));
+        if usize::from(*cpu) >= means.cpus.len() {
+            return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus.len()));
         }
     }
     let backing = back_all(&spec, taggable, means, frames, shares)?;
     let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
-    let nested = virtual_el2(&spec, means)?;
-    let features = Features { mte: spec.mte, nested };
+    let virtual_el2 = virtual_el2(&spec, means)?;
+    let nested = match virtual_el2 {
+        Some(_) => Some(NestedMmu::new(id, &spec, stage2, means)?),
+        None => None,
+    };
+    let features = Features { mte: spec.mte, nested: virtual_el2 };
+    let identity = identity::of(&spec, &features, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
-    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, features }, means))
+    Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, identity }, means))
 }
 
 /// What can fail of a VM.
@@ -123,20 +130,21 @@ struct Parts {
     backing: Vec<Backing>,
     stage2: Stage2Registers,
     map: GuestMap,
+    nested: Option<NestedMmu>,
     tree: Vec<u8>,
-    features: Features,
+    identity: identity::Guarded,
 }
 
 #[inline(never)]
 fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
-    let Parts { backing, stage2, map, tree, features } = parts;
+    let Parts { backing, stage2, map, nested, tree, identity } = parts;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     // VMs live as long as the machine.
     Box::leak(Box::new(Vm {
         id,
-        ids: GuestIds::new(means.ids, &features),
-        traps: traps(&spec, means, &features),
+        nested,
+        identity,
         stage2,
         map: Mutex::new(map),
         tree,
@@ -195,13 +203,6 @@ fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, S
         return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
     }
     Ok(Some(kind))
-}
-
-/// What traps. Maintenance does only where it may hit memory that the VM cannot write.
-fn traps(spec: &VmSpec, means: &Means<'_>, features: &Features) -> TrapConfig {
-    let traps = TrapConfig::new(means.ids, features);
-    let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
-    if means.cmo_trap && spec.regions.iter().any(read_only) { traps.with_maintenance() } else { traps }
 }
 
 /// Physical memory for a region.

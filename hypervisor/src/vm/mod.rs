@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod fault;
+pub(crate) mod identity;
 pub(crate) mod lazy;
 pub(crate) mod lifecycle;
 pub(crate) mod map;
@@ -13,6 +14,7 @@ pub(crate) mod uart;
 
 use crate::arch::gic;
 use crate::machine;
+use crate::nested::mmu::NestedMmu;
 use crate::vcpu::{VcpuShared, request};
 use ::console::ktap::Ktap;
 use abi::hypercall::StopCause;
@@ -21,7 +23,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use events::Events;
 use fault::Faults;
-use idreg::{GuestIds, TrapConfig};
 use lifecycle::Life;
 use manifest::{RegionKind, VmSpec};
 use map::GuestMap;
@@ -37,6 +38,13 @@ pub(crate) struct Stage2Registers {
     pub(crate) root: u64,
     /// VTCR_EL2.
     pub(crate) vtcr: u64,
+}
+
+impl Stage2Registers {
+    /// Bits of an address, as VTCR_EL2.T0SZ has them.
+    pub(crate) const fn address_bits(&self) -> u8 {
+        64 - (self.vtcr & 0x3f) as u8
+    }
 }
 
 /// Physical memory behind a region.
@@ -69,14 +77,14 @@ pub(crate) struct Vm {
     pub(crate) id: usize,
     /// What the manifest says.
     pub(crate) spec: VmSpec,
-    /// Its ID registers.
-    pub(crate) ids: GuestIds,
-    /// What traps.
-    pub(crate) traps: TrapConfig,
+    /// Its ID registers, and what traps.
+    pub(crate) identity: identity::Guarded,
     /// Where its stage 2 is.
     pub(crate) stage2: Stage2Registers,
     /// Its stage 2, to look at and to change.
     pub(crate) map: Mutex<GuestMap>,
+    /// Stage 2 of its guests, if it is a hypervisor itself.
+    pub(crate) nested: Option<NestedMmu>,
     /// Physical memory of each region of `spec.regions`.
     pub(crate) backing: Vec<Backing>,
     /// Its device tree, copied to the guest at each start.

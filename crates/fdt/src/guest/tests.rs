@@ -63,6 +63,7 @@ fn example() -> VmSpec {
         background: false,
         on_serror: OnSError::Stop,
         tag_quota: None,
+        cpu: manifest::CpuSpec::default(),
         lazy_unit: manifest::LazyUnit::Page,
         nested: None,
     }

@@ -50,6 +50,7 @@ pub(crate) fn vm(name: &str) -> VmSpec {
         background: false,
         on_serror: OnSError::Inject,
         tag_quota: None,
+        cpu: crate::CpuSpec::default(),
         lazy_unit: LazyUnit::Page,
         nested: None,
     }

@@ -68,11 +68,11 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
             any::<(bool, bool)>(),
             word::<OnSError>(),
             option::of(any::<u64>()),
-            (option::of(word::<Nested>()), word::<LazyUnit>()),
+            (option::of(word::<Nested>()), word::<LazyUnit>(), cpu_spec()),
         ),
     )
         .prop_map(|((name, cpus, regions, kernel), (initrd, dtb, cmdline, mte, priority), rest)| {
-            let (control, (autostart, background), on_serror, tag_quota, (nested, lazy_unit)) = rest;
+            let (control, (autostart, background), on_serror, tag_quota, (nested, lazy_unit, cpu)) = rest;
             let dtb = Ipa::new(dtb);
             VmSpec {
                 name,
@@ -90,9 +90,17 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 background,
                 on_serror,
                 tag_quota,
+                cpu,
                 lazy_unit,
             }
         })
+}
+
+fn cpu_spec() -> impl Strategy<Value = CpuSpec> {
+    vec((any::<[u8; 3]>(), "[ -~]{1,20}"), 0..5).prop_map(|fields| CpuSpec {
+        fields: fields.iter().map(|&([register, lsb, value], _)| CpuField { register, lsb, value }).collect(),
+        names: fields.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join("\n"),
+    })
 }
 
 fn machine_spec() -> impl Strategy<Value = MachineSpec> {

@@ -9,7 +9,7 @@ const RO: (bool, bool) = (true, false);
 
 fn leaf(memory: S2Memory, (read, write): (bool, bool), exec: Exec) -> Leaf {
     let attributes = Attributes { memory, read, write, exec, reserved: false };
-    Leaf { output: Ipa::new(0x8000_0000), level: 2, size: 2 << 20, attributes }
+    Leaf { output: Ipa::new(0x8000_0000), level: 2, size: 2 << 20, attributes, clean: false, descriptor: 0 }
 }
 
 fn own(memory: S2Memory, (read, write): (bool, bool)) -> Own {

@@ -75,7 +75,6 @@ impl Vm {
             memory: Pa::new(BASE),
             tables,
             records,
-            offered: OFFERED,
             vmid16: true,
             pa_bits: 48,
             features: S2Features { fwb: true, mte_perm: true },
@@ -98,7 +97,14 @@ impl Vm {
             exec: Exec::All,
             reserved: false,
         };
-        let leaf = Leaf { output: Ipa::new(canonical), level: 3, size: leaf, attributes };
+        let leaf = Leaf {
+            output: Ipa::new(canonical),
+            level: 3,
+            size: leaf,
+            attributes,
+            clean: false,
+            descriptor: 0,
+        };
         let own = Own { pa: Pa::new(canonical + (64 << 30)), attr: ATTR, size: own };
         let mapping = compose(Ipa::new(ipa), &leaf, &own).unwrap();
         let generation = self.shadows.generation();
@@ -167,11 +173,16 @@ fn key(vmid: u64, base: u64) -> Key {
 
 fn key_with(vmid: u64, base: u64, vtcr: u64) -> Key {
     let registers = Registers { vttbr: vmid << 48 | base, vtcr: vtcr | VS, ..Registers::default() };
-    Key::new(registers, true, true)
+    Key::new(registers, true, &OFFERED, true)
 }
 
 fn off(vmid: u64) -> Key {
-    Key::new(Registers { vttbr: vmid << 48 | 0x5000, vtcr: VS, ..Registers::default() }, false, true)
+    Key::new(
+        Registers { vttbr: vmid << 48 | 0x5000, vtcr: VS, ..Registers::default() },
+        false,
+        &OFFERED,
+        true,
+    )
 }
 
 #[test]
@@ -401,8 +412,9 @@ fn an_outdated_translation_is_not_mapped() {
 
 #[test]
 fn cnp_and_meaningless_bits_do_not_make_a_stage_2() {
-    let with =
-        |vttbr: u64, vtcr: u64| Key::new(Registers { vttbr, vtcr, ..Registers::default() }, true, true);
+    let with = |vttbr: u64, vtcr: u64| {
+        Key::new(Registers { vttbr, vtcr, ..Registers::default() }, true, &OFFERED, true)
+    };
     assert_eq!(with(3 << 48 | 0x1000, VS | 25), with(3 << 48 | 0x1001, VS | 25 | 1 << 31 | 0x3f << 8));
     assert_ne!(with(3 << 48 | 0x1000, VS | 25), with(3 << 48 | 0x1000, VS | 24));
     // Eight bits of VMID without VTCR_EL2.VS, or if that is not offered.

@@ -454,3 +454,22 @@ fn reserved_granules_are_the_largest_offered() {
         assert_eq!(granule(tg << 14, &offered), bits);
     }
 }
+
+#[test]
+fn what_is_offered_is_what_the_id_registers_say() {
+    let offered = |mmfr0| Offered::from_ids([mmfr0, 0x1000_0002, 0x1000_0000], 1);
+    // 48 bits; TGran4_2, 64_2 and 16_2: yes.
+    assert_eq!(offered(0x222_0000_0005), OFFERED);
+    // As stage 1: 4 KiB yes (0), 64 KiB no (15), 16 KiB no (0); 40 bits.
+    let found = offered(0x0f00_0002);
+    let expected = Offered { pa_bits: 40, granule16: false, granule64: false, ..OFFERED };
+    assert_eq!(found, expected);
+    // 1 is no, whatever stage 1 has.
+    let found = offered(0x111_0010_0005);
+    assert!(!found.granule4 && !found.granule16 && !found.granule64);
+    let nothing = Offered::from_ids([0x111_0000_0000, 0, 0], 0);
+    let bits = [nothing.small, nothing.access_flag, nothing.dirty_state, nothing.xnx, nothing.mte_perm];
+    assert_eq!((nothing.pa_bits, bits), (32, [false; 5]));
+    let flag_only = Offered::from_ids([5, 1, 0], 0);
+    assert!(flag_only.access_flag && !flag_only.dirty_state);
+}

@@ -253,3 +253,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_offered_is_what_the_id_registers_say() {
+    assert_eq!(Offered::from_ids(2 << 56, 1 << 56, 1 << 48), EVERYTHING);
+    let outer = Offered { outer: true, ..Offered::default() };
+    assert_eq!(Offered::from_ids(1 << 56, 0, 0), outer);
+    assert_eq!(Offered::from_ids(0, 0, 0), Offered::default());
+}
