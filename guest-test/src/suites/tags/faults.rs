@@ -63,8 +63,11 @@ checked!(add "ldadd x4, x4, [x3]");
 checked!(compare_swap "cas x4, xzr, [x3]");
 checked!(store_pair "stp q0, q1, [x3]");
 
+/// What it is, what a control VM is told, and how it is done.
+type Kind = (&'static str, u64, fn(u64));
+
 #[rustfmt::skip]
-const KINDS: [(&str, u64, fn(u64)); 15] = [
+const KINDS: [Kind; 15] = [
     ("STG", TAG_WRITE, mte::stg),
     ("STZG", TAG_WRITE, mte::stzg),
     ("STGP", TAG_WRITE, mte::stgp),
