@@ -166,7 +166,9 @@ impl GuestMap {
     /// Asks the ledger and does what it says, until it has nothing to say or a large unit has had a turn.
     fn change(&mut self, ipa: Ipa<Canonical>, ask: fn(&mut Ledger, Ipa<Canonical>) -> Next) -> Change {
         let mut acted = false;
-        let Some(unit) = self.lazy.ledger.unit(ipa) else { return Change::Refused };
+        // Regions begin and end at units; what is not lazy is refused.
+        let size = self.lazy.ledger.size().bytes();
+        let Some(unit) = IpaRange::new(ipa.align_down(size), size) else { return Change::Refused };
         loop {
             if acted && self.lazy.ledger.size() == Size::Block {
                 return Change::Underway;
@@ -215,6 +217,11 @@ impl GuestMap {
 
     fn publish(&mut self, unit: IpaRange, frame: Frame, tagged: bool, mut writable: bool) {
         let memory = if tagged { S2Memory::WriteBack } else { S2Memory::WriteBackNoTag };
+        if tagged && frame == Frame::Home {
+            // It never left.
+            changed(self.retype(unit, memory));
+            return;
+        }
         let wanted = self.lazy.memory(unit, frame, 0, PAGE_SIZE).next().map(|page| page.start());
         if let Some(leaf) = self.leaf(unit.start()) {
             if Some(leaf.pa) == wanted {
