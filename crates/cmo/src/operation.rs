@@ -50,6 +50,8 @@ pub struct Line {
 }
 
 impl Line {
+    /// DC IVAC.
+    pub const INVALIDATE: Self = Self { how: How::Invalidate, content: Content::Data };
     /// What serves for any maintenance of a line.
     pub const THOROUGH: Self = Self { how: How::CleanInvalidate, content: Content::Both };
 }

@@ -9,6 +9,7 @@ pub(crate) mod device;
 mod entry;
 mod fp;
 mod gic;
+mod idregs;
 mod mte;
 mod psci;
 mod region;
@@ -31,6 +32,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &timer::SUITE,
     &fp::SUITE,
     &sysreg::SUITE,
+    &idregs::SUITE,
     &mte::SUITE,
     &abort::SUITE,
     &cmo::SUITE,

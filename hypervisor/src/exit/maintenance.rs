@@ -24,11 +24,10 @@ use vmsa::walk::{self, Access, Privilege};
 const EXTERNAL: u8 = 0x10;
 
 /// A trapped instruction. Its address has not been translated: the guest's own stage 1 comes first.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operation) -> Outcome {
     let el0 = syndrome::spsr() & 0b1100 == 0;
-    let (_, sctlr) = syndrome::el1_vectors();
-    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), sctlr) {
+    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), || syndrome::el1_vectors().1) {
         Demand::Undefined => return Err(GuestFault::Undefined),
         Demand::Trap => return Err(GuestFault::Sysreg(access)),
         Demand::Sweep => return Ok(sweep(vcpu)),
@@ -122,8 +121,10 @@ impl Target {
 
     /// What the VM has at `ipa`.
     fn at(vm: &Vm, ipa: Ipa<Canonical>) -> Self {
-        let regions = vm.spec.regions.iter().zip(&vm.backing);
-        let Some((region, backing)) = regions.into_iter().find(|(region, _)| region.ipa.contains(ipa)) else {
+        let Some(index) = vm.spec.regions.iter().position(|region| region.ipa.contains(ipa)) else {
+            return Self::NOTHING;
+        };
+        let (Some(region), Some(backing)) = (vm.spec.regions.get(index), vm.backing.get(index)) else {
             return Self::NOTHING;
         };
         let place = match &region.kind {

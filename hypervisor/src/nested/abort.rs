@@ -65,7 +65,13 @@ fn is_stage_2(kind: FaultKind) -> bool {
 impl Vcpu {
     /// The VM's address for what stage 1 of the running guest gives: the same, unless L2 runs. `None` if
     /// L1's tables give none.
+    #[inline(always)]
     pub(crate) fn own_address(&self, ipa: Ipa<Canonical>) -> Option<Ipa<Canonical>> {
+        if self.vm.nested.is_some() { self.address_of_l2(ipa) } else { Some(ipa) }
+    }
+
+    #[inline(never)]
+    fn address_of_l2(&self, ipa: Ipa<Canonical>) -> Option<Ipa<Canonical>> {
         let (Some(nested), Some(slot)) = (&self.vm.nested, self.l2()) else { return Some(ipa) };
         mmu::canonical(self.vm, nested, slot, Ipa::new(ipa.get()))
     }
@@ -80,6 +86,7 @@ impl GuestMemory for Vcpu {
 
 /// The VM's address behind `va`, as [`translate::guest_ipa`]; if it is L2 that runs, behind both of L1's
 /// stages.
+#[inline(always)]
 pub(crate) fn guest_ipa(vcpu: &Vcpu, va: Va, access: For) -> Result<Ipa<Canonical>, NoAddress> {
     let ipa = translate::guest_ipa(va, access)?;
     // L1's tables changed meanwhile: L2 runs into that by itself.

@@ -23,6 +23,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use idreg::VirtualEl2;
 use manifest::{MAX_VMS, VmSpec};
 use nested::attributes::{Own, compose};
 use nested::fault::{Attempt, Blame, judge};
@@ -33,6 +34,22 @@ use spin::{Mutex, Once};
 use trap::SysReg;
 use vmsa::memory::Flush;
 use vmsa::walk::GuestMemory;
+
+/// The kind of virtual EL2 that a VM has.
+pub(crate) fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
+    let Some(nested) = spec.nested else { return Ok(None) };
+    let kind = match nested {
+        manifest::Nested::Vhe => VirtualEl2::Vhe,
+        manifest::Nested::Nvhe => VirtualEl2::Nvhe,
+    };
+    if !means.ids.has_nesting(VirtualEl2::Vhe) {
+        return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
+    }
+    if !means.ids.has_nesting(kind) {
+        return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
+    }
+    Ok(Some(kind))
+}
 
 /// Shadows of all VMs together: each may have a VMID.
 pub(crate) const MAX_SHADOWS: usize = 128;

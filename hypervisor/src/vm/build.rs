@@ -17,7 +17,7 @@ use crate::bundle;
 use crate::mem::frames::Pools;
 use crate::mem::heap;
 use crate::mem::window;
-use crate::nested::mmu::NestedMmu;
+use crate::nested::mmu::{self, NestedMmu};
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
@@ -28,9 +28,9 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, HostIds, VirtualEl2};
+use idreg::HostIds;
 use manifest::{
-    DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
+    DeviceMemory, MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
 use spin::Mutex;
 use vdev::power::{PowerTable, Start};
@@ -114,13 +114,12 @@ fn build_one(
     let backing = back_all(&spec, taggable, means, frames, shares)?;
     let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
-    let virtual_el2 = virtual_el2(&spec, means)?;
+    let virtual_el2 = mmu::virtual_el2(&spec, means)?;
     let nested = match virtual_el2 {
         Some(_) => Some(NestedMmu::new(id, &spec, stage2, means)?),
         None => None,
     };
-    let features = Features { mte: spec.mte, nested: virtual_el2 };
-    let identity = identity::of(&spec, &features, stage2.address_bits(), means)?;
+    let identity = identity::of(&spec, virtual_el2, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
     Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, identity }, means))
 }
@@ -187,22 +186,6 @@ fn back_all(
         all.push(Backing { pieces, prepared_at_start: owned, kind });
     }
     Ok(all)
-}
-
-/// The kind of virtual EL2 that a VM has.
-fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
-    let Some(nested) = spec.nested else { return Ok(None) };
-    let kind = match nested {
-        Nested::Vhe => VirtualEl2::Vhe,
-        Nested::Nvhe => VirtualEl2::Nvhe,
-    };
-    if !means.ids.has_nesting(VirtualEl2::Vhe) {
-        return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
-    }
-    if !means.ids.has_nesting(kind) {
-        return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
-    }
-    Ok(Some(kind))
 }
 
 /// Physical memory for a region.

@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 use idreg::{
-    Contradiction, Denied, Draft, Features, Freeze, GuestIds, REGISTERS, Refused, TrapConfig, register_at,
+    Contradiction, Denied, Draft, Features, Freeze, GuestIds, REGISTERS, Refused, TrapConfig, VirtualEl2,
 };
 use manifest::{RegionKind, RegionSpec, VmSpec};
 use spin::{Mutex, Once};
@@ -35,26 +35,27 @@ pub(crate) struct Open {
 /// The values, whichever.
 pub(crate) type Guarded = Mutex<Freeze<&'static mut Open, &'static Identity>>;
 
-/// What a VM may see of its CPUs, as its manifest wants it; `address_bits`: bits of its highest address.
+/// What a VM may see of its CPUs, as its manifest wants it. `nested`: its virtual EL2; `address_bits`: bits of its highest address.
 ///
 /// # Errors
 /// Why it cannot be, as a sentence.
 #[inline(never)]
 pub(crate) fn of(
     spec: &VmSpec,
-    features: &Features,
+    nested: Option<VirtualEl2>,
     address_bits: u8,
     means: &Means<'_>,
 ) -> Result<Guarded, String> {
+    let features = Features { mte: spec.mte, nested };
     let cpus = || {
         let numbers = spec.cpus.iter().map(|cpu| usize::from(*cpu));
         numbers.filter_map(|cpu| Some((cpu, *means.cpus.get(cpu)?)))
     };
     let host = means.ids.on_cpus(features.mte, cpus()).map_err(|mixed| {
         let ((a, b), (x, y)) = (mixed.cpus, mixed.values);
-        format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", register_at(mixed.register))
+        format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", mixed.name())
     })?;
-    let mut draft = Draft::new(&host, features, cpus().all(|(_, ids)| ids.ctr == host.ctr));
+    let mut draft = Draft::new(&host, &features, cpus().all(|(_, ids)| ids.ctr == host.ctr));
     for (field, name) in spec.cpu.fields.iter().zip(spec.cpu.names.lines()) {
         draft.set_field(field.register, field.lsb, field.value.into()).map_err(|refused| match refused {
             Some(refused) => format!("manifest {name}: {refused}"),

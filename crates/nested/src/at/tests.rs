@@ -109,7 +109,7 @@ fn without_stage_2_both_are_stage_1() {
 
 #[test]
 fn a_read_only_leaf_of_l1_fails_a_write_in_stage_2() {
-    // arm.md 6.6 (21): F = 1, S = 1, FST permission with L1's level.
+    // docs/testing.md, M21: F = 1, S = 1, FST permission with L1's level.
     let memory = machine(LEAF1, LEAF2 & !(1 << 7));
     assert_eq!(ask(&memory, "S12E1W", Some(&STAGE2)), RES1 | S | 0x0f << 1 | F);
     assert_eq!(ask(&memory, "S12E1R", Some(&STAGE2)) & F, 0);
@@ -148,7 +148,7 @@ fn faults_say_which_stage_and_whether_on_a_walk() {
 
 #[test]
 fn no_tag_access_shows_as_an_attribute_of_its_own() {
-    // arm.md 5.2: 0xE0 instead of 0xF0, and only if stage 1 says Tagged.
+    // PAR_EL1.ATTR: 0xE0 instead of 0xF0, and only if stage 1 says Tagged.
     let tagged = LEAF1 | 1 << 2;
     let no_tag = LEAF2 | 0b1110 << 2;
     let attr = |leaf1, leaf2| ask(&machine(leaf1, leaf2), "S12E1R", Some(&STAGE2)) >> 56;

@@ -6,8 +6,8 @@ use vmsa::attr::S2Features;
 
 use crate::stage2::tests::OFFERED;
 
-/// MemAttr: as L1 means it with FWB = 0 and FWB = 1, without and with MTE_PERM offered (arm.md 5.1). A
-/// reserved value is write-back (6.5).
+/// MemAttr: as L1 means it with FWB = 0 and FWB = 1, without and with MTE_PERM offered (D8.6.5, D8.6.6). A
+/// reserved value is write-back.
 #[rustfmt::skip]
 const TABLE: [[(S2Memory, bool); 4]; 16] = {
     const R: (S2Memory, bool) = (WriteBack, true);
@@ -33,7 +33,7 @@ const TABLE: [[(S2Memory, bool); 4]; 16] = {
 
 #[test]
 fn l1s_types_by_l1s_fwb_and_mte_perm() {
-    // arm.md 6.6 (23): the same 0b1111 with vFWB 0 and 1.
+    // docs/testing.md, M23: the same 0b1111 with vFWB 0 and 1.
     for (value, row) in TABLE.iter().enumerate() {
         for (case, expected) in row.iter().enumerate() {
             let offered = Offered { mte_perm: case & 1 != 0, ..OFFERED };
