@@ -11,9 +11,11 @@ mod fp;
 mod gic;
 mod idregs;
 mod mte;
+mod nested;
 mod psci;
 mod region;
 mod sched;
+mod shadow;
 mod share;
 mod smccc;
 mod smp;
@@ -33,6 +35,8 @@ pub(crate) static ALL: &[&Suite] = &[
     &sysreg::SUITE,
     &idregs::SUITE,
     &mte::SUITE,
+    &nested::SUITE,
+    &shadow::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,

@@ -439,8 +439,11 @@ fn interrupt_controller(spec: &VmSpec, means: &Means<'_>) -> Vgic {
         list_registers: usize::from(means.list_registers),
         priority_bits: 5,
     });
-    for intid in [layout::VTIMER_INTID, layout::PTIMER_INTID] {
-        vgic.map_hw(intid, intid);
+    // With virtual EL2 there are more timers than the hardware has: their lines are the model's.
+    if spec.nested.is_none() {
+        for intid in [layout::VTIMER_INTID, layout::PTIMER_INTID] {
+            vgic.map_hw(intid, intid);
+        }
     }
     for (physical, guest) in forwarded(spec) {
         vgic.map_hw(guest, physical);
