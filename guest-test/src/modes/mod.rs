@@ -6,6 +6,7 @@ use crate::rt::machine::Machine;
 
 mod bench;
 mod hostile;
+pub(crate) mod puppet;
 mod reset;
 mod restart;
 pub(crate) mod tlb;
@@ -18,6 +19,7 @@ pub(crate) fn run(mode: &'static str, machine: &Machine) {
         "bench" => bench::run,
         "hostile" => hostile::run,
         "tlb" => |machine| tlb::run(machine, machine.number("count").unwrap_or(40)),
+        "puppet" => puppet::run,
         "reset" => reset::run,
         "restart-loop" => restart::run,
         _ => |_| {
