@@ -11,14 +11,17 @@ mod fp;
 mod gic;
 mod idregs;
 mod mte;
+mod nested;
 mod psci;
 mod region;
 mod sched;
+mod shadow;
 mod share;
 mod smccc;
 mod smp;
 mod stage2;
 mod sysreg;
+mod tags;
 mod timer;
 
 /// All suites in the order in which they run.
@@ -33,6 +36,8 @@ pub(crate) static ALL: &[&Suite] = &[
     &sysreg::SUITE,
     &idregs::SUITE,
     &mte::SUITE,
+    &nested::SUITE,
+    &shadow::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,
@@ -41,4 +46,5 @@ pub(crate) static ALL: &[&Suite] = &[
     &device::SUITE,
     &share::SUITE,
     &sched::SUITE,
+    &tags::SUITE,
 ];
