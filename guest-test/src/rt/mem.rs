@@ -25,11 +25,12 @@ static FRESH: Pages<FRESH_PAGES> = Pages(UnsafeCell::new([[0; 4096]; FRESH_PAGES
 /// First and last address + 1 of the payload with all its memory.
 pub(crate) fn image() -> (u64, u64) {
     let (start, end);
-    // SAFETY: computes two addresses, which may be farther away than the code model assumes.
+    // By ADRP: the end is too far away for the code model's ADR.
+    // SAFETY: only addresses are computed.
     unsafe {
         asm!("adrp {0}, __image_start", "add {0}, {0}, :lo12:__image_start",
             "adrp {1}, __image_end", "add {1}, {1}, :lo12:__image_end",
-            out(reg) start, out(reg) end, options(nomem, nostack, preserves_flags))
+            out(reg) start, out(reg) end, options(pure, nomem, nostack))
     };
     (start, end)
 }
