@@ -11,6 +11,7 @@ mod fp;
 mod gic;
 mod idregs;
 mod mte;
+mod nested;
 mod psci;
 mod region;
 mod sched;
@@ -33,6 +34,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &sysreg::SUITE,
     &idregs::SUITE,
     &mte::SUITE,
+    &nested::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,
