@@ -20,6 +20,7 @@ mod smccc;
 mod smp;
 mod stage2;
 mod sysreg;
+mod tags;
 mod timer;
 
 /// All suites in the order in which they run.
@@ -43,4 +44,5 @@ pub(crate) static ALL: &[&Suite] = &[
     &device::SUITE,
     &share::SUITE,
     &sched::SUITE,
+    &tags::SUITE,
 ];
