@@ -15,6 +15,7 @@ mod nested;
 mod psci;
 mod region;
 mod sched;
+mod shadow;
 mod share;
 mod smccc;
 mod smp;
@@ -36,6 +37,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &idregs::SUITE,
     &mte::SUITE,
     &nested::SUITE,
+    &shadow::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,
