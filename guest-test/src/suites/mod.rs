@@ -5,6 +5,7 @@ use crate::harness::Suite;
 mod abort;
 mod cmo;
 pub(crate) mod control;
+mod copy;
 pub(crate) mod device;
 mod entry;
 mod fp;
@@ -15,6 +16,7 @@ mod nested;
 mod psci;
 mod region;
 mod sched;
+mod shadow;
 mod share;
 mod smccc;
 mod smp;
@@ -36,10 +38,12 @@ pub(crate) static ALL: &[&Suite] = &[
     &idregs::SUITE,
     &mte::SUITE,
     &nested::SUITE,
+    &shadow::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,
     &control::SUITE,
+    &copy::SUITE,
     &region::SUITE,
     &device::SUITE,
     &share::SUITE,

@@ -65,14 +65,15 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
         (option::of(placed_at()), any::<u64>(), text(), any::<bool>(), any::<u8>()),
         (
             control,
-            any::<(bool, bool)>(),
+            any::<(bool, bool, bool)>(),
             word::<OnSError>(),
             option::of(any::<u64>()),
             (option::of(word::<Nested>()), word::<LazyUnit>(), cpu_spec()),
         ),
     )
         .prop_map(|((name, cpus, regions, kernel), (initrd, dtb, cmdline, mte, priority), rest)| {
-            let (control, (autostart, background), on_serror, tag_quota, (nested, lazy_unit, cpu)) = rest;
+            let (control, (autostart, background, debug), on_serror, tag_quota, (nested, lazy_unit, cpu)) =
+                rest;
             let dtb = Ipa::new(dtb);
             VmSpec {
                 name,
@@ -88,6 +89,7 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 control,
                 autostart,
                 background,
+                debug,
                 on_serror,
                 tag_quota,
                 cpu,
