@@ -8,10 +8,12 @@
 
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::machine::Machine;
-use crate::rt::timer::{ENABLE, MASK, SECOND, VIRTUAL};
+use crate::rt::timer::{ENABLE, MASK, SECOND, virtual_intid};
 use crate::rt::{cpu, gic, irq, mmu, mte, timer};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+mod tags;
 
 const ROUNDS: u64 = 1000;
 const WARM_UP: u64 = 100;
@@ -26,7 +28,7 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
     } else {
         println!("# no MTE");
     }
-    gic::enable(VIRTUAL);
+    gic::enable(virtual_intid());
     msr!("cntv_cval_el0", timer::now() + timer::ticks(3600 * SECOND));
     msr!("cntv_ctl_el0", ENABLE);
     if machine.option("switch").is_some() {
@@ -39,6 +41,7 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
     measure("mmio_vgic_read", mmio_vgic_read);
     measure("idreg_read", idreg_read);
     maintenance(machine);
+    tags::run(machine);
     let sgi = sgi_ipi(machine);
     let timer = vtimer_irq();
     timer.and(sgi)

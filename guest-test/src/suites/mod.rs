@@ -11,6 +11,7 @@ mod fp;
 mod gic;
 mod idregs;
 mod mte;
+mod nested;
 mod psci;
 mod region;
 mod sched;
@@ -19,6 +20,7 @@ mod smccc;
 mod smp;
 mod stage2;
 mod sysreg;
+mod tags;
 mod timer;
 
 /// All suites in the order in which they run.
@@ -33,6 +35,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &sysreg::SUITE,
     &idregs::SUITE,
     &mte::SUITE,
+    &nested::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,
@@ -41,4 +44,5 @@ pub(crate) static ALL: &[&Suite] = &[
     &device::SUITE,
     &share::SUITE,
     &sched::SUITE,
+    &tags::SUITE,
 ];

@@ -97,6 +97,12 @@ pub(crate) fn set_cptr(base: u64, fp_loaded: bool) {
     instruction!("isb");
 }
 
+/// Whether FP does not trap: for a vCPU in a context that does not trap it itself, whether its FP
+/// registers are in the hardware.
+pub(crate) fn is_open() -> bool {
+    mrs!("cptr_el2") & TFP == 0
+}
+
 /// Lets EL2 and the resident vCPU use FP.
 pub(crate) fn open() {
     msr!("cptr_el2", mrs!("cptr_el2") & !TFP);

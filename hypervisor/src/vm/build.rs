@@ -423,13 +423,11 @@ fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {
 }
 
 fn forwarded(spec: &VmSpec) -> Vec<(u32, u32)> {
-    let mut all = Vec::new();
-    for region in &spec.regions {
-        if let RegionKind::Device { interrupts, .. } = &region.kind {
-            all.extend(interrupts.iter().map(|i| (i.physical, i.guest)));
-        }
-    }
-    all
+    let of = |region: &RegionSpec| match &region.kind {
+        RegionKind::Device { interrupts, .. } => interrupts.iter().map(|i| (i.physical, i.guest)).collect(),
+        RegionKind::Ram | RegionKind::ReadOnly { .. } | RegionKind::Shared { .. } => Vec::new(),
+    };
+    spec.regions.iter().flat_map(of).collect()
 }
 
 fn interrupt_controller(spec: &VmSpec, means: &Means<'_>) -> Vgic {
@@ -439,7 +437,9 @@ fn interrupt_controller(spec: &VmSpec, means: &Means<'_>) -> Vgic {
         list_registers: usize::from(means.list_registers),
         priority_bits: 5,
     });
-    for intid in [layout::VTIMER_INTID, layout::PTIMER_INTID] {
+    // With virtual EL2 there are more timers than the hardware has: their lines are the model's.
+    let timers = [layout::VTIMER_INTID, layout::PTIMER_INTID];
+    for intid in timers.into_iter().filter(|_| spec.nested.is_none()) {
         vgic.map_hw(intid, intid);
     }
     for (physical, guest) in forwarded(spec) {

@@ -168,6 +168,7 @@ impl Vcpu {
         let asked = self.shared.take();
         if asked & request::STOP != 0 {
             self.activity = Activity::Off;
+            self.vm.end_wait(self.id);
             // The last one completes the stop. AcqRel: what the others did before is seen by it.
             if self.vm.to_stop.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.vm.stopped(machine);
@@ -255,7 +256,10 @@ impl Vcpu {
             Activity::Off | Activity::Faulted => false,
             Activity::Preparing(_) | Activity::Sweeping(_) | Activity::Ready => true,
             // A resident one's timers are in the hardware, which interrupts.
-            Activity::Waiting => !resident && self.timer_deadline().is_some_and(|at| at <= now),
+            Activity::Waiting => {
+                let in_memory = if resident { self.soft_deadline(0) } else { self.timer_deadline() };
+                in_memory.is_some_and(|at| at <= now)
+            }
         }
     }
 
