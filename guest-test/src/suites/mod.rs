@@ -16,6 +16,7 @@ mod share;
 mod smccc;
 mod smp;
 mod stage2;
+mod sve;
 mod sysreg;
 mod timer;
 
@@ -28,6 +29,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &gic::SUITE,
     &timer::SUITE,
     &fp::SUITE,
+    &sve::SUITE,
     &sysreg::SUITE,
     &mte::SUITE,
     &abort::SUITE,
