@@ -70,7 +70,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     map::prepare_windows()?;
     // SAFETY: mapped by `map_devices`, and nobody else drives it.
     unsafe { gic::init_distributor(machine.gic.gicd.start()) }?;
-    let published = build_machine(&machine, &options, archive, &taken, pool)?;
+    let published = build_machine(&machine, &options, archive, taken, pool)?;
     #[cfg(feature = "provoke")]
     provocation.iter().for_each(|what| crate::mem::provoke::run(what));
     enable_interrupts(published)?;
@@ -109,19 +109,21 @@ fn build_machine(
     machine: &fdt::Machine,
     options: &Options,
     archive: &Archive<'static>,
-    taken: &[PaRange],
+    mut taken: Vec<PaRange>,
     pool: PaRange,
 ) -> Result<&'static Machine, String> {
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
-    let mut pools = free_ram(&machine.memory, taken, &spec.taggable);
+    keep_clear(&spec.tag_storage, taken.get(machine.reserved.len()..).unwrap_or_default())?;
+    taken.extend(&spec.tag_storage);
+    let mut pools = free_ram(&machine.memory, &taken, &spec.taggable);
     let tag_probe = pools.taggable_page();
     let all = bring_up(machine, Common { redistributors: machine.gic.gicr.clone(), tag_probe })?;
     let history = errata::flush_history_at_exits(window::patch);
     log::debug!("errata workarounds: {}; {history} branches at each exit", errata::in_use());
     let ids = combined_ids(&all, options).ok_or("there is no CPU")?;
-    let means = means(&ids, all.len(), machine);
+    let means = means(&ids, all.len(), machine, options.cmo_trap);
     pool::complete(pool, &means, &spec.taggable)?;
     let vms = build(spec, &means, &mut pools)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
@@ -153,6 +155,21 @@ fn publish(
 #[inline(never)]
 fn read_machine(tree: &[u8]) -> Result<fdt::Machine, String> {
     fdt::machine::read(tree).map_err(|e| format!("{e}"))
+}
+
+/// The machine's tag storage holds nothing of the hypervisor's own, which was placed before the manifest
+/// was read.
+fn keep_clear(tag_storage: &[PaRange], own: &[PaRange]) -> Result<(), String> {
+    for storage in tag_storage {
+        if let Some(own) = own.iter().find(|own| own.overlaps(storage)) {
+            return Err(format!(
+                "tag storage at {} is in use by the hypervisor itself, at {}: the device tree has to reserve it",
+                storage.start(),
+                own.start()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What this hypervisor cannot do without.
@@ -206,7 +223,7 @@ fn map_devices(machine: &fdt::Machine) -> Result<(), String> {
 static GO: AtomicBool = AtomicBool::new(false);
 
 /// What the builder of VMs needs to know of the machine.
-fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<'a> {
+fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine, cmo_trap: bool) -> Means<'a> {
     let gic = &machine.gic;
     let uart = machine.uart.iter().map(|u| u.base);
     let own = core::iter::once(gic.gicd).chain(gic.gicr.iter().copied()).chain(uart).collect();
@@ -218,6 +235,7 @@ fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine) -> Means<
         mte: ids.has_mte(),
         rng: ids.field(Reg::Isar0, 60) != 0,
         list_registers: icc::virtual_interface().list_registers,
+        cmo_trap,
         cpus,
         ram: &machine.memory,
         own,

@@ -101,7 +101,7 @@ fn boot(name: &str, manifest: &str, smp: u32) -> Result<Vec<String>> {
     let image = build::image(Binary::Hypervisor)?;
     let initrd =
         Some(bundle::write(&paths::root().join("manifests/test").join(manifest).with_extension("toml"))?);
-    let firmware = Firmware::Kernel { image, initrd, append: "log=debug".into() };
+    let firmware = Firmware::Kernel { image, initrd, append: "log=debug cmo-trap=on".into() };
     let machine = Machine { smp, icount: true, mem: "4G".into(), ..Machine::new(firmware) };
     let run = machine::run(name, &machine, TIMEOUT)?;
     if let Some(hung) = run.hung {

@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Wait for a debugger on TCP port 1234
     #[arg(long)]
     pub gdb: bool,
-    /// An option of the hypervisor
+    /// An option of the hypervisor; cmo-trap=on unless given
     #[arg(long = "opt", value_name = "KEY=VALUE")]
     pub options: Vec<String>,
     /// Further arguments of QEMU
@@ -60,7 +60,12 @@ pub fn command(arguments: &Arguments) -> Result<bool> {
 fn machine(arguments: &Arguments) -> Result<Machine> {
     let image = build::image(Binary::Hypervisor)?;
     let initrd = Some(bundle::write(&bundle::from_root(&arguments.manifest))?);
-    let firmware = Firmware::Kernel { image, initrd, append: arguments.options.join(" ") };
+    let mut options = arguments.options.clone();
+    // QEMU performs no cache maintenance: without the trap nothing would decide about it.
+    if !options.iter().any(|option| option.starts_with("cmo-trap=")) {
+        options.push("cmo-trap=on".into());
+    }
+    let firmware = Firmware::Kernel { image, initrd, append: options.join(" ") };
     Ok(Machine {
         cpu: arguments.cpu.clone(),
         smp: arguments.smp,

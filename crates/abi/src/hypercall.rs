@@ -26,6 +26,31 @@ pub const VM_RESTART: u32 = 0xC600_0005;
 /// number of events lost because the queue was full. [`Error::Empty`] if there is none.
 pub const EVENT_NEXT: u32 = 0xC600_0006;
 
+/// FAULT_INFO(x1 = VM, x2 = vCPU): the last tag fault of a vCPU since its VM's start that the region's
+/// `on-tag-access` decided: x1 = [`FaultState`], x2 = PC, x3 = VA, x4 = IPA, x5 = region, x6 = access (0 tag
+/// read or checked access, 1 tag read, 2 tag write, 3 checked read, 4 checked write), x7 =
+/// [`FaultDecision`] that was taken or 0, x8 = ESR_EL2, x9 = number of such faults. [`Error::Empty`] if
+/// there was none.
+pub const FAULT_INFO: u32 = 0xC600_000A;
+/// FAULT_DECIDE(x1 = VM, x2 = vCPU, x3 = [`FaultDecision`]): lets a vCPU go on whose fault waits for a
+/// decision. [`Error::Empty`] if none waits.
+pub const FAULT_DECIDE: u32 = 0xC600_000B;
+/// TAG_STATS(x1 = VM, x2 = region or [`ALL_REGIONS`]): pages of 4 KiB throughout.
+/// For all: x1 = number of regions, x2 = lazy unit, x3 = quota or `u64::MAX` for none, x4 = counted against
+/// it now, x5 = turned tagged so far, x6 = turned back so far, x7 = tag accesses refused because the quota
+/// was used up.
+/// For a region (numbered in the order of their addresses): x1 = IPA, x2 = pages, x3 = 0 backed, 1 none, 2
+/// lazy, x4 = pages that the guest may tag now, x5 = faults that stopped the VM, x6 = that were injected,
+/// x7 = that were reported, x8 = tag writes among these, since the VM's start.
+pub const TAG_STATS: u32 = 0xC600_000C;
+/// TAG_DEMOTE(x1 = VM, x2 = IPA, x3 = bytes): takes the tags of the lazy memory from x2 on away, and its
+/// quota; data stays. x1 = bytes that are done (call again from there: a call does not do much at a time),
+/// x2 = pages turned back by this call.
+pub const TAG_DEMOTE: u32 = 0xC600_000D;
+
+/// x2 of TAG_STATS: the VM as a whole.
+pub const ALL_REGIONS: u64 = u64::MAX;
+
 /// The UID's four words, w0 to w3: 6d0d7461-6776-4973-8f72-2d656c322d31.
 pub const UID_WORDS: [u32; 4] = [0x6174_0d6d, 0x7349_7667, 0x652d_728f, 0x312d_326c];
 /// The service's revision: major, minor.
@@ -69,6 +94,43 @@ pub enum EventKind {
     Stopped = 1,
     /// A VM's first instruction is about to run; detail is 0.
     Started = 2,
+    /// A tag fault of a vCPU waits for FAULT_DECIDE; detail is the vCPU.
+    TagFault = 3,
+}
+
+/// What became of a tag fault, x1 of FAULT_INFO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum FaultState {
+    /// It is over.
+    Past = 1,
+    /// The vCPU waits for a decision.
+    Waiting = 2,
+}
+
+/// How a vCPU goes on after a tag fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum FaultDecision {
+    /// It repeats the access: tags may be there now.
+    Retry = 1,
+    /// It takes a synchronous external abort.
+    Inject = 2,
+    /// Its VM stops.
+    Stop = 3,
+}
+
+impl FaultDecision {
+    /// By its number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            1 => Some(Self::Retry),
+            2 => Some(Self::Inject),
+            3 => Some(Self::Stop),
+            _ => None,
+        }
+    }
 }
 
 /// Why a VM stopped.

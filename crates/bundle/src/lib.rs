@@ -79,7 +79,8 @@ pub fn compile(path: &Path, resolver: &impl Resolver) -> Result<Bundle, Error> {
     for entry in &entries.vms {
         vms.push(loader.vm(entry)?);
     }
-    let spec = MachineSpec { taggable: entries.taggable.clone(), vms };
+    let spec =
+        MachineSpec { taggable: entries.taggable.clone(), tag_storage: entries.tag_storage.clone(), vms };
     let files = loader.files;
     manifest::check(&spec, |name| files.size(name)).map_err(|e| schema::blame(&root, &e))?;
     let warnings = warning::all(&entries, &spec);

@@ -8,7 +8,7 @@ mod region;
 use crate::Error;
 use crate::source::{Table, Value, suggestion};
 use addr::{Ipa, PAGE_SIZE, Pa, PaRange};
-use manifest::{Control, KernelSpec, MAX_VCPUS, MachineSpec, OnSError, Placed, Taggable, VmSpec};
+use manifest::{Control, KernelSpec, LazyUnit, MAX_VCPUS, MachineSpec, OnSError, Placed, Taggable, VmSpec};
 
 const VM: &[&str] = &[
     "name",
@@ -26,6 +26,7 @@ const VM: &[&str] = &[
     "background",
     "on-serror",
     "tag-quota",
+    "lazy-unit",
     "memory",
     "region",
 ];
@@ -33,6 +34,7 @@ const VM: &[&str] = &[
 /// The manifest without its files.
 pub(crate) struct MachineEntry<'a> {
     pub(crate) taggable: Taggable,
+    pub(crate) tag_storage: Vec<PaRange>,
     pub(crate) vms: Vec<VmEntry<'a>>,
 }
 
@@ -49,14 +51,17 @@ pub(crate) struct VmEntry<'a> {
 
 pub(crate) fn machine<'a>(root: &Table<'a>) -> Result<MachineEntry<'a>, Error> {
     root.known(&["machine", "vm"])?;
-    let taggable = match root.get("machine") {
-        None => Taggable::None,
-        Some(machine) => {
-            let machine = machine.table()?;
-            machine.known(&["taggable"])?;
-            machine.get("taggable").map(|value| taggable(&value)).transpose()?.unwrap_or(Taggable::None)
+    let (mut taggable, mut tag_storage) = (Taggable::None, Vec::new());
+    if let Some(machine) = root.get("machine") {
+        let machine = machine.table()?;
+        machine.known(&["taggable", "tag-storage"])?;
+        if let Some(value) = machine.get("taggable") {
+            taggable = taggable_memory(&value)?;
         }
-    };
+        if let Some(value) = machine.get("tag-storage") {
+            tag_storage = ranges(&value)?;
+        }
+    }
     let tables = root.tables("vm")?;
     let mut names = Vec::new();
     for table in &tables {
@@ -64,10 +69,10 @@ pub(crate) fn machine<'a>(root: &Table<'a>) -> Result<MachineEntry<'a>, Error> {
     }
     let vm = |(table, name): (Table<'a>, &&str)| vm(table.called(format!("vm \"{name}\": ")), name, &names);
     let vms = tables.into_iter().zip(&names).map(vm).collect::<Result<_, _>>()?;
-    Ok(MachineEntry { taggable, vms })
+    Ok(MachineEntry { taggable, tag_storage, vms })
 }
 
-fn taggable(value: &Value<'_>) -> Result<Taggable, Error> {
+fn taggable_memory(value: &Value<'_>) -> Result<Taggable, Error> {
     if value.is_str() {
         return match value.str()? {
             "all" => Ok(Taggable::All),
@@ -75,6 +80,11 @@ fn taggable(value: &Value<'_>) -> Result<Taggable, Error> {
             _ => Err(value.error("is not \"all\", \"none\" or a list of ranges")),
         };
     }
+    Ok(Taggable::Ranges(ranges(value)?))
+}
+
+/// A list of physical ranges.
+fn ranges(value: &Value<'_>) -> Result<Vec<PaRange>, Error> {
     let mut ranges = Vec::new();
     for value in value.list()? {
         let range = value.table()?;
@@ -83,7 +93,7 @@ fn taggable(value: &Value<'_>) -> Result<Taggable, Error> {
         let range = PaRange::new(Pa::new(pa), size);
         ranges.push(range.ok_or_else(|| value.error("has a range that does not fit in 64 bits"))?);
     }
-    Ok(Taggable::Ranges(ranges))
+    Ok(ranges)
 }
 
 fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, Error> {
@@ -109,6 +119,7 @@ fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, E
         background: table.get("background").map(|v| v.bool()).transpose()?.unwrap_or(false),
         on_serror: table.get("on-serror").map(|v| v.word()).transpose()?.unwrap_or(OnSError::Inject),
         tag_quota: table.get("tag-quota").map(|v| pages(&v)).transpose()?,
+        lazy_unit: table.get("lazy-unit").map(|v| v.word()).transpose()?.unwrap_or(LazyUnit::Page),
     };
     let kernel = table.need("kernel")?;
     kernel.str()?;

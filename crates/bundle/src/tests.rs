@@ -266,6 +266,12 @@ fn regions_say_what_they_are() {
         "10: vm \"a\": region \"x\": without-mte-perm \"x\" is not one of \"refuse\", \"noncacheable\""
     );
     assert_eq!(x("share = \"s\""), "6: vm \"a\": region \"x\": key \"share\" is only for kind \"shared\"");
+    assert_eq!(
+        x("kind = \"read-only\"\ncmo = \"skip\""),
+        "11: vm \"a\": region \"x\": cmo \"skip\" is not one of \"emulate\", \"architectural\""
+    );
+    let only = "6: vm \"a\": region \"x\": key \"cmo\" is only for kind \"read-only\"";
+    assert_eq!(x("cmo = \"emulate\""), only);
     assert_eq!(x("kind = \"shared\""), "6: vm \"a\": region \"x\": key \"share\" is missing");
     for key in ["pa = 0", "interrupts = []", "memory-type = \"device\"", "dma = \"none\""] {
         let name = key.split(' ').next().unwrap();
@@ -355,6 +361,29 @@ fn warnings_name_what_is_probably_not_meant() {
     let expected: Vec<_> =
         expected.iter().map(|w| format!("{}:{w}", dir.0.join("m.toml").display())).collect();
     assert_eq!(warnings, expected);
+}
+
+#[test]
+fn lazy_memory_whose_tags_may_run_out() {
+    let toml = |quota: &str, policy: &str| {
+        format!(
+            "[machine]\ntaggable = \"all\"\ntag-storage = [{{ pa = 0, size = 4096 }}]\n\
+             [[vm]]\nname = \"a\"\nkernel = \"Image\"\nmte = true\ntag-quota = \"{quota}\"\nlazy-unit = \"2MiB\"\n\
+             [[vm.region]]\nname = \"ram\"\nipa = \"0x40000000\"\nsize = \"32MiB\"\ntags = \"lazy\"\n\
+             on-tag-access = \"{policy}\"\n"
+        )
+    };
+    let dir = Dir::new();
+    let warnings = dir.compile(&toml("30MiB", "inject")).unwrap().warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("region \"ram\" has lazy tags and on-tag-access \"inject\", but tag-quota"));
+    for (quota, policy) in [("32MiB", "inject"), ("30MiB", "stop")] {
+        assert!(dir.compile(&toml(quota, policy)).unwrap().warnings.is_empty(), "{quota} {policy}");
+    }
+    let error = dir.compile(&toml("31MiB", "stop")).unwrap_err().to_string();
+    assert!(error.ends_with(":8: vm \"a\": its tag-quota is no multiple of its lazy-unit 2MiB"), "{error}");
+    let spec = dir.compile(&toml("2MiB", "stop")).unwrap().spec;
+    assert_eq!((spec.vms[0].lazy_unit, spec.tag_storage.len()), (manifest::LazyUnit::Block, 1));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::schema::MachineEntry;
 use crate::source::Table;
-use manifest::{MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec};
+use addr::PAGE_SIZE;
+use manifest::{MachineSpec, OnTagAccess, RegionKind, RegionSpec, Taggable, Tags, VmSpec};
 
 /// A sentence for each, with its line.
 pub(crate) fn all(entries: &MachineEntry<'_>, spec: &MachineSpec) -> Vec<String> {
@@ -14,6 +15,13 @@ pub(crate) fn all(entries: &MachineEntry<'_>, spec: &MachineSpec) -> Vec<String>
         }
         if vm.tag_quota.is_some() && !vm.regions.iter().any(|r| r.tags == Tags::Lazy) {
             warn("has a tag-quota, but no region with tags \"lazy\"");
+        }
+        if let Some(region) = short_quota(vm) {
+            warn(&format!(
+                "region \"{}\" has lazy tags and on-tag-access \"inject\", but tag-quota does not cover all lazy \
+                 memory: a kernel that clears tags there itself does not survive the abort",
+                region.name
+            ));
         }
         for region in &vm.regions {
             if let Some(what) = of_region(region, spec, table, vm) {
@@ -27,6 +35,15 @@ pub(crate) fn all(entries: &MachineEntry<'_>, spec: &MachineSpec) -> Vec<String>
         warnings.push(table.clone().called(String::new()).error("no VM has autostart").to_string());
     }
     warnings
+}
+
+/// RAM whose tags may run out, where the guest's kernel then takes an abort.
+fn short_quota(vm: &VmSpec) -> Option<&RegionSpec> {
+    let lazy = || vm.regions.iter().filter(|r| r.tags == Tags::Lazy);
+    let pages: u64 = lazy().map(|r| r.ipa.size() / PAGE_SIZE).sum();
+    let inject = |r: &&RegionSpec| r.kind == RegionKind::Ram && r.on_tag_access == OnTagAccess::Inject;
+    let short = vm.mte && vm.tag_quota.is_some_and(|quota| quota < pages);
+    lazy().find(inject).filter(|_| short)
 }
 
 fn of_region(
@@ -47,8 +64,11 @@ fn of_region(
         RegionKind::Shared { share } if views(share) < 2 => {
             return Some("is shared, but nothing else has its share");
         }
-        RegionKind::ReadOnly if region.file.is_none() => return Some("is read-only, but has no file"),
-        RegionKind::Ram | RegionKind::ReadOnly | RegionKind::Shared { .. } | RegionKind::Device { .. } => {}
+        RegionKind::ReadOnly { .. } if region.file.is_none() => return Some("is read-only, but has no file"),
+        RegionKind::Ram
+        | RegionKind::ReadOnly { .. }
+        | RegionKind::Shared { .. }
+        | RegionKind::Device { .. } => {}
     }
     if !vm.mte && region.tags == Tags::Lazy {
         return Some("has tags \"lazy\", but its VM has no MTE");

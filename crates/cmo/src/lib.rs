@@ -13,6 +13,9 @@
 //!
 //! [`Preparation`] is the order in which a VM's memory is zeroed and filled, in short steps.
 //!
+//! What guests do themselves seldom concerns EL2. Where it does, [`Operation`] says what the instruction is,
+//! [`guest`] what becomes of it, [`maintain`] does it, and [`Sweep`] is maintenance by set and way.
+//!
 //! Source: Arm DDI 0487, D7.5 "Cache maintenance instructions", B2.10 "Mismatched memory attributes".
 #![no_std]
 #![forbid(unsafe_code)]
@@ -20,13 +23,18 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod guest;
 mod lines;
+mod operation;
 mod preparation;
 mod sequence;
+mod sweep;
 
 pub use lines::{LineSize, Lines};
+pub use operation::{Content, How, Line, Operation, Point};
 pub use preparation::{Chunk, Contents, Item, Preparation, Region, Work, chunks};
-pub use sequence::{before_mmu_on, fill, publish_instructions, publish_uncached};
+pub use sequence::{before_mmu_on, clean_invalidate, fill, maintain, publish_instructions, publish_uncached};
+pub use sweep::Sweep;
 
 use addr::Va;
 
@@ -40,6 +48,12 @@ pub trait CacheOps {
 
     /// DC CIGDVAC: the same for data and allocation tags.
     fn clean_invalidate_tags_line(&mut self, line: Va);
+
+    /// The DC instruction for this maintenance of the line.
+    fn maintain_line(&mut self, line: Va, what: Line);
+
+    /// The farthest point that this CPU's instructions clean to.
+    fn farthest(&self) -> Point;
 
     /// DC IVAC: forgets the line, changed or not.
     fn invalidate_line(&mut self, line: Va);

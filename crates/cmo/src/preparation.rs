@@ -176,7 +176,7 @@ fn locate(contents: &impl Contents, ipa: Ipa<Canonical>, most: u64) -> Option<Ch
 
 /// The part of `memory` that begins `offset` bytes into it and is at most `most` bytes, within the unit
 /// that a window maps; `None` at its end.
-fn chunk(memory: &PaRange, offset: u64, most: u64) -> Option<PaRange> {
+pub(crate) fn chunk(memory: &PaRange, offset: u64, most: u64) -> Option<PaRange> {
     let start = memory.start().checked_add(offset)?;
     let left = memory.size().checked_sub(offset)?;
     let block = PaRange::new(start.align_down(BLOCK_2M), BLOCK_2M);

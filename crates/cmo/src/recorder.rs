@@ -4,7 +4,7 @@ use addr::Va;
 use std::cell::RefCell;
 use std::vec::Vec;
 
-use crate::{CacheOps, LineSize, Lines};
+use crate::{CacheOps, Line, LineSize, Lines, Point};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Did {
@@ -12,6 +12,7 @@ pub(crate) enum Did {
     Wrote,
     CleanInvalidate(u64),
     CleanInvalidateTags(u64),
+    Maintain(u64, Line),
     Invalidate(u64),
     InvalidateInstructions,
     Complete,
@@ -44,6 +45,14 @@ impl CacheOps for Recorder<'_> {
 
     fn clean_invalidate_tags_line(&mut self, line: Va) {
         self.note(Did::CleanInvalidateTags(line.get()));
+    }
+
+    fn maintain_line(&mut self, line: Va, what: Line) {
+        self.note(Did::Maintain(line.get(), what));
+    }
+
+    fn farthest(&self) -> Point {
+        Point::Persistence
     }
 
     fn invalidate_line(&mut self, line: Va) {

@@ -2,7 +2,7 @@
 
 use addr::Va;
 
-use crate::{CacheOps, Kind};
+use crate::{CacheOps, Kind, Line};
 
 /// Has `write` write to `size` bytes at `va`, which EL2 mapped as `kind`, so that a guest sees it
 /// whatever its own memory types are: write-back memory is cleaned and invalidated afterwards, tags too.
@@ -15,8 +15,7 @@ pub fn fill<R>(ops: &mut impl CacheOps, va: Va, size: u64, kind: Kind, write: im
     }
     let result = write();
     match kind {
-        Kind::WriteBack => publish_uncached(ops, va, size),
-        Kind::Tagged => clean_invalidate_tags(ops, va, size),
+        Kind::WriteBack | Kind::Tagged => clean_invalidate(ops, va, size, kind),
         Kind::NonCacheable if size != 0 => ops.complete(),
         Kind::NonCacheable => {}
     }
@@ -40,6 +39,23 @@ fn clean_invalidate_tags(ops: &mut impl CacheOps, va: Va, size: u64) {
     }
     ops.lines().tags.each(va, size, |line| ops.clean_invalidate_tags_line(line));
     ops.complete();
+}
+
+/// Cleans and invalidates `size` bytes at `va`, which EL2 mapped as `kind`, to the point of coherency.
+pub fn clean_invalidate(ops: &mut impl CacheOps, va: Va, size: u64, kind: Kind) {
+    match kind {
+        Kind::WriteBack | Kind::NonCacheable => publish_uncached(ops, va, size),
+        Kind::Tagged => clean_invalidate_tags(ops, va, size),
+    }
+}
+
+/// Does to the line at `va`, an alias of a guest's that EL2 mapped as `kind`, what the guest asks for. It
+/// is complete when this returns: the alias may go.
+pub fn maintain(ops: &mut impl CacheOps, va: Va, kind: Kind, line: Line) {
+    if let Some(line) = line.on(kind, ops.farthest()) {
+        ops.maintain_line(va, line);
+        ops.complete();
+    }
 }
 
 /// Lets all CPUs fetch the instructions that were published before.

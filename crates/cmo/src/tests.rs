@@ -327,7 +327,7 @@ proptest! {
             match did {
                 Did::CleanInvalidate(line) => cleaned.insert(*line, (Kind::WriteBack, when)),
                 Did::CleanInvalidateTags(line) => cleaned.insert(*line, (Kind::Tagged, when)),
-                Did::Wrote | Did::Invalidate(_) | Did::InvalidateInstructions | Did::Complete
+                Did::Wrote | Did::Invalidate(_) | Did::Maintain(..) | Did::InvalidateInstructions | Did::Complete
                 | Did::Synchronize => None,
             };
         }
@@ -346,6 +346,46 @@ proptest! {
             prop_assert!(between.contains(&Did::Complete), "{between:?}");
         }
     }
+}
+
+proptest! {
+    /// Set and way: each page that may be in a cache once, in short steps.
+    #[test]
+    fn a_sweep_reaches_all_cacheable_memory_once(vm in vms()) {
+        let mut pages = BTreeMap::new();
+        for (_, pieces, kind, _) in vm.regions.iter().filter(|r| r.2 != Kind::NonCacheable) {
+            for piece in pieces {
+                for page in 0..piece.size() / PAGE_SIZE {
+                    pages.insert(piece.start().get() + page * PAGE_SIZE, *kind);
+                }
+            }
+        }
+        let mut sweep = Sweep::default();
+        while let Some((Chunk { memory, kind }, next)) = sweep.step(&vm) {
+            prop_assert!(memory.size() <= 256 << 10 && memory.is_aligned(PAGE_SIZE));
+            let (first, last) = (memory.start().get(), memory.end().get() - 1);
+            prop_assert!(first / BLOCK_2M == last / BLOCK_2M);
+            for page in (first..last).step_by(PAGE_SIZE as usize) {
+                prop_assert_eq!(pages.remove(&page), Some(kind), "{:#x}", page);
+            }
+            sweep = next;
+        }
+        prop_assert!(pages.is_empty(), "not swept: {pages:x?}");
+    }
+}
+
+#[test]
+fn a_line_for_a_guest_is_complete_before_its_alias_goes() {
+    let both = |how| Line { how, content: Content::Both };
+    let did = |kind, line| record(|ops| maintain(ops, Va::new(0x1047), kind, line));
+    // The address is the guest's, exact; an invalidation never drops changes.
+    let cleans = both(How::CleanInvalidate);
+    assert_eq!(did(Kind::Tagged, both(How::Invalidate)), [Did::Maintain(0x1047, cleans), Did::Complete]);
+    let data = Line { how: How::Clean(Point::Persistence), content: Content::Data };
+    let deep = both(How::Clean(Point::DeepPersistence));
+    assert_eq!(did(Kind::WriteBack, deep), [Did::Maintain(0x1047, data), Did::Complete]);
+    // Memory without tags.
+    assert_eq!(did(Kind::WriteBack, Line { how: How::Invalidate, content: Content::Tags }), []);
 }
 
 #[test]

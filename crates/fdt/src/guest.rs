@@ -269,7 +269,7 @@ impl Role {
         match (&region.kind, region.tags) {
             (RegionKind::Ram, Tags::Backed | Tags::Lazy) => Self::Memory,
             (RegionKind::Ram, Tags::None) if !mte => Self::Memory,
-            (RegionKind::Ram, Tags::None) | (RegionKind::ReadOnly | RegionKind::Shared { .. }, _) => {
+            (RegionKind::Ram, Tags::None) | (RegionKind::ReadOnly { .. } | RegionKind::Shared { .. }, _) => {
                 Self::Reserved
             }
             (RegionKind::Device { .. }, _) => Self::Device,

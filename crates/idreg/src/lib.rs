@@ -21,6 +21,7 @@ pub mod closing;
 mod field;
 mod guest;
 mod host;
+mod maintenance;
 mod nesting;
 mod policy;
 mod required;

@@ -12,6 +12,7 @@ use crate::closing::{cptr, hcr, mdcr};
 use crate::table::{ENTRIES, rows};
 use crate::*;
 
+mod maintenance;
 mod oracle;
 
 const MTE: Features = Features { mte: true, nested: None };

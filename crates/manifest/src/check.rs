@@ -32,14 +32,31 @@ fn rules(machine: &MachineSpec, files: Files<'_>) -> Result<()> {
         let message = format_args!("the machine has {} VMs, more than {MAX_VMS}", vms.len());
         return Err(Error::machine("vm", &message));
     }
-    taggable(&machine.taggable)?;
+    if let Taggable::Ranges(taggable) = &machine.taggable {
+        ranges("taggable", taggable)?;
+    }
+    ranges("tag-storage", &machine.tag_storage)?;
     for (index, vm) in vms.iter().enumerate() {
         unique_name(vm, vms.get(..index).unwrap_or_default())?;
         vm::check(vm, files)?;
+        not_tag_storage(vm, &machine.tag_storage)?;
         control(vms, index, vm)?;
     }
     pairs(vms)?;
     reporting(vms)
+}
+
+/// No device is tag storage.
+fn not_tag_storage(vm: &VmSpec, tag_storage: &[PaRange]) -> Result<()> {
+    for region in &vm.regions {
+        let RegionKind::Device { pa, .. } = region.kind else { continue };
+        let Some(memory) = PaRange::new(pa, region.ipa.size()) else { continue };
+        if let Some(storage) = tag_storage.iter().find(|s| s.overlaps(&memory)) {
+            let place = Span(storage.start().get(), storage.end().get());
+            return Err(Error::region(vm, region, "pa", &format_args!("lies in tag storage ({place})")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether this is a name: 1 to [`MAX_NAME`] of `[a-z0-9_-]`.
@@ -49,17 +66,16 @@ pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(valid)
 }
 
-fn taggable(taggable: &Taggable) -> Result<()> {
-    let Taggable::Ranges(ranges) = taggable else { return Ok(()) };
+fn ranges(key: &'static str, ranges: &[PaRange]) -> Result<()> {
     let named = |r: &PaRange| Span(r.start().get(), r.end().get());
     for (index, range) in ranges.iter().enumerate() {
         if range.size() == 0 || !range.is_aligned(PAGE_SIZE) {
-            let message = format_args!("taggable range {} is empty or not aligned to 4 KiB", named(range));
-            return Err(Error::machine("taggable", &message));
+            let message = format_args!("{key} range {} is empty or not aligned to 4 KiB", named(range));
+            return Err(Error::machine(key, &message));
         }
         if let Some(other) = ranges.iter().take(index).find(|other| other.overlaps(range)) {
-            let message = format_args!("taggable range {} overlaps {}", named(range), named(other));
-            return Err(Error::machine("taggable", &message));
+            let message = format_args!("{key} range {} overlaps {}", named(range), named(other));
+            return Err(Error::machine(key, &message));
         }
     }
     Ok(())

@@ -6,15 +6,18 @@
 //!     compatible = "tagvisor,manifest-v1";
 //!     taggable = "ranges";                    // "none", "all"
 //!     taggable-ranges = <PA64 SIZE64 ...>;
+//!     tag-storage = <PA64 SIZE64 ...>;
 //!     vm@0 {
 //!         name = "linux"; cpus = <0 1>; cmdline = "..."; priority = <100>; on-serror = "inject";
-//!         mte; autostart; background; tag-quota = <PAGES64>; nested = "vhe";
+//!         mte; autostart; background; tag-quota = <PAGES64>; lazy-unit = "4KiB";
+//!         nested = "vhe";
 //!         kernel = "FILE"; kernel-at = <IPA64>; entry = <IPA64>; dtb-at = <IPA64>;
 //!         initrd = "FILE"; initrd-at = <IPA64>;
 //!         control-all;                        // or control = <VM ...>
 //!         region@0 {
 //!             name = "ram"; reg = <IPA64 SIZE64>; kind = "ram"; file = "FILE";
 //!             tags = "backed"; on-tag-access = "stop"; without-mte-perm = "refuse";
+//!             cmo = "emulate";                // read-only
 //!             share = "NAME";                 // shared
 //!             pa = <PA64>; memory-type = "device"; interrupts = <PHYSICAL GUEST EDGE ...>;
 //!         };
@@ -26,9 +29,9 @@
 
 use crate::error::Result;
 use crate::{
-    Control, DeviceInterrupt, DeviceMemory, Error, KernelSpec, MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec,
-    Named, Nested, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable, Tags, VmSpec,
-    WithoutMtePerm,
+    Cmo, Control, DeviceInterrupt, DeviceMemory, Error, KernelSpec, LazyUnit, MAX_REGIONS, MAX_VCPUS,
+    MAX_VMS, MachineSpec, Named, Nested, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable,
+    Tags, VmSpec, WithoutMtePerm,
 };
 use addr::{Ipa, IpaRange, Pa, PaRange};
 use alloc::boxed::Box;
@@ -41,7 +44,7 @@ use dtoolkit::{FromPropertyValue, Node, Property};
 /// What a compiled manifest is compatible with.
 pub const COMPATIBLE: &str = "tagvisor,manifest-v1";
 
-const MACHINE: &[&str] = &["compatible", "taggable", "taggable-ranges"];
+const MACHINE: &[&str] = &["compatible", "taggable", "taggable-ranges", "tag-storage"];
 const VM: &[&str] = &[
     "name",
     "cpus",
@@ -53,6 +56,7 @@ const VM: &[&str] = &[
     "autostart",
     "background",
     "tag-quota",
+    "lazy-unit",
     "kernel",
     "kernel-at",
     "entry",
@@ -70,6 +74,7 @@ const REGION: &[&str] = &[
     "tags",
     "on-tag-access",
     "without-mte-perm",
+    "cmo",
     "share",
     "pa",
     "memory-type",
@@ -90,8 +95,11 @@ fn machine(dtb: &[u8]) -> Result<MachineSpec> {
         return Err(Error::machine("", &message));
     }
     root.known(MACHINE)?;
-    let taggable = taggable(&root)?;
-    Ok(MachineSpec { taggable, vms: root.children("vm", MAX_VMS, vm)? })
+    Ok(MachineSpec {
+        taggable: taggable(&root)?,
+        tag_storage: ranges(&root, "tag-storage")?,
+        vms: root.children("vm", MAX_VMS, vm)?,
+    })
 }
 
 fn taggable(root: &Entry<'_>) -> Result<Taggable> {
@@ -99,16 +107,19 @@ fn taggable(root: &Entry<'_>) -> Result<Taggable> {
     match root.need::<&str>(key)? {
         "none" => Ok(Taggable::None),
         "all" => Ok(Taggable::All),
-        "ranges" => {
-            let mut ranges = Vec::new();
-            for pair in root.numbers("taggable-ranges", 8, 2)?.unwrap_or_default().chunks_exact(2) {
-                let &[pa, size] = pair else { continue };
-                ranges.push(PaRange::new(Pa::new(pa), size).ok_or_else(|| root.malformed(key))?);
-            }
-            Ok(Taggable::Ranges(ranges))
-        }
+        "ranges" => Ok(Taggable::Ranges(ranges(root, "taggable-ranges")?)),
         _ => Err(root.malformed(key)),
     }
+}
+
+/// Physical ranges; none if there is no such property.
+fn ranges(root: &Entry<'_>, key: &str) -> Result<Vec<PaRange>> {
+    let mut ranges = Vec::new();
+    for pair in root.numbers(key, 8, 2)?.unwrap_or_default().chunks_exact(2) {
+        let &[pa, size] = pair else { continue };
+        ranges.push(PaRange::new(Pa::new(pa), size).ok_or_else(|| root.malformed(key))?);
+    }
+    Ok(ranges)
 }
 
 fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
@@ -137,6 +148,7 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
         background: entry.flag("background")?,
         on_serror: entry.named::<OnSError>("on-serror")?,
         tag_quota: entry.get("tag-quota")?,
+        lazy_unit: entry.named::<LazyUnit>("lazy-unit")?,
     })
 }
 
@@ -147,7 +159,7 @@ fn region(entry: &Entry<'_>) -> Result<RegionSpec> {
     let ipa = IpaRange::new(Ipa::new(ipa), size).ok_or_else(|| entry.malformed("reg"))?;
     let kind = match entry.need::<&str>("kind")? {
         "ram" => RegionKind::Ram,
-        "read-only" => RegionKind::ReadOnly,
+        "read-only" => RegionKind::ReadOnly { cmo: entry.named::<Cmo>("cmo")? },
         "shared" => RegionKind::Shared { share: entry.need("share")? },
         "device" => RegionKind::Device {
             pa: Pa::new(entry.need("pa")?),

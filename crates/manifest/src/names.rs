@@ -1,6 +1,6 @@
 //! The words of the manifest for the values of `spec`, in TOML and compiled alike.
 
-use crate::{DeviceMemory, Nested, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
+use crate::{Cmo, DeviceMemory, LazyUnit, Nested, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
 
 /// A closed set of values with a word for each.
 pub trait Named: Copy + PartialEq + 'static {
@@ -35,6 +35,15 @@ impl Named for WithoutMtePerm {
         &[("refuse", Self::Refuse), ("noncacheable", Self::NonCacheable)];
 }
 
+impl Named for LazyUnit {
+    const NAMES: &'static [(&'static str, Self)] = &[("4KiB", Self::Page), ("2MiB", Self::Block)];
+}
+
+impl Named for Cmo {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("emulate", Self::Emulate), ("architectural", Self::Architectural)];
+}
+
 impl Named for OnSError {
     const NAMES: &'static [(&'static str, Self)] = &[("inject", Self::Inject), ("stop", Self::Stop)];
 }
@@ -57,7 +66,7 @@ impl RegionKind {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Ram => "ram",
-            Self::ReadOnly => "read-only",
+            Self::ReadOnly { .. } => "read-only",
             Self::Shared { .. } => "shared",
             Self::Device { .. } => "device",
         }
@@ -80,7 +89,9 @@ mod tests {
         all::<Tags>();
         all::<OnTagAccess>();
         all::<WithoutMtePerm>();
+        all::<Cmo>();
         all::<OnSError>();
+        all::<LazyUnit>();
         all::<Nested>();
         all::<DeviceMemory>();
     }

@@ -22,6 +22,8 @@ pub const MAX_NAME: usize = 15;
 pub struct MachineSpec {
     /// Physical memory that has tag storage.
     pub taggable: Taggable,
+    /// Physical memory that is the storage of other memory's tags: nobody may reach it as data.
+    pub tag_storage: Vec<PaRange>,
     /// The VMs; their index is the VM id of hypercalls.
     pub vms: Vec<VmSpec>,
 }
@@ -74,6 +76,28 @@ pub struct VmSpec {
     pub on_serror: OnSError,
     /// Most pages of 4 KiB that `lazy` regions may turn tagged; `None` is no limit.
     pub tag_quota: Option<u64>,
+    /// How much of a `lazy` region turns tagged at a time.
+    pub lazy_unit: LazyUnit,
+}
+
+/// How much of a `lazy` region turns tagged at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LazyUnit {
+    /// 4 KiB.
+    Page,
+    /// 2 MiB.
+    Block,
+}
+
+impl LazyUnit {
+    /// In bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Page => addr::PAGE_SIZE,
+            Self::Block => addr::BLOCK_2M,
+        }
+    }
 }
 
 /// Which kind of hypervisor a VM at virtual EL2 may be: HCR_EL2.E2H is fixed for each VM.
@@ -139,7 +163,10 @@ pub enum RegionKind {
     /// The VM's own memory, readable, writable, executable.
     Ram,
     /// The VM's own memory that it cannot write.
-    ReadOnly,
+    ReadOnly {
+        /// What cache maintenance that needs write permission does.
+        cmo: Cmo,
+    },
     /// Memory of the same share name in several VMs; all have the same size.
     Shared {
         /// Common name.
@@ -198,6 +225,15 @@ pub enum OnTagAccess {
     Inject,
     /// The control VM decides.
     Report,
+}
+
+/// What DC IVAC and its tag forms do to a read-only region; all other maintenance is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cmo {
+    /// The line is cleaned and invalidated.
+    Emulate,
+    /// The guest gets a synchronous external abort: they need write permission (DDI 0487, D7.5.9).
+    Architectural,
 }
 
 /// What a region with `tags = "none"` becomes on a machine without FEAT_MTE_PERM.

@@ -23,9 +23,11 @@ pub fn write(machine: &MachineSpec) -> Vec<u8> {
         Taggable::All => set(root, "taggable", "all"),
         Taggable::Ranges(ranges) => {
             set(root, "taggable", "ranges");
-            let pair = |r: &PaRange| [r.start().get(), r.size()];
-            set(root, "taggable-ranges", cells64(ranges.iter().flat_map(pair)));
+            set(root, "taggable-ranges", ranges_of(ranges));
         }
+    }
+    if !machine.tag_storage.is_empty() {
+        set(root, "tag-storage", ranges_of(&machine.tag_storage));
     }
     for (index, spec) in machine.vms.iter().enumerate() {
         let mut node = DeviceTreeNode::new_unchecked(format!("vm@{index:x}"));
@@ -63,6 +65,7 @@ fn vm(node: &mut DeviceTreeNode, vm: &VmSpec) {
     if let Some(pages) = vm.tag_quota {
         set(node, "tag-quota", pages);
     }
+    set(node, "lazy-unit", vm.lazy_unit.name());
     for (index, spec) in vm.regions.iter().enumerate() {
         let mut child = DeviceTreeNode::new_unchecked(format!("region@{index:x}"));
         region(&mut child, spec);
@@ -75,7 +78,8 @@ fn region(node: &mut DeviceTreeNode, region: &RegionSpec) {
     set(node, "reg", cells64([region.ipa.start().get(), region.ipa.size()]));
     set(node, "kind", region.kind.name());
     match &region.kind {
-        RegionKind::Ram | RegionKind::ReadOnly => {}
+        RegionKind::Ram => {}
+        RegionKind::ReadOnly { cmo } => set(node, "cmo", cmo.name()),
         RegionKind::Shared { share } => set(node, "share", share.as_str()),
         RegionKind::Device { pa, memory_type, interrupts } => device(node, *pa, *memory_type, interrupts),
     }
@@ -105,6 +109,10 @@ fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
 
 fn cells(numbers: &[u16]) -> Vec<u32> {
     numbers.iter().map(|&n| n.into()).collect()
+}
+
+fn ranges_of(ranges: &[PaRange]) -> Vec<u8> {
+    cells64(ranges.iter().flat_map(|r| [r.start().get(), r.size()]))
 }
 
 fn cells64(numbers: impl IntoIterator<Item = u64>) -> Vec<u8> {

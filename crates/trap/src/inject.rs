@@ -89,6 +89,13 @@ pub enum Exception {
         /// The stage-1 level whose descriptor could not be read.
         walk: Option<Level>,
     },
+    /// Any data abort of cache maintenance, with CM and WnR.
+    Maintenance {
+        /// FAR_EL1: the instruction's register, exactly.
+        va: u64,
+        /// Fault status code (DFSC).
+        status: u8,
+    },
     /// Synchronous external abort on an instruction fetch.
     InstructionAbort {
         /// FAR_EL1, or `None` where the hypervisor does not know it (FnV).
@@ -194,6 +201,10 @@ fn syndrome(exception: Exception, from_el0: bool) -> (u64, Option<u64>) {
             let ec = if from_el0 { class::DATA_ABORT } else { class::DATA_ABORT_SAME };
             let iss = external_abort(va, walk) | u64::from(cm) << 8 | u64::from(write || cm) << 6;
             (esr(ec, iss), va)
+        }
+        Exception::Maintenance { va, status } => {
+            let ec = if from_el0 { class::DATA_ABORT } else { class::DATA_ABORT_SAME };
+            (esr(ec, 1 << 8 | 1 << 6 | u64::from(status & 0x3f)), Some(va))
         }
         Exception::InstructionAbort { va, walk } => {
             let ec = if from_el0 { class::INSTRUCTION_ABORT } else { class::INSTRUCTION_ABORT_SAME };

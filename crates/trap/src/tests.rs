@@ -432,6 +432,11 @@ fn entry_syndromes() {
     assert_eq!(e(0x10, abort(Some(7), false, true, None)), (0x9200_0150, Some(7)));
     assert_eq!(e(0, abort(None, false, false, None)), (0x9200_0410, None));
     assert_eq!(e(0, abort(Some(1), false, false, Some(Level::L2))), (0x9200_0016, Some(1)));
+    // Maintenance: CM and WnR, whatever was wrong; the address as it was given.
+    let maintenance = |status| Exception::Maintenance { va: 0x1235, status };
+    assert_eq!(e(5, maintenance(0x05)), (0x9600_0145, Some(0x1235)));
+    assert_eq!(e(0, maintenance(0x0f)), (0x9200_014f, Some(0x1235)));
+    assert_eq!(e(4, maintenance(0xd0)), (0x9600_0150, Some(0x1235)));
     let fetch = |va, walk| Exception::InstructionAbort { va, walk };
     assert_eq!(e(0, fetch(Some(9), None)), (0x8200_0010, Some(9)));
     assert_eq!(e(5, fetch(Some(9), Some(Level::L3))), (0x8600_0017, Some(9)));

@@ -40,6 +40,10 @@ pub enum Call {
     VmStop,
     VmRestart,
     EventNext,
+    FaultInfo,
+    FaultDecide,
+    TagStats,
+    TagDemote,
     Unknown,
 }
 
@@ -105,6 +109,10 @@ const fn hypervisor64(id: u32) -> Call {
         hypercall::VM_STOP => Call::VmStop,
         hypercall::VM_RESTART => Call::VmRestart,
         hypercall::EVENT_NEXT => Call::EventNext,
+        hypercall::FAULT_INFO => Call::FaultInfo,
+        hypercall::FAULT_DECIDE => Call::FaultDecide,
+        hypercall::TAG_STATS => Call::TagStats,
+        hypercall::TAG_DEMOTE => Call::TagDemote,
         _ => Call::Unknown,
     }
 }
@@ -198,6 +206,10 @@ pub const fn psci_features(function: u32) -> i64 {
         | Call::VmStop
         | Call::VmRestart
         | Call::EventNext
+        | Call::FaultInfo
+        | Call::FaultDecide
+        | Call::TagStats
+        | Call::TagDemote
         | Call::Unknown => psci::NOT_SUPPORTED,
     }
 }
@@ -249,9 +261,20 @@ pub const fn hyp_uid() -> [u64; 4] {
 /// x0 and x1 of vendor-specific hypervisor call FEATURES: all calls of `abi::hypercall`.
 #[must_use]
 pub const fn hyp_features() -> [u64; 2] {
-    let last = hypercall::EVENT_NEXT - hypercall::FEATURES;
-    [0, (1 << (last + 1)) - 1]
+    [0, CALLS]
 }
+
+/// A bit for each call that is decoded.
+const CALLS: u64 = {
+    let (mut calls, mut bit) = (0, 0);
+    while bit < 64 {
+        if !matches!(hypervisor64(hypercall::FEATURES + bit), Call::Unknown) {
+            calls |= 1 << bit;
+        }
+        bit += 1;
+    }
+    calls
+};
 
 /// TRNG_VERSION's answer (Arm DEN0098) where there is an entropy source: 1.0.
 pub const TRNG_VERSION_1_0: u64 = 0x1_0000;
@@ -325,7 +348,7 @@ mod tests {
     use std::vec::Vec;
 
     /// Every id of `abi`, and what it decodes to.
-    const IDS: [(u32, Call); 34] = [
+    const IDS: [(u32, Call); 38] = [
         (0x8400_0000, Call::PsciVersion),
         (0x8400_0001, Call::CpuSuspend),
         (0xC400_0001, Call::CpuSuspend),
@@ -360,6 +383,10 @@ mod tests {
         (0xC600_0004, Call::VmStop),
         (0xC600_0005, Call::VmRestart),
         (0xC600_0006, Call::EventNext),
+        (0xC600_000A, Call::FaultInfo),
+        (0xC600_000B, Call::FaultDecide),
+        (0xC600_000C, Call::TagStats),
+        (0xC600_000D, Call::TagDemote),
     ];
 
     const NONE: Mitigations = Mitigations {

@@ -34,7 +34,7 @@ impl Vgic {
     /// that is in a list register takes effect here, not at the write: what the guest acknowledged
     /// before this moment stays acknowledged, which is an order that the GIC architecture allows,
     /// because effects of such writes reach the CPU interface in finite time only (IHI 0069H 4.1).
-    pub fn sync<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> Changes {
+    pub fn sync(&mut self, vcpu: usize, lrs: &mut dyn ListRegisters) -> Changes {
         let mut kick = self.fold(vcpu, lrs).without(vcpu);
         self.refill(vcpu, lrs);
         let deactivate = self.take_deactivations(vcpu, &mut kick);
@@ -44,12 +44,12 @@ impl Vgic {
     /// Fills the list registers of a vCPU that is about to become resident; they must be empty.
     ///
     /// The hypervisor restores active states of PPIs ([`Vgic::pending_hw_active`]) after this.
-    pub fn load<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> Changes {
+    pub fn load(&mut self, vcpu: usize, lrs: &mut dyn ListRegisters) -> Changes {
         self.sync(vcpu, lrs)
     }
 
     /// Folds all list registers of a vCPU into the model and empties them.
-    pub fn unload<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> Changes {
+    pub fn unload(&mut self, vcpu: usize, lrs: &mut dyn ListRegisters) -> Changes {
         let mut kick = self.count_ends(vcpu, lrs);
         let Some(used) = self.vcpus.get(vcpu).map(|v| v.used) else { return Changes::default() };
         for n in ones(used) {
@@ -80,12 +80,19 @@ impl Vgic {
 
     /// Physical interrupts that nobody in the guest will deactivate any more, to be deactivated now.
     /// `sync`, `load` and `unload` report them already; this is for a VM that ends after `reset`.
+    #[inline]
     pub fn take_deactivations(&mut self, vcpu: usize, kick: &mut Kick) -> PhysIntids {
-        let mut ids = PhysIntids::default();
         let private = if vcpu < self.vcpus.len() { self.banks.get(vcpu) } else { None };
         if private.is_none_or(|bank| bank.owed | self.owed_spis == 0) {
-            return ids;
+            return PhysIntids::default();
         }
+        self.take_all_owed(vcpu, kick)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_all_owed(&mut self, vcpu: usize, kick: &mut Kick) -> PhysIntids {
+        let mut ids = PhysIntids::default();
         if !self.take_owed(vcpu, &mut ids) {
             *kick |= Kick::one(vcpu);
         }
@@ -114,7 +121,7 @@ impl Vgic {
         self.place(vcpu, self.vcpus.get(vcpu)?.intids.get(n).copied()?.into())
     }
 
-    fn fold<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> Kick {
+    fn fold(&mut self, vcpu: usize, lrs: &mut dyn ListRegisters) -> Kick {
         let mut kick = self.count_ends(vcpu, lrs);
         let Some(used) = self.vcpus.get(vcpu).map(|v| v.used) else { return kick };
         if used == 0 {
@@ -173,7 +180,7 @@ impl Vgic {
         value
     }
 
-    fn refill<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) {
+    fn refill(&mut self, vcpu: usize, lrs: &mut dyn ListRegisters) {
         let mut control = 0;
         while let Some(best) = self.best(vcpu) {
             let free = self.free(vcpu);
@@ -230,7 +237,7 @@ impl Vgic {
 
     /// Puts a ready interrupt into a free list register.
     #[inline]
-    fn inject<L: ListRegisters>(&mut self, vcpu: usize, n: usize, place: Place, lrs: &mut L) {
+    fn inject(&mut self, vcpu: usize, n: usize, place: Place, lrs: &mut dyn ListRegisters) {
         let (Some(v), Some(bank)) = (self.vcpus.get_mut(vcpu), self.banks.get_mut(place.bank)) else {
             return;
         };
@@ -240,7 +247,7 @@ impl Vgic {
     }
 
     /// Puts an active interrupt back into a free list register.
-    fn reinstate<L: ListRegisters>(&mut self, vcpu: usize, n: usize, place: Place, lrs: &mut L) {
+    fn reinstate(&mut self, vcpu: usize, n: usize, place: Place, lrs: &mut dyn ListRegisters) {
         if let (Some(v), Some(bank)) = (self.vcpus.get_mut(vcpu), self.banks.get_mut(place.bank)) {
             v.hold(n, place);
             bank.active &= !bit(place.lane);
@@ -289,7 +296,7 @@ impl Vgic {
     /// those that stay outside need.
     #[cold]
     #[inline(never)]
-    fn unpark<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> u64 {
+    fn unpark(&mut self, vcpu: usize, lrs: &mut dyn ListRegisters) -> u64 {
         while let Some(place) = self.best_parked(vcpu) {
             let Some(n) = self.free(vcpu) else { return hcr::LRENPIE | hcr::TDIR };
             self.reinstate(vcpu, n, place, lrs);
@@ -322,7 +329,7 @@ impl Vgic {
     }
 
     #[inline]
-    fn count_ends<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> Kick {
+    fn count_ends(&mut self, vcpu: usize, lrs: &mut dyn ListRegisters) -> Kick {
         match self.vcpus.get(vcpu) {
             Some(v) if v.hcr & hcr::LRENPIE != 0 => self.end_parked(vcpu, lrs),
             _ => Kick::NONE,
@@ -332,7 +339,7 @@ impl Vgic {
     /// Ends parked interrupts whose EOI the hardware counted.
     #[cold]
     #[inline(never)]
-    fn end_parked<L: ListRegisters>(&mut self, vcpu: usize, lrs: &mut L) -> Kick {
+    fn end_parked(&mut self, vcpu: usize, lrs: &mut dyn ListRegisters) -> Kick {
         let mut kick = Kick::NONE;
         let value = lrs.read_hcr();
         for _ in 0..(value & hcr::EOICOUNT).wrapping_shr(hcr::EOICOUNT_SHIFT) {
@@ -345,7 +352,7 @@ impl Vgic {
         kick.without(vcpu)
     }
 
-    fn control_lrs<L: ListRegisters>(&mut self, vcpu: usize, wanted: u64, lrs: &mut L) {
+    fn control_lrs(&mut self, vcpu: usize, wanted: u64, lrs: &mut dyn ListRegisters) {
         let Some(v) = self.vcpus.get_mut(vcpu) else { return };
         if v.hcr != wanted {
             v.hcr = wanted;

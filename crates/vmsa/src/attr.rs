@@ -30,6 +30,26 @@ pub enum S2Memory {
     DeviceNGnRnE,
 }
 
+impl S2Memory {
+    /// The leaf bits that say the type, and their value.
+    ///
+    /// # Errors
+    /// [`AttrError::NoMtePerm`]; never silently another memory type.
+    pub(crate) const fn encode(self, features: S2Features) -> Result<(u64, u64), AttrError> {
+        let (mem_attr, sh) = match (self, features.fwb) {
+            (Self::WriteBackNoTag, _) if !features.mte_perm => return Err(AttrError::NoMtePerm),
+            (Self::WriteBack, false) => (0b1111, Shareability::Inner),
+            (Self::WriteBack, true) => (0b0110, Shareability::Inner),
+            (Self::WriteBackNoTag, false) => (0b0100, Shareability::Inner),
+            (Self::WriteBackNoTag, true) => (0b1110, Shareability::Inner),
+            (Self::NonCacheable, _) => (0b0101, Shareability::Outer),
+            (Self::DeviceNGnRE, _) => (0b0001, Shareability::Non),
+            (Self::DeviceNGnRnE, _) => (0b0000, Shareability::Non),
+        };
+        Ok((MEM_ATTR | SH, sh.bits() | mem_attr << MEM_ATTR_SHIFT))
+    }
+}
+
 /// Who may execute, as XN(1:0) says (D8.4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exec {
@@ -98,6 +118,9 @@ pub enum AttrError {
 }
 
 impl S2Attr {
+    /// The leaf bit that allows stores.
+    pub(crate) const WRITE: u64 = WRITE;
+
     /// Read, write and execute.
     #[must_use]
     pub const fn rwx(memory: S2Memory) -> Self {
@@ -121,18 +144,12 @@ impl S2Attr {
     /// # Errors
     /// [`AttrError::NoMtePerm`]; never silently another memory type.
     pub const fn encode(self, features: S2Features) -> Result<u64, AttrError> {
-        let (mem_attr, sh) = match (self.memory, features.fwb) {
-            (S2Memory::WriteBackNoTag, _) if !features.mte_perm => return Err(AttrError::NoMtePerm),
-            (S2Memory::WriteBack, false) => (0b1111, Shareability::Inner),
-            (S2Memory::WriteBack, true) => (0b0110, Shareability::Inner),
-            (S2Memory::WriteBackNoTag, false) => (0b0100, Shareability::Inner),
-            (S2Memory::WriteBackNoTag, true) => (0b1110, Shareability::Inner),
-            (S2Memory::NonCacheable, _) => (0b0101, Shareability::Outer),
-            (S2Memory::DeviceNGnRE, _) => (0b0001, Shareability::Non),
-            (S2Memory::DeviceNGnRnE, _) => (0b0000, Shareability::Non),
+        let memory = match self.memory.encode(features) {
+            Ok((_, bits)) => bits,
+            Err(error) => return Err(error),
         };
         let exec = (self.exec as u64) << XN_SHIFT;
-        let mut bits = AF | sh.bits() | mem_attr << MEM_ATTR_SHIFT | exec;
+        let mut bits = AF | memory | exec;
         if self.read {
             bits |= READ;
         }

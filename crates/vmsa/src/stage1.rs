@@ -130,7 +130,7 @@ impl Stage1 {
         perm: Perm,
         memory: Memory,
     ) -> Result<(), MapError<Va>> {
-        let change = Change::Protect { attributes: attributes(perm, memory) };
+        let change = Change::Update { keep: 0, set: attributes(perm, memory) };
         self.tree.plan(mem, range, change).map(|plan| plan.commit(tlb))
     }
 

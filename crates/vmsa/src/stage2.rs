@@ -5,7 +5,7 @@
 
 use addr::{Canonical, Ipa, PAGE_SIZE, Pa, Range};
 
-use crate::attr::{S2Attr, S2Features};
+use crate::attr::{S2Attr, S2Features, S2Memory};
 use crate::descriptor::{Level, physical_size};
 use crate::memory::{InputAddress, TableMemory, Tlb};
 use crate::tree::{Change, MapError, Plan, Span, Tree};
@@ -153,7 +153,36 @@ where
         attr: S2Attr,
     ) -> Result<Plan<'a, Ipa<S>, M>, MapError<Ipa<S>>> {
         let attributes = attr.encode(self.features).map_err(MapError::Attr)?;
-        self.tree.plan(mem, range, Change::Protect { attributes })
+        self.tree.plan(mem, range, Change::Update { keep: 0, set: attributes })
+    }
+
+    /// Plans to give `range`, all of which is mapped, another memory type. What the guest may do there
+    /// stays as it is, page by page.
+    ///
+    /// # Errors
+    /// Any [`MapError`]; nothing has changed then.
+    pub fn plan_retype<'a, M: TableMemory>(
+        &'a mut self,
+        mem: &'a mut M,
+        range: Range<Ipa<S>>,
+        memory: S2Memory,
+    ) -> Result<Plan<'a, Ipa<S>, M>, MapError<Ipa<S>>> {
+        let (mask, set) = memory.encode(self.features).map_err(MapError::Attr)?;
+        self.tree.plan(mem, range, Change::Update { keep: !mask, set })
+    }
+
+    /// Plans to allow or forbid stores to `range`, all of which is mapped; all else stays as it is.
+    ///
+    /// # Errors
+    /// Any [`MapError`]; nothing has changed then.
+    pub fn plan_writable<'a, M: TableMemory>(
+        &'a mut self,
+        mem: &'a mut M,
+        range: Range<Ipa<S>>,
+        writable: bool,
+    ) -> Result<Plan<'a, Ipa<S>, M>, MapError<Ipa<S>>> {
+        let set = if writable { S2Attr::WRITE } else { 0 };
+        self.tree.plan(mem, range, Change::Update { keep: !S2Attr::WRITE, set })
     }
 
     /// Plans to unmap what is mapped in `range`.

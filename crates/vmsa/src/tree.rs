@@ -62,10 +62,13 @@ pub enum Change {
         /// Leaf bits other than address, type and valid bit.
         attributes: u64,
     },
-    /// All of it is mapped; give it these attribute bits.
-    Protect {
-        /// Leaf bits other than address, type and valid bit.
-        attributes: u64,
+    /// All of it is mapped; change these attribute bits. Both masks are of leaf bits other than address,
+    /// type and valid bit.
+    Update {
+        /// Bits that stay as they are.
+        keep: u64,
+        /// Bits that are set.
+        set: u64,
     },
     /// Nothing is mapped there afterwards.
     Unmap,
@@ -132,7 +135,7 @@ impl<A: InputAddress> Tree<A> {
                 self.check_output(pa, span)?;
                 Edit::Map(pa.get().wrapping_sub(span.start), attributes)
             }
-            Change::Protect { attributes } => Edit::Protect(attributes),
+            Change::Update { keep, set } => Edit::Update(keep, set),
             Change::Unmap => Edit::Unmap,
         };
         let tables = count_tables(mem, Node::Table(self.root), edit, span)?;

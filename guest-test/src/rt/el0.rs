@@ -14,8 +14,8 @@ pub(crate) struct Left {
     pub(crate) far: u64,
     /// SPSR_EL1 of the exception.
     pub(crate) spsr: u64,
-    /// x0 to x7 at the exception.
-    pub(crate) x: [u64; 8],
+    /// x0 to x30 at the exception.
+    pub(crate) x: [u64; 31],
 }
 
 impl Left {
@@ -25,11 +25,11 @@ impl Left {
     }
 }
 
-/// What goes to EL0 and comes back: x0 to x7, ESR, FAR, SPSR.
-struct Exchange(UnsafeCell<[u64; 11]>);
+/// What goes to EL0 and comes back: x0 to x30, ESR, FAR, SPSR.
+struct Exchange(UnsafeCell<[u64; 34]>);
 // SAFETY: only one CPU is at EL0 at a time (`BUSY`).
 unsafe impl Sync for Exchange {}
-static EXCHANGE: Exchange = Exchange(UnsafeCell::new([0; 11]));
+static EXCHANGE: Exchange = Exchange(UnsafeCell::new([0; 34]));
 static BUSY: AtomicBool = AtomicBool::new(false);
 
 unsafe extern "C" {
@@ -40,30 +40,39 @@ unsafe extern "C" {
 /// Runs the stub at `stub` (in `.user`) at EL0 with interrupts on, x0 to x7 = `args`; it ends by SVC
 /// or by a fault. One CPU at a time.
 pub(crate) fn run(stub: unsafe extern "C" fn(), args: [u64; 8]) -> Left {
+    let mut x = [0; 31];
+    x[..8].copy_from_slice(&args);
+    run_at(stub as *const () as u64, &x)
+}
+
+/// Runs the code at `code`, an address of the payload, at EL0 with these general registers.
+pub(crate) fn run_at(code: u64, x: &[u64; 31]) -> Left {
     assert!(!BUSY.swap(true, Relaxed), "two CPUs at EL0");
-    let mut words = [0; 11];
-    words[..8].copy_from_slice(&args);
+    let mut words = [0; 34];
+    words[..31].copy_from_slice(x);
     let exchange = EXCHANGE.0.get();
     // SAFETY: see `Exchange`.
     unsafe { *exchange = words };
     let stack = mmu::user(super::mem::scratch(super::mem::SCRATCH_PAGES - 1)) + 4096;
     // SAFETY: the stub is code of the payload; EL0 can write only the user window, of which tests
     // pass scratch addresses.
-    unsafe { el0_enter(exchange.cast(), mmu::user_code(stub as *const () as u64), stack) };
+    unsafe { el0_enter(exchange.cast(), mmu::user_code(code), stack) };
     // SAFETY: as above.
     let w = unsafe { *exchange };
     BUSY.store(false, Relaxed);
-    Left { esr: w[8], far: w[9], spsr: w[10], x: [w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]] }
+    let mut x = [0; 31];
+    x.copy_from_slice(&w[..31]);
+    Left { esr: w[31], far: w[32], spsr: w[33], x }
 }
 
 /// A synchronous exception from EL0: return from `el0_enter`.
 pub(crate) fn leave(frame: &mut Frame) {
     let exchange = EXCHANGE.0.get();
-    let mut words = [0; 11];
-    words[..8].copy_from_slice(&frame.x[..8]);
-    words[8] = frame.esr;
-    words[9] = frame.far;
-    words[10] = frame.spsr;
+    let mut words = [0; 34];
+    words[..31].copy_from_slice(&frame.x);
+    words[31] = frame.esr;
+    words[32] = frame.far;
+    words[33] = frame.spsr;
     // SAFETY: see `Exchange`: the CPU at EL0 is this one.
     unsafe { *exchange = words };
     frame.elr = el0_resume as *const () as u64;
@@ -74,7 +83,7 @@ pub(crate) fn leave(frame: &mut Frame) {
 global_asm!(
     r#"
     .text
-    // x0 = x0 to x7 for EL0, x1 = entry, x2 = stack
+    // x0 = x0 to x30 for EL0, x1 = entry, x2 = stack
     .globl  el0_enter
 el0_enter:
     stp     x29, x30, [sp, #-112]!
@@ -89,11 +98,23 @@ el0_enter:
     msr     ELR_EL1, x1
     msr     SP_EL0, x2
     msr     SPSR_EL1, xzr
-    mov     x8, x0
-    ldp     x0, x1, [x8]
-    ldp     x2, x3, [x8, #16]
-    ldp     x4, x5, [x8, #32]
-    ldp     x6, x7, [x8, #48]
+    mov     x30, x0
+    ldp     x0, x1, [x30]
+    ldp     x2, x3, [x30, #16]
+    ldp     x4, x5, [x30, #32]
+    ldp     x6, x7, [x30, #48]
+    ldp     x8, x9, [x30, #64]
+    ldp     x10, x11, [x30, #80]
+    ldp     x12, x13, [x30, #96]
+    ldp     x14, x15, [x30, #112]
+    ldp     x16, x17, [x30, #128]
+    ldp     x18, x19, [x30, #144]
+    ldp     x20, x21, [x30, #160]
+    ldp     x22, x23, [x30, #176]
+    ldp     x24, x25, [x30, #192]
+    ldp     x26, x27, [x30, #208]
+    ldp     x28, x29, [x30, #224]
+    ldr     x30, [x30, #240]
     eret
     // The handler popped its frame: SP is what it was at the ERET.
     .globl  el0_resume

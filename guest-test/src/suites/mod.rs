@@ -3,6 +3,7 @@
 use crate::harness::Suite;
 
 mod abort;
+mod cmo;
 pub(crate) mod control;
 pub(crate) mod device;
 mod entry;
@@ -33,6 +34,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &sysreg::SUITE,
     &mte::SUITE,
     &abort::SUITE,
+    &cmo::SUITE,
     &smp::SUITE,
     &control::SUITE,
     &region::SUITE,

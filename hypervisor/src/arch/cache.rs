@@ -3,7 +3,7 @@
 
 use super::sysreg::{instruction, mrs, operation};
 use addr::Va;
-use cmo::{CacheOps, Kind, LineSize, Lines};
+use cmo::{CacheOps, Content, How, Kind, Line, LineSize, Lines, Point};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// log2 of the smallest lines of all CPUs that are up. Relaxed: a CPU adds its own while it is brought up,
@@ -19,23 +19,15 @@ pub(crate) fn join() {
 }
 
 /// The caches as this CPU reaches them.
-struct Caches {
-    lines: Lines,
-}
+struct Caches;
 
-impl Caches {
-    fn new() -> Self {
+impl CacheOps for Caches {
+    fn lines(&self) -> Lines {
         let joined = Lines {
             data: LineSize::from_log2(DATA_LINE.load(Ordering::Relaxed)),
             tags: LineSize::from_log2(TAG_LINE.load(Ordering::Relaxed)),
         };
-        Self { lines: Lines::from_ctr(mrs!("ctr_el0")).combine(joined) }
-    }
-}
-
-impl CacheOps for Caches {
-    fn lines(&self) -> Lines {
-        self.lines
+        Lines::from_ctr(mrs!("ctr_el0")).combine(joined)
     }
 
     #[inline(always)]
@@ -47,6 +39,40 @@ impl CacheOps for Caches {
     fn clean_invalidate_tags_line(&mut self, line: Va) {
         // DC CIGDVAC.
         operation!("sys #3, c7, c14, #5", line.get());
+    }
+
+    fn maintain_line(&mut self, line: Va, what: Line) {
+        let va = line.get();
+        // Tag forms, and those to the points of persistence, as the assembler takes them without features.
+        match (what.how, what.content) {
+            // No invalidation drops changes here.
+            (How::Invalidate | How::CleanInvalidate, Content::Data) => operation!("dc civac", va),
+            (How::Invalidate | How::CleanInvalidate, Content::Tags) => operation!("sys #3, c7, c14, #3", va),
+            (How::Invalidate | How::CleanInvalidate, Content::Both) => operation!("sys #3, c7, c14, #5", va),
+            (How::Clean(Point::Unification), Content::Data) => operation!("dc cvau", va),
+            (How::Clean(Point::Coherency), Content::Data) => operation!("dc cvac", va),
+            // No tag form ends at the point of unification.
+            (How::Clean(Point::Unification | Point::Coherency), Content::Tags) => {
+                operation!("sys #3, c7, c10, #3", va);
+            }
+            (How::Clean(Point::Unification | Point::Coherency), Content::Both) => {
+                operation!("sys #3, c7, c10, #5", va);
+            }
+            (How::Clean(Point::Persistence), Content::Data) => operation!("sys #3, c7, c12, #1", va),
+            (How::Clean(Point::Persistence), Content::Tags) => operation!("sys #3, c7, c12, #3", va),
+            (How::Clean(Point::Persistence), Content::Both) => operation!("sys #3, c7, c12, #5", va),
+            (How::Clean(Point::DeepPersistence), Content::Data) => operation!("sys #3, c7, c13, #1", va),
+            (How::Clean(Point::DeepPersistence), Content::Tags) => operation!("sys #3, c7, c13, #3", va),
+            (How::Clean(Point::DeepPersistence), Content::Both) => operation!("sys #3, c7, c13, #5", va),
+        }
+    }
+
+    fn farthest(&self) -> Point {
+        match mrs!("id_aa64isar1_el1") & 0xf {
+            0 => Point::Coherency,
+            1 => Point::Persistence,
+            _ => Point::DeepPersistence,
+        }
     }
 
     #[inline(always)]
@@ -72,17 +98,27 @@ impl CacheOps for Caches {
 
 /// Has `write` write `size` bytes at `va`, mapped as `kind`, so that guests see them past the caches.
 pub(crate) fn fill<R>(va: Va, size: u64, kind: Kind, write: impl FnOnce() -> R) -> R {
-    cmo::fill(&mut Caches::new(), va, size, kind, write)
+    cmo::fill(&mut Caches, va, size, kind, write)
 }
 
 /// Makes `size` bytes at `va` readable past the caches: by a CPU whose MMU is off, this one included.
 pub(crate) fn publish_uncached(va: Va, size: u64) {
-    cmo::publish_uncached(&mut Caches::new(), va, size);
+    cmo::publish_uncached(&mut Caches, va, size);
+}
+
+/// Cleans and invalidates `size` bytes at `va`, mapped as `kind`.
+pub(crate) fn clean_invalidate(va: Va, size: u64, kind: Kind) {
+    cmo::clean_invalidate(&mut Caches, va, size, kind);
+}
+
+/// Does to the line at `va`, mapped as `kind`, what a guest asks for.
+pub(crate) fn maintain(va: Va, kind: Kind, line: Line) {
+    cmo::maintain(&mut Caches, va, kind, line);
 }
 
 /// All CPUs forget the instructions in their caches: before a VM's first one.
 pub(crate) fn publish_instructions() {
-    cmo::publish_instructions(&mut Caches::new());
+    cmo::publish_instructions(&mut Caches);
 }
 
 /// Forgets stale lines over what this CPU wrote with its MMU off, right before that goes on.
@@ -91,5 +127,5 @@ pub(crate) fn publish_instructions() {
 /// `size` bytes at `va` must have been written with the MMU off only, since they were last cleaned: what
 /// the caches hold of them is lost.
 pub(crate) unsafe fn before_mmu_on(va: Va, size: u64) {
-    cmo::before_mmu_on(&mut Caches::new(), va, size);
+    cmo::before_mmu_on(&mut Caches, va, size);
 }

@@ -19,6 +19,14 @@ pub(crate) fn far() -> u64 {
     FAR_EL2.get()
 }
 
+/// Puts a fault's address back that a vCPU took earlier.
+///
+/// # Safety
+/// The vCPU must be the resident one.
+pub(crate) unsafe fn set_far(value: u64) {
+    FAR_EL2.set(value);
+}
+
 /// HPFAR_EL2, read only for the classes that define it.
 #[derive(Debug)]
 pub(crate) struct Hardware;

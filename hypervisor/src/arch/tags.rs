@@ -198,6 +198,20 @@ pub(crate) unsafe fn zero_with_tags(va: u64, size: u64) {
     instruction!("dsb ish");
 }
 
+/// Zeroes the allocation tags of `size` bytes at `va`; their data stays.
+///
+/// # Safety
+/// `va..va + size` must be 4 KiB-aligned at both ends, mapped writable and Tagged, on a CPU with FEAT_MTE2.
+pub(crate) unsafe fn zero_tags(va: u64, size: u64) {
+    let (block, end) = (block(), va.wrapping_add(size));
+    let mut at = va;
+    while at < end {
+        // SAFETY: in range, writable and Tagged by the caller's promise.
+        unsafe { store_block(at, 0) };
+        at = at.wrapping_add(block);
+    }
+}
+
 /// Whether an allocation tag stored at `va` comes back; it is zero afterwards.
 ///
 /// # Safety

@@ -7,16 +7,13 @@ use ::errata::Workarounds;
 use addr::{Canonical, Ipa, Va};
 
 /// VTTBR_EL2.BADDR.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 const BADDR: u64 = 0x0000_ffff_ffff_fffe;
 /// Invalidations by address at most; beyond that, all of the VM's translations are forgotten.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 const MOST_BY_ADDRESS: u64 = 16;
 
 /// Translations of a guest that must go: of all IPAs from `start` to `end`, one invalidation for each
 /// `step` bytes.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 pub(crate) struct Stale {
     /// First IPA, page-aligned.
     pub(crate) start: Ipa<Canonical>,
@@ -45,13 +42,11 @@ pub(crate) fn flush_all_vms() {
 }
 
 /// Whether the stage 2 with this root (VTTBR_EL2 without VMID) is this CPU's.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 pub(crate) fn is_resident(root: u64) -> bool {
     (mrs!("vttbr_el2") ^ root) & BADDR == 0
 }
 
 /// Forgets stale translations of the VM whose stage 2 is this CPU's, on all CPUs.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 pub(crate) fn flush_resident_guest(stale: Stale) {
     let Stale { start, end, step } = stale;
     let (start, end) = (start.get(), end.get());
@@ -75,7 +70,6 @@ pub(crate) fn flush_resident_guest(stale: Stale) {
 
 /// Forgets stale translations of another VM, whose whole VTTBR_EL2 is `vttbr`, on all CPUs. The caller
 /// makes sure that the VMID stays that VM's.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 pub(crate) fn flush_other_guest(vttbr: u64, stale: Stale) {
     let own = mrs!("vttbr_el2");
     // EL2 does not translate by it, and no guest is entered before it is restored.

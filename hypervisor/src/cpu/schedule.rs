@@ -3,8 +3,8 @@
 use super::Cpu;
 use crate::arch::{cpu, timer, traps};
 use crate::dev::gic::KICK;
+use crate::vcpu::Activity;
 use crate::vcpu::run::{Pause, run};
-use crate::vcpu::{Activity, Vcpu};
 use crate::{console, exit};
 use core::cmp::Reverse;
 
@@ -57,10 +57,17 @@ impl Cpu {
     fn choose(&self) -> Option<usize> {
         let now = timer::now();
         let resident = self.resident;
-        let runnable = |(i, v): &(usize, &Vcpu)| v.is_runnable(now, resident == Some(*i));
         let in_slice = |i: usize| self.slice.is_some_and(|(current, end)| current == i && now < end);
-        let able = self.vcpus.iter().enumerate().filter(runnable);
-        able.min_by_key(|(i, v)| (Reverse(v.vm.spec.priority), !in_slice(*i), v.turn)).map(|(i, _)| i)
+        let mut best = None;
+        for (i, v) in self.vcpus.iter().enumerate() {
+            if v.is_runnable(now, resident == Some(i)) {
+                let order = (Reverse(v.vm.spec.priority), !in_slice(i), v.turn);
+                if best.is_none_or(|(least, _)| order < least) {
+                    best = Some((order, i));
+                }
+            }
+        }
+        best.map(|(_, i)| i)
     }
 
     fn give_turn(&mut self, next: usize) {
@@ -76,6 +83,10 @@ impl Cpu {
             let before = timer::count();
             vcpu.prepare_step(self.local.stay.preparing);
             self.local.stay.preparing += timer::count().wrapping_sub(before);
+            return;
+        }
+        if let Activity::Sweeping(at) = vcpu.activity {
+            vcpu.sweep_step(at);
             return;
         }
         vcpu.activity = Activity::Ready;

@@ -1,6 +1,6 @@
 //! Stage-2 faults.
 
-use super::{Outcome, mmio};
+use super::{Outcome, maintenance, mmio};
 use crate::arch::syndrome;
 use crate::arch::translate::{self, NoAddress};
 use crate::cpu::Local;
@@ -8,7 +8,7 @@ use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vm::map::Access;
 use addr::Va;
-use trap::{DataAbort, FaultKind, InstructionAbort, Level, TagAccess, TagFault};
+use trap::{DataAbort, FaultKind, InstructionAbort, Level, TagFault};
 use vmsa::walk::{self, Privilege};
 
 /// A data abort: an emulated device, or memory that is not there or not so accessible. ISV is 0 on a
@@ -34,16 +34,15 @@ fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
     // permission.
     let access = if abort.write() && !abort.s1ptw() { Access::Write } else { Access::Read };
     if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
-        && vcpu.vm.map.lock().allows(ipa, access)
+        && vcpu.vm.map.lock().is_there(ipa, access)
     {
         return Ok(Resume::Here);
     }
     if abort.s1ptw() {
         return Err(on_walk(vcpu, abort.va, walk::Access::Read));
     }
-    if abort.cm() {
-        // Cache maintenance of absent or read-only memory: nothing of the guest's is in a cache.
-        return Ok(Resume::Next);
+    if let Some(outcome) = maintenance::faulted(vcpu, &abort) {
+        return outcome;
     }
     log::debug!(
         "{}/{}: data abort at {:#x}: VA {}, IPA {:?}, {}, ESR {:#x}",
@@ -65,7 +64,7 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
     vcpu.shared.exits.aborts.bump();
     let access = if abort.s1ptw() { Access::Read } else { Access::Execute };
     if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
-        && vcpu.vm.map.lock().allows(ipa, access)
+        && vcpu.vm.map.lock().is_there(ipa, access)
     {
         return Ok(Resume::Here);
     }
@@ -104,11 +103,7 @@ pub(crate) fn without_address(vcpu: &Vcpu, va: Va, why: NoAddress) -> Outcome {
 /// A tag access where tags may not be stored: the region's policy decides.
 #[cold]
 #[inline(never)]
-pub(crate) fn tag_fault(vcpu: &Vcpu, fault: &TagFault) -> Outcome {
+pub(crate) fn tag_fault(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Outcome {
     vcpu.shared.exits.aborts.bump();
-    let (access, write) = match fault.access {
-        TagAccess::ReadOrChecked => ("tag read or checked access", false),
-        TagAccess::Write => ("tag write", true),
-    };
-    crate::vm::fault::tag_access(vcpu, fault.va, access, write)
+    crate::vm::fault::tag_access(vcpu, local, fault)
 }

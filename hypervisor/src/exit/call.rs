@@ -1,6 +1,6 @@
 //! HVC and SMC: PSCI, SMCCC architecture calls, TRNG, hypercalls.
 
-use super::{Outcome, control};
+use super::{Outcome, control, tags};
 use crate::arch::cpu;
 use crate::cpu::Local;
 use crate::firmware::{self, Workaround};
@@ -105,6 +105,10 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, call: Call) -> Option<Resume> {
         Call::VmStop => control::stop(vcpu, local, x1),
         Call::VmRestart => control::restart(vcpu, local, x1),
         Call::EventNext => return control::event_next(vcpu),
+        Call::FaultInfo => return tags::fault_info(vcpu, local, x1, x2),
+        Call::FaultDecide => tags::fault_decide(vcpu, local, x1, x2, x3),
+        Call::TagStats => return tags::stats(vcpu, local, x1, x2),
+        Call::TagDemote => return tags::demote(vcpu, local, x1, x2, x3),
         Call::ArchSocId | Call::TrngRnd | Call::Unknown => signed(smccc::NOT_SUPPORTED),
     };
     vcpu.regs.set(0, result);

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use manifest::Control;
 use vdev::smccc::signed;
 
-const fn code(e: Error) -> u64 {
+pub(super) const fn code(e: Error) -> u64 {
     signed(e as i64)
 }
 
@@ -20,7 +20,7 @@ fn is_control(vcpu: &Vcpu) -> bool {
 }
 
 /// The VM that x1 names, if the caller may control it.
-fn target(vcpu: &Vcpu, local: &Local, id: u64) -> Result<&'static Vm, Error> {
+pub(super) fn target(vcpu: &Vcpu, local: &Local, id: u64) -> Result<&'static Vm, Error> {
     if !is_control(vcpu) {
         return Err(Error::Denied);
     }

@@ -5,9 +5,11 @@ pub(crate) mod abort;
 pub(crate) mod call;
 pub(crate) mod control;
 pub(crate) mod interrupt;
+pub(crate) mod maintenance;
 pub(crate) mod mmio;
 pub(crate) mod serror;
 pub(crate) mod sysreg;
+pub(crate) mod tags;
 
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
@@ -38,7 +40,7 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
             Ok(Resume::SwitchFp)
         }
         Exit::InstructionAbort(abort) => abort::instruction(vcpu, abort),
-        Exit::TagFault(fault) => abort::tag_fault(vcpu, &fault),
+        Exit::TagFault(fault) => abort::tag_fault(vcpu, local, &fault),
         Exit::SystemInstruction(access) => sysreg::instruction(vcpu, access),
         Exit::Sve
         | Exit::Sme { .. }

@@ -1,9 +1,10 @@
 //! Trapped system registers and system instructions.
 
-use super::Outcome;
+use super::{Outcome, maintenance};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
+use cmo::Operation;
 use idreg::{CacheRegister, DebugRegister, Policy, policy, refusal};
 use trap::inject::Exception;
 use trap::{SysReg, SysregAccess};
@@ -73,9 +74,10 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
         | Policy::Undefined => {
             return Err(match refusal(access, ids.ids()) {
                 Exception::Sysreg(access) => GuestFault::Sysreg(access),
-                Exception::Undefined | Exception::DataAbort { .. } | Exception::InstructionAbort { .. } => {
-                    GuestFault::Undefined
-                }
+                Exception::Undefined
+                | Exception::DataAbort { .. }
+                | Exception::Maintenance { .. }
+                | Exception::InstructionAbort { .. } => GuestFault::Undefined,
             });
         }
     };
@@ -111,16 +113,12 @@ fn deactivate(vcpu: &mut Vcpu, local: &mut Local, intid: u64) {
     vcpu.vm.kick(kick, Some(vcpu.id));
 }
 
-/// A trapped system instruction: cache maintenance by set/way, which no guest needs (all memory is
-/// cleaned by address), does nothing; all else is undefined.
+/// A trapped system instruction: cache maintenance; all else is undefined.
 #[inline(never)]
 pub(crate) fn instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Outcome {
     vcpu.shared.exits.sysregs.bump();
-    let reg = access.reg;
-    let set_way = reg.op0() == 1 && reg.op1() == 0 && reg.crn() == 7 && matches!(reg.crm(), 6 | 10 | 14);
-    let tag_form = matches!(reg.op2(), 4 | 6);
-    if set_way && (reg.op2() == 2 || tag_form && vcpu.vm.spec.mte) {
-        return Ok(Resume::Next);
+    match Operation::from_encoding(access.reg) {
+        Some(operation) if !access.read => maintenance::trapped(vcpu, access, operation),
+        Some(_) | None => Err(GuestFault::Undefined),
     }
-    Err(GuestFault::Undefined)
 }

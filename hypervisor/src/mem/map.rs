@@ -26,7 +26,7 @@ const STACK_SPACE: u64 = 128 << 10;
 const STACK: u64 = 32 << 10;
 /// Size of the stack that exceptions of EL2 itself use.
 const PANIC_STACK: u64 = 8 << 10;
-/// Page windows: one page for each CPU.
+/// Page windows: one page for each CPU, then a second one for each.
 const PAGE_WINDOWS: u64 = 0xff40_0000_0000;
 /// Block windows: 2 MiB for each CPU, in the gigabyte that the page windows begin.
 const BLOCK_WINDOWS: u64 = PAGE_WINDOWS + BLOCK_2M;
@@ -221,21 +221,35 @@ pub(crate) fn prepare_windows() -> MapResult {
     Ok(())
 }
 
-/// This CPU's window of page or block size.
-pub(crate) fn window_slot(cpu: usize, page: bool) -> Option<WindowSlot> {
+/// Which of a CPU's windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WindowPlace {
+    /// A page.
+    First,
+    /// Another page, to copy to while the first one is in use.
+    Second,
+    /// 2 MiB.
+    Block,
+}
+
+/// One of this CPU's windows.
+pub(crate) fn window_slot(cpu: usize, place: WindowPlace) -> Option<WindowSlot> {
     let (pages, blocks) = *WINDOWS.get()?;
     let cpu = cpu.min(MAX_CPUS - 1) as u64;
-    Some(if page {
-        WindowSlot {
-            va: PAGE_WINDOWS + cpu * PAGE_SIZE,
-            entry: Pa::new(pages.get() + cpu * 8),
-            level: Level::Three,
+    let page = match place {
+        WindowPlace::First => cpu,
+        WindowPlace::Second => MAX_CPUS as u64 + cpu,
+        WindowPlace::Block => {
+            return Some(WindowSlot {
+                va: BLOCK_WINDOWS + cpu * BLOCK_2M,
+                entry: Pa::new(blocks.get() + cpu * 8),
+                level: Level::Two,
+            });
         }
-    } else {
-        WindowSlot {
-            va: BLOCK_WINDOWS + cpu * BLOCK_2M,
-            entry: Pa::new(blocks.get() + cpu * 8),
-            level: Level::Two,
-        }
+    };
+    Some(WindowSlot {
+        va: PAGE_WINDOWS + page * PAGE_SIZE,
+        entry: Pa::new(pages.get() + page * 8),
+        level: Level::Three,
     })
 }

@@ -1,6 +1,6 @@
 //! A CPU's windows into memory that EL2 has no standing map of: guest RAM.
 //!
-//! Each CPU has one page-sized and one block-sized slot of virtual addresses, mapped while a closure
+//! Each CPU has two page-sized slots and one block-sized slot of virtual addresses, mapped while a closure
 //! runs and unmapped behind it. The memory type is that of the region's stage-2 leaf ([`Kind`]), so EL2
 //! never sees a location under another type than the guest does. For a guest that is written by
 //! [`fill`], which leaves nothing of it in the caches.
@@ -9,9 +9,9 @@
 
 use crate::arch::copy;
 use crate::arch::{cache, cpu, tags, tlb};
-use crate::mem::map;
+use crate::mem::map::{self, WindowPlace as Place};
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
-use cmo::{Chunk, Kind};
+use cmo::{Chunk, Kind, Line};
 use core::marker::PhantomData;
 use vmsa::stage1::Memory;
 
@@ -56,13 +56,19 @@ impl Window<'_> {
 /// Maps the page, or else the 2 MiB block, around `pa` and runs `f` on the `size` bytes there, which must
 /// not cross a 2 MiB boundary. More than a page must be a [`Chunk`]: all of its block is then the piece's.
 fn with<R>(pa: Pa, size: u64, kind: Kind, f: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
+    with_slot(pa, size, kind, Place::First, f)
+}
+
+/// [`with`], through this slot if it is about a page.
+fn with_slot<R>(pa: Pa, size: u64, kind: Kind, place: Place, f: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
     let offset = pa.get() % BLOCK_2M;
     if offset.checked_add(size)? > BLOCK_2M {
         return None;
     }
     // A page slot when that is enough.
     let in_page = pa.get() % PAGE_SIZE + size <= PAGE_SIZE;
-    let slot = map::window_slot(cpu::index(), in_page)?;
+    let place = if in_page { place } else { Place::Block };
+    let slot = map::window_slot(cpu::index(), place)?;
     let unit = if in_page { PAGE_SIZE } else { BLOCK_2M };
     let memory = match kind {
         Kind::WriteBack => Memory::Normal,
@@ -108,6 +114,46 @@ pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
     }
     // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.
     with(pa, 8, data_kind(kind), |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
+}
+
+/// Zeroes the tags of whole pages; their data stays. The guest can reach tags through its caches only, so
+/// nothing is cleaned. `None` if there is no window for it.
+pub(crate) fn zero_tags(chunk: Chunk) -> Option<()> {
+    with(chunk.memory.start(), chunk.memory.size(), Kind::Tagged, |w| {
+        // SAFETY: the window is writable and Tagged; no Rust reference points there, and memory has tags only
+        // where all CPUs have MTE.
+        unsafe { tags::zero_tags(w.va, w.size) }
+    })
+}
+
+/// Copies the data of a page of a guest's write-back memory to another one, unchecked and without tags:
+/// what the guest wrote, past the caches too, and so that it sees it past the caches. `None` if there is
+/// no window for it.
+pub(crate) fn copy_page(from: Pa, to: Pa) -> Option<()> {
+    with_slot(from, PAGE_SIZE, Kind::WriteBack, Place::First, |from| {
+        // A clean line may hide what the guest wrote past the caches.
+        cache::publish_uncached(Va::new(from.va), PAGE_SIZE);
+        with_slot(to, PAGE_SIZE, Kind::WriteBack, Place::Second, |to| {
+            cache::fill(Va::new(to.va), PAGE_SIZE, Kind::WriteBack, || {
+                let (from, to) = (from.va as *const u8, to.va as *mut u8);
+                // SAFETY: two windows of a page each, mapped as Normal memory, and no Rust reference points
+                // into them.
+                unsafe { copy::any_alignment(from, to, PAGE_SIZE as usize) };
+            });
+        })
+    })?
+}
+
+/// Does to the line at `pa`, in memory that guests have as `kind`, what one of them asks for; false if
+/// there is no window for it.
+pub(crate) fn maintain(pa: Pa, kind: Kind, line: Line) -> bool {
+    with(pa, 1, kind, |w| cache::maintain(Va::new(w.va), kind, line)).is_some()
+}
+
+/// Cleans and invalidates `chunk`; false if there is no window for it.
+pub(crate) fn clean_invalidate(chunk: Chunk) -> bool {
+    let (start, size) = (chunk.memory.start(), chunk.memory.size());
+    with(start, size, chunk.kind, |w| cache::clean_invalidate(Va::new(w.va), size, chunk.kind)).is_some()
 }
 
 /// Stores an instruction of the image, and lets all CPUs fetch it from now on.

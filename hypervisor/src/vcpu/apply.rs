@@ -20,6 +20,8 @@ pub(crate) enum Resume {
     WaitHere,
     /// At the saved PC, with its FP registers loaded.
     SwitchFp,
+    /// Behind the instruction, after a sweep through the VM's memory.
+    Sweep,
     /// No more: the vCPU is off, or its VM is stopping.
     Leave,
 }
@@ -38,12 +40,17 @@ pub(crate) enum GuestFault {
     /// Synchronous external abort on the guest's own walk, at this level of its stage 1, for the data
     /// access or fetch that ESR_EL2 describes.
     ExternalAbortOnWalk(Level),
+    /// A data abort of cache maintenance that was trapped before its address was translated, with this
+    /// fault status code; the address is in the register that ESR_EL2 names.
+    Maintenance(u8),
 }
 
 /// ISS of a data abort: WnR.
 const WNR: u64 = 1 << 6;
 /// ISS of a data abort: CM.
 const CM: u64 = 1 << 8;
+/// ISS of a data or instruction abort: FAR_EL2 is not valid.
+const FNV: u64 = 1 << 10;
 
 const _: () = assert!(size_of::<Result<Resume, GuestFault>>() <= 16);
 
@@ -70,8 +77,7 @@ pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {
         sctlr,
         features: PstateFeatures { pan: true, ssbs: true, mte: vcpu.vm.spec.mte, nmi: false },
     };
-    let va = Some(syndrome::far());
-
+    let va = (esr & FNV == 0).then(syndrome::far);
     let exception = match fault {
         GuestFault::Undefined => Exception::Undefined,
         GuestFault::Sysreg(access) => Exception::Sysreg(access),
@@ -80,6 +86,9 @@ pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {
         }
         GuestFault::ExternalInstructionAbort => Exception::InstructionAbort { va, walk: None },
         GuestFault::ExternalAbortOnWalk(level) => Exception::on_walk(esr, syndrome::far(), level),
+        GuestFault::Maintenance(status) => {
+            Exception::Maintenance { va: vcpu.regs.get(SysregAccess::new(esr).rt), status }
+        }
     };
     let entry = enter_el1(&source, exception);
     let registers = El1Exception { elr: entry.elr, spsr: entry.spsr, esr: entry.esr, far: entry.far };

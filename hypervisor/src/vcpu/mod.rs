@@ -13,7 +13,9 @@ use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
 use crate::vm::Vm;
+use crate::vm::fault::PendingAbort;
 use crate::vm::prepare::Preparation;
+use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
@@ -26,6 +28,8 @@ pub(crate) mod request {
     pub(crate) const PREPARE: u32 = 1 << 2;
     /// CPU_ON: begin.
     pub(crate) const POWER_ON: u32 = 1 << 3;
+    /// A control VM decided about its tag fault.
+    pub(crate) const DECIDED: u32 = 1 << 4;
 }
 
 /// The part of a vCPU that other CPUs see.
@@ -58,7 +62,7 @@ impl VcpuShared {
 
     /// Asks; returns whether a kick is due: for what was not asked already, and for an interrupt only
     /// if the vCPU is attentive.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ask(&self, bits: u32) -> bool {
         let new = bits & !self.requests.fetch_or(bits, Ordering::SeqCst);
         new & !request::INTERRUPT != 0 || new != 0 && self.attentive.load(Ordering::SeqCst)
@@ -95,10 +99,14 @@ pub(crate) enum Activity {
     Off,
     /// Preparing its VM's memory: only vCPU 0, step by step.
     Preparing(Preparation),
+    /// Cleaning and invalidating its VM's memory, step by step: maintenance by set and way.
+    Sweeping(Sweep),
     /// Wants the CPU.
     Ready,
     /// In WFI, or in CPU_SUSPEND: until an interrupt is pending.
     Waiting,
+    /// Took a tag fault that a control VM is to decide about.
+    Faulted,
 }
 
 /// A count that one CPU writes and all may read.
@@ -151,6 +159,8 @@ pub(crate) struct Vcpu {
     pub(crate) sync_due: bool,
     /// Last turn on the CPU, for round robin.
     pub(crate) turn: u64,
+    /// An external abort that it takes before it goes on; `sync_due` is set with it.
+    pub(crate) pending_abort: Option<PendingAbort>,
     /// MDSCR_EL1, as written: it has no effect.
     pub(crate) mdscr: u64,
     /// The OS lock (OSLAR_EL1), as written: it has no effect.
@@ -184,6 +194,7 @@ impl Vcpu {
             activity: Activity::Off,
             sync_due: false,
             turn: 0,
+            pending_abort: None,
             mdscr: 0,
             os_lock: true,
             csselr: 0,
@@ -201,6 +212,7 @@ impl Vcpu {
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
+        self.pending_abort = None;
         self.mdscr = 0;
         self.os_lock = true;
         self.csselr = 0;

@@ -7,6 +7,7 @@ use crate::arch::syndrome::{self, Hardware};
 use crate::arch::vectors::Vector;
 use crate::cpu::Local;
 use crate::exit;
+use cmo::Sweep;
 
 /// Why a vCPU gave the CPU back to the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(crate) enum Pause {
 pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
     vcpu.shared.set_attentive(true);
     if core::mem::take(&mut vcpu.sync_due) {
+        take_pending_abort(vcpu);
         vcpu.sync_interrupts(local);
     }
     loop {
@@ -104,8 +106,22 @@ fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option
             advance(esr);
             Some(Pause::Yield)
         }
+        Resume::Sweep => {
+            advance(esr);
+            vcpu.activity = Activity::Sweeping(Sweep::default());
+            Some(Pause::Settle)
+        }
         Resume::SwitchFp => Some(Pause::SwitchFp),
         Resume::Leave => Some(Pause::Settle),
+    }
+}
+
+/// The abort that a control VM decided on, as if the access had just happened.
+fn take_pending_abort(vcpu: &mut Vcpu) {
+    if let Some(abort) = vcpu.pending_abort.take() {
+        // SAFETY: the scheduler made this vCPU resident.
+        unsafe { syndrome::set_far(abort.far) };
+        inject(vcpu, GuestFault::ExternalDataAbort, abort.esr);
     }
 }
 

@@ -117,7 +117,15 @@ impl Vcpu {
 }
 
 /// Deactivates physical interrupts that no guest will end any more.
+#[inline(always)]
 fn deactivate(intids: PhysIntids, local: &Local) {
+    if !intids.is_empty() {
+        deactivate_each(intids, local);
+    }
+}
+
+#[cold]
+fn deactivate_each(intids: PhysIntids, local: &Local) {
     for intid in intids.iter() {
         if intid < 32 {
             local.redistributor.set_active(intid, false);

@@ -1,7 +1,11 @@
 //! From the manifest to VMs: memory, stage 2, ID registers, device trees. Runs once, at boot, on one
 //! CPU; everything that can be refused is refused here, with a sentence.
 
+mod lazy;
+
 use super::events::{Events, controls};
+use super::fault::Faults;
+use super::lazy::LazyMemory;
 use super::lifecycle::Life;
 use super::map::GuestMap;
 use super::prepare::zero;
@@ -48,6 +52,8 @@ pub(crate) struct Means<'a> {
     pub(crate) rng: bool,
     /// List registers of the virtual CPU interface.
     pub(crate) list_registers: u8,
+    /// `cmo-trap`: guests' cache maintenance is trapped where it may hit read-only memory.
+    pub(crate) cmo_trap: bool,
     /// Number of CPUs that are up.
     pub(crate) cpus: usize,
     /// RAM: devices may not lie in it.
@@ -71,7 +77,7 @@ pub(crate) fn build(
     frames: &mut Pools,
 ) -> Result<Vec<&'static Vm>, String> {
     let mut shares: Vec<Share> = Vec::new();
-    let MachineSpec { taggable, vms } = spec;
+    let MachineSpec { taggable, vms, .. } = spec;
     let mut built = Vec::with_capacity(vms.len());
     let controlled: Vec<bool> = (0..vms.len())
         .map(|id| vms.iter().enumerate().any(|(by, vm)| controls(by, &vm.control, id)))
@@ -104,7 +110,8 @@ fn build_one(
         }
     }
     let backing = back_all(&spec, taggable, means, frames, shares)?;
-    let (stage2, map) = map_all(id, &spec, controlled, &backing, means)?;
+    let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
+    let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
     let nested = virtual_el2(&spec, means)?;
     let features = Features { mte: spec.mte, nested };
     let tree = tree(&spec, means)?;
@@ -129,7 +136,7 @@ fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'stati
     Box::leak(Box::new(Vm {
         id,
         ids: GuestIds::new(means.ids, &features),
-        traps: TrapConfig::new(means.ids, &features),
+        traps: traps(&spec, means, &features),
         stage2,
         map: Mutex::new(map),
         tree,
@@ -139,6 +146,7 @@ fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'stati
         life: Mutex::new(Life::new()),
         to_stop: AtomicUsize::new(0),
         events: Mutex::new(Events::new()),
+        faults: Mutex::new(Faults::new(vcpus.len(), spec.regions.len())),
         ktap: Mutex::new(Ktap::new()),
         starts: AtomicU64::new(0),
         resets: AtomicU64::new(0),
@@ -189,6 +197,13 @@ fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, S
     Ok(Some(kind))
 }
 
+/// What traps. Maintenance does only where it may hit memory that the VM cannot write.
+fn traps(spec: &VmSpec, means: &Means<'_>, features: &Features) -> TrapConfig {
+    let traps = TrapConfig::new(means.ids, features);
+    let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
+    if means.cmo_trap && spec.regions.iter().any(read_only) { traps.with_maintenance() } else { traps }
+}
+
 /// Physical memory for a region.
 fn back(
     region: &RegionSpec,
@@ -212,7 +227,7 @@ fn back(
         })
     };
     match &region.kind {
-        RegionKind::Ram | RegionKind::ReadOnly => take(),
+        RegionKind::Ram | RegionKind::ReadOnly { .. } => take(),
         RegionKind::Shared { share } => {
             if let Some(known) = shares.iter_mut().find(|s| s.name == *share) {
                 if !known.filled {
@@ -296,6 +311,16 @@ pub(crate) fn can_be_tagged(piece: &PaRange, taggable: &Taggable) -> bool {
     }
 }
 
+/// The memory of a region: IPA and physical address of each piece.
+fn pieces<'a>(region: &RegionSpec, backing: &'a Backing) -> impl Iterator<Item = (IpaRange, Pa)> + use<'a> {
+    let mut at = region.ipa.start();
+    backing.pieces.iter().filter_map(move |piece| {
+        let ipa = IpaRange::new(at, piece.size())?;
+        at = ipa.end();
+        Some((ipa, piece.start()))
+    })
+}
+
 /// The stage-2 memory type of a region.
 fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<S2Memory, String> {
     if let RegionKind::Device { memory_type, .. } = &region.kind {
@@ -311,12 +336,13 @@ fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
     if means.stage2.mte_perm {
         return Ok(S2Memory::WriteBackNoTag);
     }
-    let pages = region.ipa.size() / addr::PAGE_SIZE;
+    let lazy = spec.regions.iter().filter(|r| r.tags == Tags::Lazy);
+    let pages: u64 = lazy.map(|r| r.ipa.size() / addr::PAGE_SIZE).sum();
     match (region.tags, region.without_mte_perm) {
         (Tags::Lazy, _) if spec.tag_quota.is_none_or(|quota| quota >= pages) => Ok(S2Memory::WriteBack),
         (Tags::None, WithoutMtePerm::NonCacheable) => Ok(S2Memory::NonCacheable),
         (Tags::Lazy, _) => Err(format!(
-            "region {} has lazy tags, which need FEAT_MTE_PERM unless the tag quota covers all of it",
+            "region {} has lazy tags, which need FEAT_MTE_PERM unless the tag quota covers all lazy memory",
             region.name
         )),
         (Tags::None | Tags::Backed, _) => Err(format!(
@@ -340,7 +366,7 @@ fn window_kind(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
 fn attributes(region: &RegionSpec, memory: S2Memory) -> S2Attr {
     match &region.kind {
         RegionKind::Ram => S2Attr::rwx(memory),
-        RegionKind::ReadOnly => S2Attr::rx(memory),
+        RegionKind::ReadOnly { .. } => S2Attr::rx(memory),
         RegionKind::Shared { .. } | RegionKind::Device { .. } => S2Attr::rw(memory),
     }
 }
@@ -352,6 +378,7 @@ fn map_all(
     spec: &VmSpec,
     controlled: bool,
     backing: &[Backing],
+    lazy: LazyMemory,
     means: &Means<'_>,
 ) -> Result<(Stage2Registers, GuestMap), String> {
     let end = spec.regions.iter().map(|r| r.ipa.end()).max().unwrap_or(layout::UART.end());
@@ -361,20 +388,13 @@ fn map_all(
     })?;
     let ranges = || {
         let with_ipa = spec.regions.iter().zip(backing);
-        with_ipa.flat_map(|(region, backing)| {
-            let mut at = region.ipa.start();
-            backing.pieces.iter().filter_map(move |piece| {
-                let ipa = IpaRange::new(at, piece.size())?;
-                at = ipa.end();
-                Some((region, ipa, piece.start()))
-            })
-        })
+        with_ipa.flat_map(|(region, backing)| pieces(region, backing).map(move |(ipa, pa)| (region, ipa, pa)))
     };
     // Memory of the VM's own may be split down to pages while it runs: for lazy tags, and for the dirty
     // log of a VM that controls it.
     let split = |region: &RegionSpec| region.tags == Tags::Lazy || controlled && is_owned(region);
     let budget = tables_needed(&geometry, ranges().map(|(region, ipa, pa)| (ipa, pa, split(region))));
-    let mut map = GuestMap::new(id, geometry, means.stage2, budget)
+    let mut map = GuestMap::new(id, geometry, means.stage2, budget, lazy)
         .ok_or_else(|| format!("EL2's heap has no room for its stage 2, {} KiB of tables", budget << 2))?;
     for (region, ipa, pa) in ranges() {
         let attr = attributes(region, memory_type(region, spec, means)?);
@@ -388,7 +408,7 @@ fn map_all(
 
 /// Whether the VM owns the region's memory.
 fn is_owned(region: &RegionSpec) -> bool {
-    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly)
+    matches!(region.kind, RegionKind::Ram | RegionKind::ReadOnly { .. })
 }
 
 #[inline(never)]

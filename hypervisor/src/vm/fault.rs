@@ -1,43 +1,254 @@
-//! What a tag access does where tags may not be stored: the region's `on-tag-access`.
+//! Tag faults: an access to a tag of memory that has none. Lazy memory gets tags if it may; otherwise the
+//! region's `on-tag-access` decides, and what happened is counted, kept for FAULT_INFO, and logged.
 
-use super::stop_for_fault;
+use super::events::{Event, post};
+use super::lazy::Change;
+use super::{Vm, stop_for_fault};
 use crate::arch::syndrome;
 use crate::arch::translate::{self, For};
-use crate::exit::{Outcome, abort};
-use crate::vcpu::Vcpu;
+use crate::cpu::Local;
+use crate::exit::{Outcome, abort, maintenance};
 use crate::vcpu::apply::{GuestFault, Resume};
-use addr::Va;
-use manifest::OnTagAccess;
+use crate::vcpu::{Activity, Vcpu, request};
+use abi::hypercall::{Error, EventKind, FaultDecision, FaultState};
+use addr::{Canonical, Ipa, PAGE_SIZE, Va};
+use alloc::vec::Vec;
+use manifest::{OnTagAccess, Tags};
+use tags::access::Access;
+use trap::TagFault;
 
-/// A tag access to NoTagAccess memory; `write`: to a tag.
-pub(crate) fn tag_access(vcpu: &Vcpu, va: Va, access: &str, write: bool) -> Outcome {
-    let vm = vcpu.vm;
-    // HPFAR_EL2 is not valid for this fault, and stage 1 has allowed the access already.
-    let ipa = match translate::guest_ipa(va, For::exited(write)) {
+/// Bytes of the largest access: an SVE vector. One that begins on a page with tags can fault on the next.
+const LARGEST_ACCESS: u64 = 256;
+
+/// The last fault of a vCPU that its region's policy decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// Whether the vCPU waits.
+    pub(crate) state: FaultState,
+    /// ELR_EL2.
+    pub(crate) pc: u64,
+    /// FAR_EL2.
+    pub(crate) va: u64,
+    /// Where the tag would have been.
+    pub(crate) ipa: u64,
+    /// Number of the region.
+    pub(crate) region: usize,
+    /// What was wanted.
+    pub(crate) access: Access,
+    /// What was decided; `None` while the vCPU waits.
+    pub(crate) decision: Option<FaultDecision>,
+    /// ESR_EL2.
+    pub(crate) esr: u64,
+}
+
+/// Faults of a region by what became of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RegionCounts {
+    /// The VM stopped.
+    pub(crate) stopped: u64,
+    /// External aborts.
+    pub(crate) injected: u64,
+    /// A control VM was asked.
+    pub(crate) reported: u64,
+    /// Tag writes among all of these.
+    pub(crate) tag_writes: u64,
+}
+
+/// A VM's tag faults since its start.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    /// The last of each vCPU, and how many it had.
+    vcpus: Vec<(Option<Record>, u64)>,
+    regions: Vec<RegionCounts>,
+}
+
+impl Faults {
+    /// None yet.
+    pub(crate) fn new(vcpus: usize, regions: usize) -> Self {
+        Self { vcpus: alloc::vec![(None, 0); vcpus], regions: alloc::vec![RegionCounts::default(); regions] }
+    }
+
+    /// A new start.
+    pub(crate) fn forget(&mut self) {
+        self.vcpus.fill((None, 0));
+        self.regions.fill(RegionCounts::default());
+    }
+
+    /// The last fault of a vCPU, and how many it had. `None` if there is no such vCPU.
+    pub(crate) fn last(&self, vcpu: usize) -> Option<(Option<Record>, u64)> {
+        self.vcpus.get(vcpu).copied()
+    }
+
+    /// A region's counts.
+    pub(crate) fn of_region(&self, region: usize) -> RegionCounts {
+        self.regions.get(region).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, vcpu: usize, record: Record, policy: OnTagAccess) {
+        if let Some((last, count)) = self.vcpus.get_mut(vcpu) {
+            *last = Some(record);
+            *count = count.saturating_add(1);
+        }
+        if let Some(region) = self.regions.get_mut(record.region) {
+            let count = match policy {
+                OnTagAccess::Stop => &mut region.stopped,
+                OnTagAccess::Inject => &mut region.injected,
+                OnTagAccess::Report => &mut region.reported,
+            };
+            *count = count.saturating_add(1);
+            region.tag_writes =
+                region.tag_writes.saturating_add(u64::from(record.access == Access::TagWrite));
+        }
+    }
+
+    /// The decision about a vCPU that waits; false if none waits.
+    fn decide(&mut self, vcpu: usize, decision: FaultDecision) -> bool {
+        let waiting = self.vcpus.get_mut(vcpu).and_then(|(last, _)| last.as_mut());
+        let Some(record) = waiting.filter(|r| r.state == FaultState::Waiting) else { return false };
+        record.state = FaultState::Past;
+        record.decision = Some(decision);
+        true
+    }
+}
+
+/// A tag access to NoTagAccess memory.
+pub(crate) fn tag_access(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Outcome {
+    // HPFAR_EL2 is not valid for this fault, and stage 1 has allowed the access already. If the guest's
+    // tables changed meanwhile, it runs into that by itself.
+    let kind = For::exited(fault.access == trap::TagAccess::Write);
+    let mut ipa = match translate::guest_ipa(fault.va, kind) {
         Ok(ipa) => ipa,
-        Err(why) => return abort::without_address(vcpu, va, why),
+        Err(why) => return abort::without_address(vcpu, fault.va, why),
     };
-    let region = vm.spec.regions.iter().find(|r| r.ipa.contains(ipa));
-    let policy = region.map_or(OnTagAccess::Stop, |r| r.on_tag_access);
-    if vm.may_report() {
-        log::warn!(
-            "{}/{}: {access} without tag storage: PC {:#x}, VA {va}, IPA {ipa}, region {}: {}",
-            vm.spec.name,
-            vcpu.id,
-            syndrome::elr(),
-            region.map_or("(none)", |r| &r.name),
-            match policy {
-                OnTagAccess::Stop => "stopped",
-                OnTagAccess::Inject => "external abort",
-                OnTagAccess::Report => "stopped, because nobody decides yet",
-            }
-        );
+    let mut region = untagged(vcpu.vm, ipa);
+    if region.is_none()
+        && let Some(next) = next_page(fault.va)
+        && let Ok(there) = translate::guest_ipa(next, kind)
+    {
+        // The page has tags: the access goes on to one that has none.
+        ipa = there;
+        region = untagged(vcpu.vm, ipa);
+    }
+    match region {
+        // Tags are there now, or will be: the guest repeats the access.
+        None => Ok(Resume::Here),
+        Some(region) => refused(vcpu, local, fault, ipa, region),
+    }
+}
+
+/// The first address of the next page, if an access to `va` can reach it.
+fn next_page(va: Va) -> Option<Va> {
+    let left = PAGE_SIZE - va.get() % PAGE_SIZE;
+    (left < LARGEST_ACCESS).then(|| va.checked_add(left)).flatten()
+}
+
+/// Number of the region at `ipa` if a tag access cannot succeed there; lazy memory is given tags if it may.
+fn untagged(vm: &Vm, ipa: Ipa<Canonical>) -> Option<usize> {
+    let region = vm.spec.regions.iter().position(|r| r.ipa.contains(ipa))?;
+    match vm.spec.regions.get(region)?.tags {
+        Tags::None => Some(region),
+        Tags::Backed => None,
+        Tags::Lazy => match vm.map.lock().promote(ipa) {
+            Change::Done(_) | Change::Underway => None,
+            Change::Refused => Some(region),
+        },
+    }
+}
+
+/// The region's policy decides.
+#[inline(never)]
+fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>, region: usize) -> Outcome {
+    let vm = vcpu.vm;
+    let policy = vm.spec.regions.get(region).map_or(OnTagAccess::Stop, |r| r.on_tag_access);
+    let logged = vm.may_report();
+    let mut access = Access::from_syndrome(fault.access == trap::TagAccess::Write);
+    // The instruction says more, where somebody wants to know.
+    if logged || policy != OnTagAccess::Inject {
+        access = maintenance::instruction(vcpu).and_then(Access::of).unwrap_or(access);
+    }
+    let (state, decision) = match policy {
+        OnTagAccess::Stop => (FaultState::Past, Some(FaultDecision::Stop)),
+        OnTagAccess::Inject => (FaultState::Past, Some(FaultDecision::Inject)),
+        OnTagAccess::Report => (FaultState::Waiting, None),
+    };
+    let (pc, va, esr) = (syndrome::elr(), fault.va.get(), fault.esr());
+    let record = Record { state, pc, va, ipa: ipa.get(), region, access, decision, esr };
+    vm.faults.lock().add(vcpu.id, record, policy);
+    if logged {
+        log(vcpu, &record, policy);
     }
     match policy {
         OnTagAccess::Inject => Err(GuestFault::ExternalDataAbort),
-        OnTagAccess::Stop | OnTagAccess::Report => {
+        OnTagAccess::Stop => {
             stop_for_fault(vm);
             Ok(Resume::Leave)
+        }
+        OnTagAccess::Report => {
+            // Until FAULT_DECIDE or a stop. A decision that comes at once is a request that waits.
+            vcpu.activity = Activity::Faulted;
+            let event = Event { kind: EventKind::TagFault, vm: vm.id, detail: vcpu.id as u64 };
+            post(local.machine, event);
+            Ok(Resume::Leave)
+        }
+    }
+}
+
+#[cold]
+fn log(vcpu: &Vcpu, record: &Record, policy: OnTagAccess) {
+    let (name, id) = vcpu.name();
+    log::warn!(
+        "{name}/{id}: {} without tag storage: PC {:#x}, VA {:#x}, IPA {:#x}, region {}: {}",
+        record.access.name(),
+        record.pc,
+        record.va,
+        record.ipa,
+        vcpu.vm.spec.regions.get(record.region).map_or("", |r| &r.name),
+        match policy {
+            OnTagAccess::Stop => "stopped",
+            OnTagAccess::Inject => "external abort",
+            OnTagAccess::Report => "waits for a decision",
+        }
+    );
+}
+
+impl Vm {
+    /// FAULT_DECIDE.
+    pub(crate) fn decide_fault(&'static self, vcpu: usize, decision: FaultDecision) -> Result<(), Error> {
+        if vcpu >= self.vcpus.len() {
+            return Err(Error::Invalid);
+        }
+        if !self.faults.lock().decide(vcpu, decision) {
+            return Err(Error::Empty);
+        }
+        match decision {
+            FaultDecision::Stop => stop_for_fault(self),
+            FaultDecision::Retry | FaultDecision::Inject => self.ask(vcpu, request::DECIDED, false),
+        }
+        Ok(())
+    }
+}
+
+/// What an external abort that a control VM decided reports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PendingAbort {
+    /// ESR_EL2 of the fault.
+    pub(crate) esr: u64,
+    /// FAR_EL2 of the fault.
+    pub(crate) far: u64,
+}
+
+impl Vcpu {
+    /// A control VM has decided how it goes on.
+    pub(crate) fn go_on_after_fault(&mut self) {
+        let Some((Some(record), _)) = self.vm.faults.lock().last(self.id) else { return };
+        if !matches!(self.activity, Activity::Faulted) || record.state != FaultState::Past {
+            return;
+        }
+        self.activity = Activity::Ready;
+        if record.decision == Some(FaultDecision::Inject) {
+            self.pending_abort = Some(PendingAbort { esr: record.esr, far: record.va });
+            // It is looked at where the vCPU is brought up to date.
+            self.sync_due = true;
         }
     }
 }

@@ -181,6 +181,9 @@ impl Vcpu {
             self.reset(start.entry, start.context);
             self.activity = Activity::Ready;
         }
+        if asked & request::DECIDED != 0 {
+            self.go_on_after_fault();
+        }
         if asked & request::INTERRUPT != 0 {
             // The way into the guest syncs; what waits is woken if there is something to deliver.
             self.sync_due = true;
@@ -216,6 +219,7 @@ impl Vcpu {
         *vm.ktap.lock() = Ktap::new();
         *vm.events.lock() = Events::new();
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
+        vm.faults.lock().forget();
         vm.forgive_reports();
         vm.restart_counter(timer::now());
         let mut life = vm.life.lock();
@@ -238,8 +242,8 @@ impl Vcpu {
     /// Whether it could use the CPU now.
     pub(crate) fn is_runnable(&self, now: u64, resident: bool) -> bool {
         match self.activity {
-            Activity::Off => false,
-            Activity::Preparing(_) | Activity::Ready => true,
+            Activity::Off | Activity::Faulted => false,
+            Activity::Preparing(_) | Activity::Sweeping(_) | Activity::Ready => true,
             // A resident one's timers are in the hardware, which interrupts.
             Activity::Waiting => !resident && self.timer_deadline().is_some_and(|at| at <= now),
         }
@@ -249,7 +253,11 @@ impl Vcpu {
     pub(crate) fn sleeping_deadline(&self) -> Option<u64> {
         match self.activity {
             Activity::Waiting => self.timer_deadline(),
-            Activity::Off | Activity::Preparing(_) | Activity::Ready => None,
+            Activity::Off
+            | Activity::Preparing(_)
+            | Activity::Sweeping(_)
+            | Activity::Ready
+            | Activity::Faulted => None,
         }
     }
 }

@@ -6,14 +6,15 @@
 //! set aside when it was built.
 //!
 //! While a leaf is broken, an access to it exits with a translation fault. Who handles a stage-2 fault
-//! asks [`GuestMap::allows`] under the lock before anyone is blamed: if the access is fine now, the
+//! asks [`GuestMap::is_there`] under the lock before anyone is blamed: if the access is fine now, the
 //! guest repeats it.
 
+use super::lazy::{Change, LazyMemory};
 use crate::arch::tlb;
 use crate::machine;
 use crate::mem::tables::StageTwoTables;
 use addr::{Canonical, Ipa, IpaRange, Pa};
-use vmsa::attr::{S2Attr, S2Features};
+use vmsa::attr::{S2Attr, S2Features, S2Memory};
 use vmsa::descriptor::Level;
 use vmsa::memory::{Flush, Tlb, Unused};
 use vmsa::stage2::{Geometry, Stage2};
@@ -35,7 +36,6 @@ pub(crate) enum Access {
 
 /// A leaf, as far as it is about one address.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 pub(crate) struct Leaf {
     /// Where the address leads.
     pub(crate) pa: Pa,
@@ -52,15 +52,22 @@ pub(crate) struct GuestMap {
     vm: usize,
     stage2: Stage2,
     tables: StageTwoTables,
+    /// Memory that gets tags on demand.
+    pub(crate) lazy: LazyMemory,
 }
 
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 impl GuestMap {
     /// An empty map with `tables` tables set aside. `None` without memory for them.
-    pub(crate) fn new(vm: usize, geometry: Geometry, features: S2Features, tables: usize) -> Option<Self> {
+    pub(crate) fn new(
+        vm: usize,
+        geometry: Geometry,
+        features: S2Features,
+        tables: usize,
+        lazy: LazyMemory,
+    ) -> Option<Self> {
         let mut tables = StageTwoTables::new(tables)?;
         let stage2 = Stage2::new(&mut tables, geometry, features)?;
-        Some(Self { vm, stage2, tables })
+        Some(Self { vm, stage2, tables, lazy })
     }
 
     /// Maps `range` before the VM has run: no TLB knows of it.
@@ -93,13 +100,34 @@ impl GuestMap {
         })
     }
 
-    /// Gives all of `range`, which is mapped, these attributes.
+    /// Whether what gave a translation fault is there now, for this access, or will be: a change of lazy
+    /// memory is carried on.
+    pub(crate) fn is_there(&mut self, ipa: Ipa<Canonical>, access: Access) -> bool {
+        self.allows(ipa, access) || matches!(self.settle(ipa), Change::Done(true) | Change::Underway)
+    }
+
+    /// Gives all of `range`, which is mapped, another memory type; who may do what stays, page by page.
     ///
     /// # Errors
     /// Any [`MapError`]; nothing has changed then.
-    pub(crate) fn protect(&mut self, range: IpaRange, attr: S2Attr) -> Result<(), Refusal> {
+    pub(crate) fn retype(&mut self, range: IpaRange, memory: S2Memory) -> Result<(), Refusal> {
         let mut tlb = self.tlb();
-        self.stage2.protect(&mut self.tables, &mut tlb, range, attr)
+        self.stage2.plan_retype(&mut self.tables, range, memory).map(|plan| plan.commit(&mut tlb))
+    }
+
+    /// Allows or forbids stores to a page. Lazy memory that is not mapped because its data moves is mapped
+    /// like that afterwards.
+    ///
+    /// # Errors
+    /// Any [`MapError`]; nothing has changed then.
+    #[allow(dead_code, reason = "the dirty log is about to use it")]
+    pub(crate) fn set_writable(&mut self, page: IpaRange, writable: bool) -> Result<(), Refusal> {
+        if self.lazy.ledger.is_broken(page.start()) {
+            self.lazy.ledger.set_writable(page.start(), writable);
+            return Ok(());
+        }
+        let mut tlb = self.tlb();
+        self.stage2.plan_writable(&mut self.tables, page, writable).map(|plan| plan.commit(&mut tlb))
     }
 
     /// Unmaps `range`. Mapping it again needs no more tables than there are.
@@ -126,7 +154,6 @@ impl GuestMap {
 }
 
 /// All CPUs' TLBs, as far as they hold translations of one VM.
-#[allow(dead_code, reason = "changes while a VM runs are about to be used")]
 struct GuestTlb {
     vm: usize,
     root: u64,

@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod fault;
+pub(crate) mod lazy;
 pub(crate) mod lifecycle;
 pub(crate) mod map;
 mod memory;
@@ -19,6 +20,7 @@ use addr::{Canonical, Ipa, PaRange};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use events::Events;
+use fault::Faults;
 use idreg::{GuestIds, TrapConfig};
 use lifecycle::Life;
 use manifest::{RegionKind, VmSpec};
@@ -93,6 +95,8 @@ pub(crate) struct Vm {
     pub(crate) to_stop: AtomicUsize,
     /// Events that it has not read yet, if it is a control VM.
     pub(crate) events: Mutex<Events>,
+    /// Its tag faults.
+    pub(crate) faults: Mutex<Faults>,
     /// What its output says about its tests.
     pub(crate) ktap: Mutex<Ktap>,
     /// Starts so far.
@@ -123,7 +127,7 @@ impl Vm {
 
     /// Makes the vCPUs of `kick` look at their virtual interrupts. `own`: the caller's own vCPU, which
     /// looks before it enters its guest anyway.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn kick(&self, kick: Kick, own: Option<usize>) {
         for vcpu in kick {
             self.ask(vcpu, request::INTERRUPT, own == Some(vcpu));
@@ -131,7 +135,7 @@ impl Vm {
     }
 
     /// Asks something of a vCPU and makes its CPU look, unless it is the caller's own.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn ask(&self, vcpu: usize, bits: u32, own: bool) {
         let Some(shared) = self.vcpus.get(vcpu) else { return };
         if shared.ask(bits) && !own {
@@ -142,7 +146,7 @@ impl Vm {
     /// Whether an IPA is memory that a vCPU can start in.
     pub(crate) fn is_ram(&self, ipa: u64) -> bool {
         self.spec.regions.iter().any(|r| {
-            matches!(r.kind, RegionKind::Ram | RegionKind::ReadOnly)
+            matches!(r.kind, RegionKind::Ram | RegionKind::ReadOnly { .. })
                 && r.ipa.contains(Ipa::<Canonical>::new(ipa))
         })
     }
@@ -165,7 +169,7 @@ impl Vm {
 
 /// Makes a CPU see that one of its vCPUs was asked something. On this CPU the scheduler looks
 /// anyway: at the next exit's end if the vCPU is resident, else when it chooses.
-#[inline]
+#[inline(always)]
 fn wake(cpu: usize) {
     let Some(machine) = machine::get() else { return };
     let Some(shared) = machine.cpus.get(cpu) else { return };

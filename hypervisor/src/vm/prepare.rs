@@ -84,6 +84,10 @@ impl Vcpu {
     /// on such steps so far, for the log.
     pub(crate) fn prepare_step(&mut self, preparing: u64) {
         let Activity::Preparing(at) = self.activity else { return };
+        // Tags of an earlier life go first, a few at a time.
+        if self.vm.map.lock().bring_home() {
+            return;
+        }
         let next = self.vm.step(at);
         self.activity = Activity::Preparing(next);
         if let (true, Some(machine)) = (next.is_done(), machine::get()) {

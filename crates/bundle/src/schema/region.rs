@@ -5,7 +5,7 @@ use crate::source::{Table, Value, one_of};
 use addr::{Ipa, IpaRange, Pa};
 use manifest::layout::RAM_BASE;
 use manifest::{
-    DeviceInterrupt, DeviceMemory, Named, OnTagAccess, RegionKind, RegionSpec, Tags, WithoutMtePerm,
+    Cmo, DeviceInterrupt, DeviceMemory, Named, OnTagAccess, RegionKind, RegionSpec, Tags, WithoutMtePerm,
 };
 
 const KEYS: &[&str] = &[
@@ -22,9 +22,11 @@ const KEYS: &[&str] = &[
     "tags",
     "on-tag-access",
     "without-mte-perm",
+    "cmo",
 ];
 /// Keys that only some kinds have.
 const OF_KIND: &[(&str, &str)] = &[
+    ("cmo", "read-only"),
     ("share", "shared"),
     ("pa", "device"),
     ("interrupts", "device"),
@@ -93,7 +95,7 @@ fn kind(table: &Table<'_>) -> Result<RegionKind, Error> {
     }
     match name {
         "ram" => Ok(RegionKind::Ram),
-        "read-only" => Ok(RegionKind::ReadOnly),
+        "read-only" => Ok(RegionKind::ReadOnly { cmo: word(table, "cmo", Cmo::Emulate)? }),
         "shared" => Ok(RegionKind::Shared { share: table.need("share")?.str()?.into() }),
         "device" => device(table),
         _ => Err(table.need("kind")?.error(one_of(&RegionKind::NAMES))),

@@ -4,7 +4,7 @@ use crate::tree::Tree;
 use addr::{Ipa, Pa};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::{Node, Property};
-use manifest::{DeviceMemory, KernelSpec, OnSError, OnTagAccess, Placed, WithoutMtePerm};
+use manifest::{Cmo, DeviceMemory, KernelSpec, OnSError, OnTagAccess, Placed, WithoutMtePerm};
 use proptest::prelude::*;
 use std::process::{Command, Stdio};
 use std::string::ToString;
@@ -48,7 +48,7 @@ fn example() -> VmSpec {
             region("rtc", 0x0a00_0000, 0x1000, device_kind(35, false), Tags::None),
             region("ram", 0x4000_0000, 0x2000_0000, RegionKind::Ram, Tags::Backed),
             region("plain", 0x6000_0000, 0x1000_0000, RegionKind::Ram, Tags::None),
-            region("rom", 0x7000_0000, 0x1000, RegionKind::ReadOnly, Tags::None),
+            region("rom", 0x7000_0000, 0x1000, RegionKind::ReadOnly { cmo: Cmo::Emulate }, Tags::None),
             region("ring", 0x1_0000_0000, 0x10_0000, shared, Tags::None),
             region("more", 0x2_0000_0000, 0x4000_0000, RegionKind::Ram, Tags::Lazy),
         ],
@@ -63,6 +63,7 @@ fn example() -> VmSpec {
         background: false,
         on_serror: OnSError::Stop,
         tag_quota: None,
+        lazy_unit: manifest::LazyUnit::Page,
         nested: None,
     }
 }
@@ -210,7 +211,7 @@ proptest! {
         spec.regions = names.iter().zip(kinds).map(|(name, (kind, tags, intid, (start, size)))| {
             let kind = match kind {
                 0 => RegionKind::Ram,
-                1 => RegionKind::ReadOnly,
+                1 => RegionKind::ReadOnly { cmo: Cmo::Emulate },
                 2 => RegionKind::Shared { share: name.clone() },
                 _ => device_kind(intid % 1200, intid & 1 != 0),
             };

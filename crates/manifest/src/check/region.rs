@@ -2,7 +2,7 @@
 
 use super::{ADDRESS_END, Files, is_name};
 use crate::error::{Error, Result};
-use crate::{MAX_NAME, RegionKind, RegionSpec, Tags, VmSpec, WithoutMtePerm};
+use crate::{MAX_NAME, Named, RegionKind, RegionSpec, Tags, VmSpec, WithoutMtePerm};
 use addr::{PAGE_SIZE, PaRange};
 use core::fmt::Display;
 
@@ -23,6 +23,11 @@ pub(super) fn check(vm: &VmSpec, region: &RegionSpec, files: Files<'_>) -> Resul
     }
     if region.ipa.end().get() > ADDRESS_END {
         return refuse("ipa", &"ends above the 48 bits of an IPA");
+    }
+    let unit = vm.lazy_unit.bytes();
+    if region.tags == Tags::Lazy && !(region.ipa.is_aligned(unit)) {
+        let what = format_args!("has tags \"lazy\", but is not aligned to lazy-unit {}", vm.lazy_unit.name());
+        return refuse("tags", &what);
     }
     if region.without_mte_perm == WithoutMtePerm::NonCacheable && region.tags != Tags::None {
         return refuse(
@@ -50,7 +55,7 @@ fn content(vm: &VmSpec, region: &RegionSpec, files: Files<'_>) -> Result<()> {
 fn kind(vm: &VmSpec, region: &RegionSpec) -> Result<()> {
     let refuse = |key, what: &dyn Display| Err(Error::region(vm, region, key, what));
     match &region.kind {
-        RegionKind::Ram | RegionKind::ReadOnly => Ok(()),
+        RegionKind::Ram | RegionKind::ReadOnly { .. } => Ok(()),
         RegionKind::Shared { share } => {
             if !is_name(share) {
                 let what =

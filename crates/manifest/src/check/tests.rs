@@ -1,5 +1,5 @@
 use super::*;
-use crate::{DeviceInterrupt, DeviceMemory, KernelSpec, OnSError, Placed, WithoutMtePerm};
+use crate::{Cmo, DeviceInterrupt, DeviceMemory, KernelSpec, LazyUnit, OnSError, Placed, WithoutMtePerm};
 use addr::{Ipa, IpaRange};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -50,6 +50,7 @@ pub(crate) fn vm(name: &str) -> VmSpec {
         background: false,
         on_serror: OnSError::Inject,
         tag_quota: None,
+        lazy_unit: LazyUnit::Page,
         nested: None,
     }
 }
@@ -66,7 +67,7 @@ fn files(name: &str) -> Option<u64> {
 }
 
 fn machine(vms: &[VmSpec]) -> MachineSpec {
-    MachineSpec { taggable: Taggable::All, vms: vms.to_vec() }
+    MachineSpec { taggable: Taggable::All, tag_storage: Vec::new(), vms: vms.to_vec() }
 }
 
 /// The sentence for a machine of one VM that `edit` changed.
@@ -96,7 +97,7 @@ fn extra(kind: RegionKind, edit: impl FnOnce(&mut RegionSpec)) -> String {
 fn valid_machines_pass() {
     let mut a = vm("a");
     a.control = Control::All;
-    a.regions.push(region("rom", 0x5000_0000, 0x1000, RegionKind::ReadOnly));
+    a.regions.push(region("rom", 0x5000_0000, 0x1000, RegionKind::ReadOnly { cmo: Cmo::Emulate }));
     a.regions[1].file = Some("rom".into());
     a.regions.push(region("dev", 0x6000_0000, 0x1000, device(0x1000, &[(42, 42)])));
     a.regions.push(region("s", 0x7000_0000, 0x1000, RegionKind::Shared { share: "s".into() }));
@@ -112,13 +113,29 @@ fn machine_rules() {
     let error = |machine: &MachineSpec| check(machine, files).unwrap_err().to_string();
     assert_eq!(error(&machine(&[])), "the machine has no VM");
     assert_eq!(error(&machine(&alloc::vec![vm("a"); 33])), "the machine has 33 VMs, more than 32");
+    let range = |&(pa, size): &(u64, u64)| PaRange::new(Pa::new(pa), size).unwrap();
     let ranges = |list: &[(u64, u64)]| {
-        let range = |&(pa, size)| PaRange::new(Pa::new(pa), size).unwrap();
         error(&MachineSpec {
             taggable: Taggable::Ranges(list.iter().map(range).collect()),
+            tag_storage: Vec::new(),
             vms: Vec::from([vm("a")]),
         })
     };
+    let storage = |list: &[(u64, u64)]| MachineSpec {
+        taggable: Taggable::All,
+        tag_storage: list.iter().map(range).collect(),
+        vms: Vec::from([vm("a")]),
+    };
+    assert_eq!(
+        error(&storage(&[(0x1000, 8)])),
+        "tag-storage range 0x1000 - 0x1008 is empty or not aligned to 4 KiB"
+    );
+    let mut device_there = storage(&[(0x1000, 0x2000)]);
+    device_there.vms[0].regions.push(region("dev", 0x6000_0000, 0x1000, device(0x2000, &[])));
+    assert_eq!(
+        error(&device_there),
+        "vm \"a\": region \"dev\" (0x60000000 - 0x60001000) lies in tag storage (0x1000 - 0x3000)"
+    );
     assert_eq!(ranges(&[(0, 0)]), "taggable range 0x0 - 0x0 is empty or not aligned to 4 KiB");
     assert_eq!(ranges(&[(0x10, 0x1000)]), "taggable range 0x10 - 0x1010 is empty or not aligned to 4 KiB");
     assert_eq!(
@@ -222,7 +239,7 @@ fn overlaps_name_both() {
         extra(RegionKind::Ram, |x| x.ipa = ipa(0x41ff_f000, 0x2000)),
         "vm \"a\": region \"x\" (0x41fff000 - 0x42001000) overlaps region \"ram\" (0x40000000 - 0x42000000)"
     );
-    let at = |start| extra(RegionKind::ReadOnly, |x| x.ipa = ipa(start, 0x1000));
+    let at = |start| extra(RegionKind::ReadOnly { cmo: Cmo::Emulate }, |x| x.ipa = ipa(start, 0x1000));
     assert_eq!(
         at(0x800_f000),
         "vm \"a\": region \"x\" (0x800f000 - 0x8010000) overlaps the GIC distributor (0x8000000 - 0x8010000)"

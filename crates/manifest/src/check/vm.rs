@@ -4,7 +4,7 @@ use super::{Files, region};
 use crate::error::{Error, Named, Result, Span};
 use crate::layout::{DTB_SIZE, EMULATED, EVENT_INTID, SPIS, UART_INTID};
 use crate::{DeviceInterrupt, MAX_REGIONS, MAX_VCPUS, Placed, RegionKind, VmSpec};
-use addr::{Ipa, IpaRange};
+use addr::{Ipa, IpaRange, PAGE_SIZE};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Display;
@@ -21,6 +21,15 @@ pub(super) fn check(vm: &VmSpec, files: Files<'_>) -> Result<()> {
     if vm.cmdline.len() > MAX_CMDLINE || vm.cmdline.bytes().any(|b| b.is_ascii_control()) {
         let message = format_args!("cmdline is longer than {MAX_CMDLINE} bytes or has control characters");
         return Err(Error::vm(vm, "cmdline", &message));
+    }
+    if let Some(pages) = vm.tag_quota
+        && !pages.is_multiple_of(vm.lazy_unit.bytes() / PAGE_SIZE)
+    {
+        let message = format_args!(
+            "its tag-quota is no multiple of its lazy-unit {}",
+            crate::Named::name(vm.lazy_unit)
+        );
+        return Err(Error::vm(vm, "tag-quota", &message));
     }
     memory(vm, files)?;
     interrupts(vm)?;

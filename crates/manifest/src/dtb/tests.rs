@@ -30,7 +30,7 @@ fn device_interrupt() -> impl Strategy<Value = DeviceInterrupt> {
 fn region_kind() -> impl Strategy<Value = RegionKind> {
     prop_oneof![
         Just(RegionKind::Ram),
-        Just(RegionKind::ReadOnly),
+        word::<Cmo>().prop_map(|cmo| RegionKind::ReadOnly { cmo }),
         text().prop_map(|share| RegionKind::Shared { share }),
         (any::<u64>(), word::<DeviceMemory>(), vec(device_interrupt(), 0..4)).prop_map(
             |(pa, memory_type, interrupts)| RegionKind::Device { pa: Pa::new(pa), memory_type, interrupts }
@@ -68,11 +68,11 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
             any::<(bool, bool)>(),
             word::<OnSError>(),
             option::of(any::<u64>()),
-            option::of(word::<Nested>()),
+            (option::of(word::<Nested>()), word::<LazyUnit>()),
         ),
     )
         .prop_map(|((name, cpus, regions, kernel), (initrd, dtb, cmdline, mte, priority), rest)| {
-            let (control, (autostart, background), on_serror, tag_quota, nested) = rest;
+            let (control, (autostart, background), on_serror, tag_quota, (nested, lazy_unit)) = rest;
             let dtb = Ipa::new(dtb);
             VmSpec {
                 name,
@@ -90,16 +90,20 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 background,
                 on_serror,
                 tag_quota,
+                lazy_unit,
             }
         })
 }
 
 fn machine_spec() -> impl Strategy<Value = MachineSpec> {
-    let range = (any::<u32>(), any::<u32>())
-        .prop_map(|(pa, size)| PaRange::new(Pa::new(pa.into()), size.into()).unwrap());
+    let range = || {
+        (any::<u32>(), any::<u32>())
+            .prop_map(|(pa, size)| PaRange::new(Pa::new(pa.into()), size.into()).unwrap())
+    };
     let taggable =
-        prop_oneof![Just(Taggable::None), Just(Taggable::All), vec(range, 0..4).prop_map(Taggable::Ranges)];
-    (taggable, vec(vm_spec(), 0..4)).prop_map(|(taggable, vms)| MachineSpec { taggable, vms })
+        prop_oneof![Just(Taggable::None), Just(Taggable::All), vec(range(), 0..4).prop_map(Taggable::Ranges)];
+    (taggable, vec(range(), 0..3), vec(vm_spec(), 0..4))
+        .prop_map(|(taggable, tag_storage, vms)| MachineSpec { taggable, tag_storage, vms })
 }
 
 proptest! {
@@ -135,7 +139,9 @@ proptest! {
 
 /// The sentence after `edit` changed a valid compiled manifest.
 fn sentence(edit: impl FnOnce(&mut DeviceTree)) -> String {
-    let spec = MachineSpec { taggable: Taggable::All, vms: Vec::from([crate::check::tests::vm("a")]) };
+    let tag_storage = Vec::new();
+    let spec =
+        MachineSpec { taggable: Taggable::All, tag_storage, vms: Vec::from([crate::check::tests::vm("a")]) };
     let dtb = write(&spec);
     let mut tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());
     edit(&mut tree);
@@ -188,7 +194,8 @@ fn what_has_no_meaning_is_refused_with_a_sentence() {
 
 #[test]
 fn limits_hold_before_memory_is_spent() {
-    let many = MachineSpec { taggable: Taggable::None, vms: alloc::vec![crate::check::tests::vm("a"); 33] };
+    let vms = alloc::vec![crate::check::tests::vm("a"); 33];
+    let many = MachineSpec { taggable: Taggable::None, tag_storage: Vec::new(), vms };
     let error = read(&write(&many)).unwrap_err().to_string();
     assert_eq!(error, "the compiled manifest has too many nodes \"vm\" at /");
 }

@@ -185,6 +185,26 @@ enum Op {
 }
 
 /// Start and length in pages: within a window of 8 MiB around a 1 GiB border, often 2 MiB-aligned.
+#[test]
+fn one_property_of_a_leaf_at_a_time() {
+    let (mut mem, mut vm) = vm(36);
+    let block = range(0x4000_0000, BLOCK_2M);
+    vm.map(&mut mem, &mut Unused, block, Pa::new(0x8000_0000), S2Attr::rwx(WriteBackNoTag)).unwrap();
+    let mut tlb = Recorder::default();
+    let page = range(0x4000_3000, 0x1000);
+    // A page that must not be written stays so when its block gets tags, and the block stays split.
+    vm.plan_writable(&mut mem, page, false).unwrap().commit(&mut tlb);
+    vm.plan_retype(&mut mem, block, WriteBack).unwrap().commit(&mut tlb);
+    let at = |mem: &Fake, vm: &Vm, ipa| vm.walk(mem, Ipa::new(ipa)).unwrap();
+    assert_eq!(at(&mem, &vm, 0x4000_3000), (Pa::new(0x8000_3000), S2Attr::rx(WriteBack), Level::Three));
+    assert_eq!(at(&mem, &vm, 0x4000_4000), (Pa::new(0x8000_4000), RAM, Level::Three));
+    vm.plan_writable(&mut mem, page, true).unwrap().commit(&mut tlb);
+    assert_eq!(at(&mem, &vm, 0x4000_3000), (Pa::new(0x8000_3000), RAM, Level::Two));
+    assert_eq!(mem.broken_rules, 0);
+    assert!(vm.plan_retype(&mut mem, range(0x4020_0000, 0x1000), WriteBack).is_err());
+    assert!(vm.plan_writable(&mut mem, range(0x4020_0000, 0x1000), true).is_err());
+}
+
 fn pages() -> impl Strategy<Value = (u64, u64)> {
     let aligned = (0_u64..4, 1_u64..4).prop_map(|(start, n)| (start * 512, n * 512));
     prop_oneof![aligned, (0_u64..2048, 1_u64..700), (0_u64..2048, 1_u64..4)]

@@ -85,7 +85,8 @@ pub(super) enum Step {
 pub(super) enum Edit {
     /// Physical address minus input address; attribute bits.
     Map(u64, u64),
-    Protect(u64),
+    /// Attribute bits that stay, and those that are set.
+    Update(u64, u64),
     Unmap,
 }
 
@@ -99,11 +100,12 @@ impl Edit {
                 let pa = slot.span.start.wrapping_add(delta);
                 if slot.fits_leaf(pa) { Step::Set(leaf(pa, attributes, slot.level)) } else { Step::Split }
             }
-            (Kind::Invalid, Self::Protect(_)) => return Err(MapError::Unmapped(here)),
+            (Kind::Invalid, Self::Update(..)) => return Err(MapError::Unmapped(here)),
             (Kind::Invalid, Self::Unmap) => Step::Keep,
             (Kind::Leaf, Self::Map(..)) => return Err(MapError::Mapped(here)),
-            (Kind::Leaf, Self::Protect(attributes)) => {
-                let new = leaf(descriptor & ADDRESS, attributes, slot.level);
+            (Kind::Leaf, Self::Update(keep, set)) => {
+                let kept = descriptor & keep & !(ADDRESS | TABLE_OR_PAGE | VALID);
+                let new = leaf(descriptor & ADDRESS, kept | set, slot.level);
                 match new == descriptor {
                     true => Step::Keep,
                     false if slot.is_full() => Step::Set(new),

@@ -1,0 +1,17 @@
+//! Allocation tags of VMs.
+//!
+//! [`lazy`] is the state of memory that gets tags at its first tag access: which pages have some, what
+//! turns one tagged and back, in which order, and how many there may be. [`access`] tells by its
+//! instruction what an access wanted of a tag.
+//!
+//! Section numbers are of the Arm Architecture Reference Manual, DDI 0487.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod access;
+pub mod lazy;
+
+#[cfg(test)]
+extern crate std;

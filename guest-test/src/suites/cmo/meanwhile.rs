@@ -1,0 +1,101 @@
+//! Stepping over an instruction, and tables that change meanwhile.
+
+use super::{Way, execute, place::places, word_of};
+use crate::harness::{Outcome, check, check_eq, skip};
+use crate::rt::exception::{EC_DABT_EL1, Fault, expect_fault};
+use crate::rt::machine::Machine;
+use crate::rt::mem::{self, scratch};
+use crate::rt::{cpu, mmu};
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// A branch to DC IVAC sets PSTATE.BTYPE; executing it clears that, whoever carries it out. The flags
+/// and the masks stay.
+pub(super) fn flags_and_btype(machine: &Machine) -> Outcome {
+    const BTYPE: u64 = 3 << 10;
+    const NZCV_DAIF: u64 = 0xf << 28 | 0xf << 6;
+    for place in places(machine).filter(|p| !p.strict) {
+        let step = |va: u64| -> Option<Fault> {
+            // SAFETY: maintenance, then an instruction that is always undefined and skipped.
+            expect_fault(|| unsafe {
+                asm!(
+                    "mov {t}, #0x60000000", "msr nzcv, {t}", "adr x16, 2f", "br x16", "2: dc ivac, {a}", "udf #0",
+                    a = in(reg) va, t = out(reg) _, out("x16") _, options(nostack)
+                )
+            })
+        };
+        let daif = mrs!("daif");
+        let fault = step(place.va);
+        check!(fault.is_some_and(|f| f.undefined()), "{}: {fault:x?}", place.name);
+        let spsr = fault.map_or(0, |f| f.spsr);
+        check_eq!(spsr & BTYPE, 0, "BTYPE behind DC IVAC in {}", place.name);
+        check_eq!(spsr & NZCV_DAIF, 0x6000_0000 | daif, "flags and masks behind DC IVAC in {}", place.name);
+    }
+    Ok(())
+}
+
+/// Page of the table that replaces the payload's own.
+const TABLE: usize = 24;
+/// The gigabyte that appears and disappears.
+const SLOT: u64 = 460;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Maps and unmaps the gigabyte, until told to stop.
+fn toggle(descriptor: u64) -> u64 {
+    let entry = scratch(TABLE) + SLOT * 8;
+    let mut rounds = 0;
+    while !STOP.load(Relaxed) {
+        mem::write64(entry, if rounds % 2 == 0 { 0 } else { descriptor });
+        // SAFETY: nothing of Rust's is in that gigabyte of addresses.
+        unsafe { asm!("dsb ishst", "tlbi vmalle1is", "dsb ish", "isb", options(nostack)) };
+        rounds += 1;
+        cpu::relax();
+    }
+    rounds
+}
+
+fn use_table(table: u64) {
+    // SAFETY: both tables map all of the payload alike.
+    unsafe {
+        asm!("dsb ishst", "msr ttbr0_el1, {0}", "isb", "tlbi vmalle1", "dsb nsh", "isb", in(reg) table, options(nostack))
+    };
+}
+
+/// Another vCPU unmaps the address again and again: each DC IVAC is done, or takes a translation fault
+/// that is the guest's own. PAR_EL1 and all registers stay ([`execute`] compares them).
+pub(super) fn mapping_changes_meanwhile(machine: &Machine) -> Outcome {
+    let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one CPU") };
+    let Some(place) = places(machine).find(|p| p.read_only && !p.strict) else {
+        skip!("no read-only region");
+    };
+    let table = scratch(TABLE);
+    for (at, descriptor) in (table..).step_by(8).zip(mmu::TABLE.0) {
+        mem::write64(at, descriptor);
+    }
+    let gigabyte = place.ipa >> 30;
+    let descriptor = mmu::TABLE.0[gigabyte as usize];
+    let va = (SLOT << 30) + (place.ipa & 0x3fff_ffff) + 5;
+    check_eq!(cpu::start(index, mpidr), Ok(()), "CPU_ON");
+    STOP.store(false, Relaxed);
+    let own = mrs!("ttbr0_el1");
+    use_table(table);
+    cpu::submit(index, toggle, descriptor);
+    let mut faults = 0;
+    let run = |faults: &mut u64| {
+        for _ in 0..3000 {
+            let Some(fault) = execute(Way::El1, word_of("DC IVAC"), va)? else { continue };
+            *faults += 1;
+            check_eq!((fault.ec(), fault.fsc(), fault.far), (EC_DABT_EL1, 0b000101, va), "EC, DFSC, FAR");
+        }
+        Ok(())
+    };
+    let outcome = run(&mut faults);
+    STOP.store(true, Relaxed);
+    let rounds = cpu::collect(index);
+    use_table(own);
+    println!("# {faults} of 3000 faults while it was mapped or unmapped {} times", rounds.unwrap_or(0));
+    check!(rounds.is_some(), "the other CPU does not answer");
+    check!(cpu::stop(index, mpidr), "CPU_OFF");
+    outcome
+}

@@ -1,0 +1,206 @@
+//! A guest's cache maintenance, as far as EL2 gets to see it: trapped, or after a stage-2 fault. What
+//! becomes of it, `cmo::guest` decides; here is where it is, and how it is done.
+//!
+//! Neither road touches what the guest sees of a translation: PAR_EL1 is kept, FAR_EL1 and ESR_EL1 are
+//! written only with a fault that is its own.
+
+use super::Outcome;
+use crate::arch::translate::{self, For, NoAddress};
+use crate::arch::{cache, syndrome};
+use crate::mem::window;
+use crate::vcpu::apply::{GuestFault, Resume};
+use crate::vcpu::{Activity, Vcpu};
+use crate::vm::Vm;
+use addr::{Canonical, Ipa, IpaRange, Pa, PaRange, Va};
+use cmo::guest::{Action, Demand, Found, Place, Policy, after_fault, carry_out, demand, needs_no_sweep};
+use cmo::{Kind, Operation, Sweep};
+use manifest::{Cmo, RegionKind, Tags};
+use trap::{DataAbort, SysregAccess};
+use vmsa::attr::S2Memory;
+use vmsa::walk::{self, Access, Privilege};
+
+/// ESR_ELx.DFSC of a synchronous external abort.
+const EXTERNAL: u8 = 0x10;
+
+/// A trapped instruction. Its address has not been translated: the guest's own stage 1 comes first.
+#[inline(never)]
+pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operation) -> Outcome {
+    let el0 = syndrome::spsr() & 0b1100 == 0;
+    let (_, sctlr) = syndrome::el1_vectors();
+    let (el0, write) = match demand(operation, el0, vcpu.vm.spec.mte, sctlr) {
+        Demand::Undefined => return Err(GuestFault::Undefined),
+        Demand::Trap => return Err(GuestFault::Sysreg(access)),
+        Demand::Sweep => return Ok(sweep(vcpu.vm)),
+        Demand::ForgetInstructions => return Ok(forget_instructions()),
+        Demand::Translate { el0, write } => (el0, write),
+    };
+    let va = vcpu.regs.get(access.rt);
+    let way = match (el0, write) {
+        (false, false) => For::El1Read,
+        (false, true) => For::El1Write,
+        (true, false) => For::El0Read,
+        (true, true) => For::El0Write,
+    };
+    let ipa = match translate::guest_ipa(Va::new(va), way) {
+        Ok(ipa) => ipa,
+        Err(why) => return Err(own_fault(vcpu, va, el0, why)),
+    };
+    let target = Target::at(vcpu.vm, ipa);
+    let action = carry_out(operation, target.place);
+    if action == Action::ExternalAbort {
+        return Err(GuestFault::Maintenance(EXTERNAL));
+    }
+    target.apply(action)
+}
+
+/// Why stage 1 gives a trapped instruction no address, as the guest would have learnt it.
+#[cold]
+fn own_fault(vcpu: &Vcpu, va: u64, el0: bool, why: NoAddress) -> GuestFault {
+    let level = match why {
+        NoAddress::Fault(fault) if !fault.stage2 => {
+            return GuestFault::Maintenance(fault.status);
+        }
+        // The level of a stage-2 fault is that of stage 2.
+        NoAddress::Fault(_) => {
+            let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
+            walk::abort_level(vcpu.vm, &translate::regime(), Va::new(va), privilege, Access::Read)
+        }
+        NoAddress::ExternalAbort(level) => level.get() as u8,
+    };
+    GuestFault::Maintenance(0x14 | level & 3)
+}
+
+/// A data abort that may be of maintenance, at an address that no device answers; `None` if it is to be
+/// handled like any other. Called for aborts with CM, and for loads that have no syndrome.
+#[cold]
+#[inline(never)]
+pub(crate) fn faulted(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
+    // Without a place: is it about maintenance at all?
+    if after_fault(abort, Place::Absent, Found::NotRead) == Action::Access {
+        return None;
+    }
+    let ipa = match abort.ipa {
+        Some(ipa) => ipa,
+        // Stage 1 has allowed it already; any translation finds the page.
+        None => match translate::guest_ipa(abort.va, For::exited(false)) {
+            Ok(ipa) => ipa,
+            Err(why) => return Some(super::abort::without_address(vcpu, abort.va, why)),
+        },
+    };
+    let target = Target::at(vcpu.vm, ipa);
+    let mut action = after_fault(abort, target.place, Found::NotRead);
+    if action == Action::Fetch {
+        let Some(word) = instruction(vcpu) else { return Some(Ok(Resume::Here)) };
+        let found = Operation::from_instruction(word).map_or(Found::Other, Found::This);
+        action = after_fault(abort, target.place, found);
+    }
+    (action != Action::Access).then(|| target.apply(action))
+}
+
+/// The instruction at the guest's PC, read through its own stage 1 by its right to execute it, and only
+/// from memory. `None` if it is not there any more: the guest will run into that by itself.
+pub(crate) fn instruction(vcpu: &Vcpu) -> Option<u32> {
+    let pc = syndrome::elr();
+    let el0 = syndrome::spsr() & 0b1100 == 0;
+    let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
+    let found =
+        walk::translate(vcpu.vm, &translate::regime(), Va::new(pc), privilege, Access::Execute).ok()?;
+    let (pa, kind) = vcpu.vm.locate(found.ipa)?;
+    let both = window::read_u64(pa.align_down(8), kind)?;
+    Some(if pc & 4 == 0 { both as u32 } else { (both >> 32) as u32 })
+}
+
+/// Where maintenance hits.
+struct Target {
+    place: Place,
+    /// The memory, and how EL2 reaches it.
+    memory: Option<(Pa, Kind)>,
+}
+
+impl Target {
+    const NOTHING: Self = Self { place: Place::Absent, memory: None };
+
+    /// What the VM has at `ipa`.
+    fn at(vm: &Vm, ipa: Ipa<Canonical>) -> Self {
+        let regions = vm.spec.regions.iter().zip(&vm.backing);
+        let Some((region, backing)) = regions.into_iter().find(|(region, _)| region.ipa.contains(ipa)) else {
+            return Self::NOTHING;
+        };
+        let place = match &region.kind {
+            RegionKind::Device { .. } if backing.kind == Kind::NonCacheable => Place::Device,
+            RegionKind::Ram | RegionKind::Shared { .. } | RegionKind::Device { .. } => Place::Writable,
+            RegionKind::ReadOnly { cmo: Cmo::Emulate } => Place::ReadOnly(Policy::Emulate),
+            RegionKind::ReadOnly { cmo: Cmo::Architectural } => Place::ReadOnly(Policy::Architectural),
+        };
+        // Only these may lead elsewhere, or be of another type, than when the VM was built.
+        let changes = matches!(region.kind, RegionKind::Shared { .. }) || region.tags == Tags::Lazy;
+        let memory = if changes {
+            by_leaf(vm, ipa)
+        } else {
+            by_pieces(&backing.pieces, region.ipa, ipa, backing.kind)
+        };
+        if memory.is_some() { Self { place, memory } } else { Self::NOTHING }
+    }
+
+    fn apply(&self, action: Action) -> Outcome {
+        match (action, self.memory) {
+            (Action::Perform(line), Some((pa, kind))) => {
+                let done = window::maintain(pa, kind, line);
+                assert!(done, "no window for a guest's line");
+                Ok(Resume::Next)
+            }
+            (Action::Perform(_), None) | (Action::Skip, _) => Ok(Resume::Next),
+            (Action::ForgetInstructions, _) => Ok(forget_instructions()),
+            (Action::Retry | Action::Fetch, _) => Ok(Resume::Here),
+            (Action::ExternalAbort | Action::Access, _) => Err(GuestFault::ExternalDataAbort),
+        }
+    }
+}
+
+/// The memory behind an address of a region that stays as it was built.
+fn by_pieces(pieces: &[PaRange], region: IpaRange, ipa: Ipa<Canonical>, kind: Kind) -> Option<(Pa, Kind)> {
+    let mut offset = ipa.offset_from(region.start())?;
+    for piece in pieces {
+        match offset.checked_sub(piece.size()) {
+            None => return Some((piece.start().checked_add(offset)?, kind)),
+            Some(beyond) => offset = beyond,
+        }
+    }
+    None
+}
+
+/// The memory behind an address as stage 2 has it now.
+#[inline(never)]
+fn by_leaf(vm: &Vm, ipa: Ipa<Canonical>) -> Option<(Pa, Kind)> {
+    let leaf = vm.map.lock().leaf(ipa)?;
+    let kind = match leaf.attr.memory {
+        S2Memory::WriteBack if vm.spec.mte => Kind::Tagged,
+        S2Memory::WriteBack | S2Memory::WriteBackNoTag => Kind::WriteBack,
+        S2Memory::NonCacheable | S2Memory::DeviceNGnRE | S2Memory::DeviceNGnRnE => Kind::NonCacheable,
+    };
+    Some((leaf.pa, kind))
+}
+
+fn forget_instructions() -> Resume {
+    cache::publish_instructions();
+    Resume::Next
+}
+
+/// Maintenance by set and way: the vCPU sweeps all its VM's memory before it goes on.
+fn sweep(vm: &Vm) -> Resume {
+    let forced = vm.traps.hcr & idreg::closing::hcr::FWB != 0;
+    if needs_no_sweep(forced, vm.ids.ctr()) { Resume::Next } else { Resume::Sweep }
+}
+
+impl Vcpu {
+    /// Does one step of a sweep; after the last the vCPU goes on.
+    pub(crate) fn sweep_step(&mut self, at: Sweep) {
+        self.activity = match at.step(self.vm) {
+            Some((chunk, next)) => {
+                assert!(window::clean_invalidate(chunk), "no window for a VM's memory");
+                Activity::Sweeping(next)
+            }
+            None => Activity::Ready,
+        };
+    }
+}
