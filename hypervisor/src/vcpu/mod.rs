@@ -4,11 +4,11 @@
 //! [`VcpuShared`], in the VM.
 
 pub(crate) mod apply;
+mod fp;
 pub(crate) mod run;
 pub(crate) mod switch;
 
 use crate::arch::el1::{El1State, MteState, PauthKeys};
-use crate::arch::fp::FpState;
 use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
@@ -16,6 +16,7 @@ use crate::vm::Vm;
 use crate::vm::fault::PendingAbort;
 use crate::vm::prepare::Preparation;
 use cmo::Sweep;
+use fp::FpRegisters;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
@@ -180,7 +181,7 @@ pub(crate) struct Vcpu {
     /// Virtual CPU interface while it is not resident.
     vgic: VirtualCpuInterface,
     /// FP registers while they are not in the hardware.
-    fp: FpState,
+    fp: FpRegisters,
 }
 
 impl Vcpu {
@@ -204,7 +205,7 @@ impl Vcpu {
             pauth: PauthKeys::default(),
             timers: TimerState::default(),
             vgic: VirtualCpuInterface::at_reset(),
-            fp: FpState::new(),
+            fp: FpRegisters::new(vm.sve_bits),
         }
     }
 
@@ -222,7 +223,7 @@ impl Vcpu {
         self.pauth = PauthKeys::default();
         self.timers = TimerState::default();
         self.vgic = VirtualCpuInterface::at_reset();
-        self.fp = FpState::new();
+        self.fp.reset();
     }
 
     /// When one of its timers fires while it is not resident, in counts of the physical counter.

@@ -55,7 +55,7 @@ impl Vcpu {
         }
         // SAFETY: this vCPU is entered next; so for all that follow.
         unsafe { traps::load(&self.vm.traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror) };
-        fp::set_cptr(self.vm.traps.cptr, fp_loaded);
+        fp::set_cptr(self.vm.traps.cptr, self.fp.traps(fp_loaded));
         // SAFETY: as above.
         unsafe { self.el1.load() };
         if local.host.mte {
@@ -82,18 +82,24 @@ impl Vcpu {
         unsafe { self.timers.load(self.vm.counter_offset()) };
     }
 
+    /// It wants to use SVE: the next [`load_fp`](Self::load_fp) brings it.
+    pub(crate) fn ask_for_sve(&mut self) {
+        self.fp.ask_for_sve();
+    }
+
     /// Saves the FP registers, which are this vCPU's.
     pub(crate) fn save_fp(&mut self) {
         self.fp.save();
     }
 
-    /// Loads the FP registers.
+    /// Loads the FP registers, which nobody's are in the hardware any more, and lets the guest use them.
     ///
     /// # Safety
     /// The vCPU must be entered next.
-    pub(crate) unsafe fn load_fp(&self) {
+    pub(crate) unsafe fn load_fp(&mut self) {
         // SAFETY: the caller's promise.
         unsafe { self.fp.load() };
+        fp::set_cptr(self.vm.traps.cptr, self.fp.traps(true));
     }
 
     /// Takes back a timer interrupt whose line has fallen before the guest acknowledged it: the guest
