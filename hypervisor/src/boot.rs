@@ -18,8 +18,8 @@ use crate::machine::{self, Host, Machine};
 use crate::mem::frames::{Frames, Pools};
 use crate::mem::{heap, map, window};
 use crate::vcpu::Vcpu;
-use crate::vm::Vm;
 use crate::vm::build::{Means, build};
+use crate::vm::{Vm, identity};
 use crate::{bundle, console, firmware};
 use addr::{Pa, PaRange};
 use alloc::boxed::Box;
@@ -123,7 +123,8 @@ fn build_machine(
     let history = errata::flush_history_at_exits(window::patch);
     log::debug!("errata workarounds: {}; {history} branches at each exit", errata::in_use());
     let ids = combined_ids(&all, options).ok_or("there is no CPU")?;
-    let means = means(&ids, all.len(), machine, options.cmo_trap);
+    identity::log_values("host", "", &|index| ids.read(index));
+    let means = means(&ids, all.iter().map(|up| &up.ids).collect(), machine, options.cmo_trap);
     pool::complete(pool, &means, &spec.taggable)?;
     let vms = build(spec, &means, &mut pools)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
@@ -148,7 +149,15 @@ fn publish(
     let vmids = Vmids::new(if means.vmid16 { u16::MAX } else { 255 }).ok_or("there are too few VMIDs")?;
     let cpus = all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor)).collect();
     let vmids = Mutex::new(vmids);
-    Ok(machine::publish(Machine { vms, cpus, host: host(means, all), vmids, uart_intid, free }))
+    Ok(machine::publish(Machine {
+        vms,
+        cpus,
+        host: host(means, all),
+        ids: *means.ids,
+        vmids,
+        uart_intid,
+        free,
+    }))
 }
 
 /// Reads the device tree; out of line, because it needs half of the boot stack and `run` never returns.
@@ -223,7 +232,12 @@ fn map_devices(machine: &fdt::Machine) -> Result<(), String> {
 static GO: AtomicBool = AtomicBool::new(false);
 
 /// What the builder of VMs needs to know of the machine.
-fn means<'a>(ids: &'a HostIds, cpus: usize, machine: &'a fdt::Machine, cmo_trap: bool) -> Means<'a> {
+fn means<'a>(
+    ids: &'a HostIds,
+    cpus: Vec<&'a HostIds>,
+    machine: &'a fdt::Machine,
+    cmo_trap: bool,
+) -> Means<'a> {
     let gic = &machine.gic;
     let uart = machine.uart.iter().map(|u| u.base);
     let own = core::iter::once(gic.gicd).chain(gic.gicr.iter().copied()).chain(uart).collect();

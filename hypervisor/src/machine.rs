@@ -9,6 +9,7 @@ use crate::{console, firmware};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use idreg::HostIds;
 use manifest::MAX_VMS;
 use spin::{Mutex, Once};
 use vdev::smccc::Mitigations;
@@ -41,6 +42,8 @@ pub(crate) struct Machine {
     pub(crate) cpus: Vec<CpuShared>,
     /// The hardware.
     pub(crate) host: Host,
+    /// The ID registers that all CPUs have in common.
+    pub(crate) ids: HostIds,
     /// Which VMID each VM has.
     pub(crate) vmids: Mutex<Vmids<MAX_VMS, MAX_CPUS>>,
     /// INTID of the console UART, if it has one.

@@ -25,6 +25,30 @@ pub const VM_RESTART: u32 = 0xC600_0005;
 /// EVENT_NEXT(): takes the caller's oldest event: x1 = [`EventKind`], x2 = VM, x3 = detail, x4 =
 /// number of events lost because the queue was full. [`Error::Empty`] if there is none.
 pub const EVENT_NEXT: u32 = 0xC600_0006;
+/// IDREG_GET(x1 = VM, x2 = register): x1 = what the VM reads, or will read. A register is op0, op1, CRn,
+/// CRm, op2 in 2, 3, 4, 4 and 3 bits, as bits 20:5 of an MRS have them.
+pub const IDREG_GET: u32 = 0xC600_0007;
+/// IDREG_SET(x1 = VM, x2 = register, x3 = value): before the VM first runs, all fields of a register at
+/// once. [`Error::Invalid`]: x1 = lowest bit of the field that is wrong (64: there is no such VM or
+/// register), x2 = its value as asked, x3 = the value that is allowed, x4 = an [`IdregBound`].
+/// [`Error::Busy`]: the VM has run, and the value is another.
+pub const IDREG_SET: u32 = 0xC600_0008;
+/// IDREG_MASK(x1 = VM, x2 = register, x3 = 0): x1 = the fields that may have other values than at first.
+pub const IDREG_MASK: u32 = 0xC600_0009;
+
+/// What a field allows beside the value that IDREG_SET names: x4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum IdregBound {
+    /// Nothing.
+    Only = 0,
+    /// Less.
+    AtMost = 1,
+    /// More.
+    AtLeast = 2,
+    /// The value that says "not implemented".
+    OrAbsent = 3,
+}
 
 /// FAULT_INFO(x1 = VM, x2 = vCPU): the last tag fault of a vCPU since its VM's start that the region's
 /// `on-tag-access` decided: x1 = [`FaultState`], x2 = PC, x3 = VA, x4 = IPA, x5 = region, x6 = access (0 tag

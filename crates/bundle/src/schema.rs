@@ -3,6 +3,7 @@
 //! What concerns values alone (overlaps, limits, alignment) is left to `manifest::check`, which the
 //! hypervisor applies too.
 
+mod cpu;
 mod region;
 
 use crate::Error;
@@ -18,7 +19,10 @@ const VM: &[&str] = &[
     "kernel-offset",
     "initrd",
     "cmdline",
+    "cpu",
     "mte",
+    "sve",
+    "sve-vl",
     "nested",
     "priority",
     "control",
@@ -98,7 +102,7 @@ fn ranges(value: &Value<'_>) -> Result<Vec<PaRange>, Error> {
 
 fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, Error> {
     table.known(VM)?;
-    let mte = table.get("mte").map(|v| v.bool()).transpose()?.unwrap_or(false);
+    let cpu::Cpu { spec: cpu, mte, sve, sve_vl } = cpu::read(&table)?;
     let mut regions = region::all(&table, mte)?;
     regions.sort_by_key(|(region, _)| region.ipa.start());
     let (regions, files) = regions.into_iter().unzip();
@@ -112,6 +116,8 @@ fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, E
         dtb: Ipa::new(0),
         cmdline: table.get("cmdline").map(|v| v.str()).transpose()?.unwrap_or("").into(),
         mte,
+        sve,
+        sve_vl,
         nested: table.get("nested").map(|v| v.word()).transpose()?,
         priority: table.get("priority").map(|v| v.small(u8::MAX)).transpose()?.unwrap_or(100),
         control: table.get("control").map_or(Ok(Control::None), |v| control(&v, names))?,
@@ -119,6 +125,7 @@ fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, E
         background: table.get("background").map(|v| v.bool()).transpose()?.unwrap_or(false),
         on_serror: table.get("on-serror").map(|v| v.word()).transpose()?.unwrap_or(OnSError::Inject),
         tag_quota: table.get("tag-quota").map(|v| pages(&v)).transpose()?,
+        cpu,
         lazy_unit: table.get("lazy-unit").map(|v| v.word()).transpose()?.unwrap_or(LazyUnit::Page),
     };
     let kernel = table.need("kernel")?;

@@ -75,6 +75,11 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
+    /// All keys with their values, in order of the keys.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> {
+        self.entries.keys().filter_map(|key| Some((key.get_ref().as_ref(), self.get(key.get_ref())?)))
+    }
+
     /// The value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<Value<'a>> {
         let (key, value) = self.entries.get_key_value(key)?;
@@ -124,6 +129,11 @@ impl<'a> Value<'a> {
     /// An error about the place of this value that is a sentence of its own.
     pub(crate) fn blame(&self, message: String) -> Error {
         self.source.error(Some(self.at), message)
+    }
+
+    /// Its line, from 1.
+    pub(crate) fn line(&self) -> usize {
+        self.source.line(self.at)
     }
 
     fn wants(&self, what: &str) -> Error {
@@ -198,6 +208,15 @@ pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
         Some((d, other)) if d <= 2 && d < other.len() => format!("; did you mean \"{other}\"?"),
         Some(_) | None => String::new(),
     }
+}
+
+/// The names that are nearest to this one, as the end of a sentence.
+pub(crate) fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> String {
+    let name = name.to_ascii_uppercase();
+    let mut near: Vec<_> = known.map(|other| (distance(&name, &other.to_ascii_uppercase()), other)).collect();
+    near.sort();
+    let near: Vec<&str> = near.into_iter().take(3).map(|(_, other)| other).collect();
+    format!("; the nearest are {}", near.join(", "))
 }
 
 /// Levenshtein distance.

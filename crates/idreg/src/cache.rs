@@ -25,6 +25,8 @@ pub(crate) static CTR: [Field; 8] = [
 
 /// CTR_EL0\[31\] is RES1.
 const CTR_RES1: u64 = 1 << 31;
+/// IminLine, DminLine, ERG, CWG and TminLine.
+pub(crate) const CTR_SIZES: u64 = 0x3f_0fff_000f;
 const CTR_IDC: u64 = 1 << 28;
 
 pub(crate) fn combine_ctr(a: u64, b: u64) -> u64 {

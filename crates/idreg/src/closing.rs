@@ -4,8 +4,8 @@
 //! (QEMU resets them to 0, RES1 bits included). A bit of an absent feature is RES0 and stays 0.
 
 use crate::field::Reg;
-use crate::guest::Features;
-use crate::host::{DCZID_DZP, HostIds};
+use crate::guest::GuestIds;
+use crate::host::HostIds;
 
 /// HCR_EL2 (Arm, HCR_EL2).
 pub mod hcr {
@@ -105,10 +105,26 @@ pub mod mdcr {
 
 /// HCRX_EL2.TALLINT: traps MSR ALLINT.
 const HCRX_TALLINT: u64 = 1 << 6;
-/// HFGITR_EL2.COSPRCTX: traps COSP RCTX.
-const HFGITR_COSPRCTX: u64 = 1 << 60;
-/// HFGITR_EL2.ATS1E1A: traps AT S1E1A.
-const HFGITR_ATS1E1A: u64 = 1 << 62;
+/// HFGITR_EL2 (Arm, HFGITR_EL2): system instructions that trap.
+pub mod hfgitr {
+    /// DC CVAP and its tag forms.
+    pub const DCCVAP: u64 = 1 << 8;
+    /// DC CVADP and its tag forms.
+    pub const DCCVADP: u64 = 1 << 9;
+    /// AT S1E1RP and S1E1WP.
+    pub const ATS1E1P: u64 = 0b11 << 16;
+    /// TLBI of Outer Shareable, without ranges.
+    pub const TLBI_OS: u64 = 0x3f << 18;
+    /// TLBI of ranges: Outer Shareable, Inner Shareable, local.
+    pub const TLBI_RANGE: u64 = 0xf << 24 | 0xf << 34 | 0xf << 38;
+    /// CFP RCTX, DVP RCTX, CPP RCTX.
+    pub const RCTX: u64 = 0b111 << 48;
+    /// COSP RCTX.
+    pub const COSPRCTX: u64 = 1 << 60;
+    /// AT S1E1A.
+    pub const ATS1E1A: u64 = 1 << 62;
+}
+
 /// CNTHCTL_EL2.EL1PCTEN and EL1PCEN with E2H 0: no trap of the physical counter and timer, which the
 /// guest owns while it runs (the hypervisor's own timer is that of EL2).
 const CNTHCTL: u64 = 0b11;
@@ -136,7 +152,8 @@ pub struct TrapConfig {
     pub hcr: u64,
     /// HCRX_EL2; `None` where the register does not exist.
     pub hcrx: Option<u64>,
-    /// CPTR_EL2 for E2H 0 with floating point usable; the hypervisor adds [`cptr::TFP`].
+    /// CPTR_EL2 for E2H 0. The hypervisor adds [`cptr::TFP`] where the registers are not the VM's; a VM
+    /// without floating point has it already.
     pub cptr: u64,
     /// MDCR_EL2.
     pub mdcr: u64,
@@ -161,9 +178,10 @@ pub struct TrapConfig {
 }
 
 impl TrapConfig {
-    /// The values for a VM with these features on this machine.
+    /// The values for a VM that sees `ids` on the machine that has `host`. What the VM does not see is
+    /// closed, whoever hid it. `native_ctr`: it may read its CPUs' own CTR_EL0.
     #[must_use]
-    pub fn new(host: &HostIds, features: &Features) -> Self {
+    pub fn new(host: &HostIds, ids: &GuestIds, native_ctr: bool) -> Self {
         let fgt = match host.field(Reg::Mmfr0, 56) {
             0 => FgtLevel::None,
             1 => FgtLevel::Fgt,
@@ -173,15 +191,14 @@ impl TrapConfig {
         let mpam = host.field(Reg::Pfr0, 40) != 0 || host.field(Reg::Pfr1, 16) != 0;
         let nmi = host.field(Reg::Pfr1, 36) != 0;
         Self {
-            hcr: hcr_value(host, features.on(host)),
+            hcr: hcr_value(host, ids, native_ctr),
             hcrx: host.has_hcx().then_some(set(HCRX_TALLINT, nmi)),
-            cptr: cptr_value(host, amu),
+            cptr: cptr_value(host, amu) | set(cptr::TFP, !ids.has_fp()) | set(cptr::TZ, !ids.has_sve()),
             mdcr: mdcr_value(host, fgt),
             fgt,
             hfgrtr: 0,
             hfgwtr: 0,
-            hfgitr: set(HFGITR_COSPRCTX, host.field(Reg::Isar1, 40) >= 2)
-                | set(HFGITR_ATS1E1A, host.field(Reg::Isar2, 60) >= 1),
+            hfgitr: hfgitr_value(host, ids),
             hdfgrtr: 0,
             hdfgwtr: 0,
             hafgrtr: (fgt != FgtLevel::None && amu).then_some(0),
@@ -201,7 +218,7 @@ const fn set(bits: u64, when: bool) -> u64 {
     if when { bits } else { 0 }
 }
 
-fn hcr_value(host: &HostIds, features: Features) -> u64 {
+fn hcr_value(host: &HostIds, ids: &GuestIds, native_ctr: bool) -> u64 {
     const ALWAYS: u64 = hcr::VM
         | hcr::SWIO
         | hcr::FMO
@@ -219,19 +236,32 @@ fn hcr_value(host: &HostIds, features: Features) -> u64 {
     // FEAT_EVT has a trap of the cache hierarchy that leaves CTR_EL0 alone, which EL0 reads often.
     let evt = host.field(Reg::Mmfr2, 56) >= 1;
     let mte2 = host.field(Reg::Pfr1, 8) >= 2;
+    let mte = ids.has_mte();
     ALWAYS
-        | if evt { hcr::TID4 } else { hcr::TID2 }
+        | if evt && native_ctr { hcr::TID4 } else { hcr::TID2 }
         | set(hcr::TLOR, host.field(Reg::Mmfr1, 16) != 0)
         | set(hcr::TERR, host.has_ras())
-        | set(hcr::APK | hcr::API, host.has_pauth())
+        | set(hcr::APK | hcr::API, ids.has_pauth())
         | set(hcr::FWB, host.has_fwb())
-        | set(hcr::TDZ, host.dczid & DCZID_DZP != 0)
-        | set(hcr::ATA, features.mte)
-        | set(hcr::TID5, mte2 && !features.mte)
+        | set(hcr::ATA, mte)
+        | set(hcr::TID5, mte2 && !mte)
+}
+
+/// Instructions that the machine has and the VM does not.
+fn hfgitr_value(host: &HostIds, ids: &GuestIds) -> u64 {
+    let hidden = |reg, lsb, level| host.field(reg, lsb) >= level && ids.field(reg, lsb) < level;
+    set(hfgitr::COSPRCTX, hidden(Reg::Isar1, 40, 2))
+        | set(hfgitr::RCTX, hidden(Reg::Isar1, 40, 1))
+        | set(hfgitr::ATS1E1A, hidden(Reg::Isar2, 60, 1))
+        | set(hfgitr::ATS1E1P, hidden(Reg::Mmfr1, 20, 2))
+        | set(hfgitr::TLBI_OS, hidden(Reg::Isar0, 56, 1))
+        | set(hfgitr::TLBI_RANGE, hidden(Reg::Isar0, 56, 2))
+        | set(hfgitr::DCCVAP, hidden(Reg::Isar1, 0, 1))
+        | set(hfgitr::DCCVADP, hidden(Reg::Isar1, 0, 2))
 }
 
 fn cptr_value(host: &HostIds, amu: bool) -> u64 {
-    cptr::RES1 | cptr::TZ | cptr::TSM | set(cptr::TTA, host.field(Reg::Dfr0, 4) != 0) | set(cptr::TAM, amu)
+    cptr::RES1 | cptr::TSM | set(cptr::TTA, host.field(Reg::Dfr0, 4) != 0) | set(cptr::TAM, amu)
 }
 
 fn mdcr_value(host: &HostIds, fgt: FgtLevel) -> u64 {

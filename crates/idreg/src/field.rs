@@ -1,11 +1,12 @@
 //! One field of an ID register: how CPUs combine, what a guest is offered, how the rest is closed.
 //!
 //! A [`Row`] is a [`Field`] in an [`Entry`] and its explanation. What the machine works with is the
-//! entry, seven bytes; names and reasons are for those who read.
+//! entry, eight bytes; names and reasons are for those who read.
 
 use crate::guest::Features;
 
-/// A feature ID register, as its place in the trapped space: `(CRm - 1) * 8 + op2`.
+/// A register of a VM's table that has named fields, as its index: that of a feature ID register is its
+/// place in the trapped space, `(CRm - 1) * 8 + op2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Reg {
@@ -45,6 +46,31 @@ pub enum Reg {
     Mmfr3 = 51,
     /// ID_AA64MMFR4_EL1.
     Mmfr4 = 52,
+    /// CTR_EL0.
+    Ctr = index::CTR,
+}
+
+/// Indices of the registers behind the feature ID registers, which have values but no fields that a
+/// table could name, but for CTR_EL0.
+pub mod index {
+    /// MIDR_EL1.
+    pub const MIDR: u8 = 56;
+    /// REVIDR_EL1.
+    pub const REVIDR: u8 = 57;
+    /// AIDR_EL1.
+    pub const AIDR: u8 = 58;
+    /// CTR_EL0.
+    pub const CTR: u8 = 59;
+    /// CLIDR_EL1.
+    pub const CLIDR: u8 = 60;
+    /// CCSIDR_EL1, the same for every cache that CSSELR_EL1 may select.
+    pub const CCSIDR: u8 = 61;
+    /// DCZID_EL0.
+    pub const DCZID: u8 = 62;
+    /// GMID_EL1; 0 where it is UNDEFINED.
+    pub const GMID: u8 = 63;
+    /// MPIDR_EL1 of vCPU 0.
+    pub const MPIDR: u8 = 64;
 }
 
 /// Which of two values software can rely on when it may run on either CPU (Arm, D24.1.3, "Principles
@@ -72,6 +98,8 @@ pub enum Offer {
     AtMost(u8),
     /// As `AtMost` if the VM has MTE, else the field's `absent`.
     WithMte(u8),
+    /// As `AtMost` if the VM has SVE, else the field's `absent`.
+    WithSve(u8),
     /// This value, whatever the machine has.
     Value(u8),
     /// The field's `absent`.
@@ -93,6 +121,33 @@ pub enum Closed {
     Inert(&'static str),
     /// No control exists; why that is harmless.
     Open(&'static str),
+}
+
+/// [`Closed`] without its reasons: what is left of it in the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is described at `Closed`")]
+pub enum How {
+    Nothing,
+    Unreachable,
+    Trap,
+    Undef,
+    Inert,
+    Open,
+}
+
+impl Closed {
+    /// Without its reasons.
+    #[must_use]
+    pub const fn how(&self) -> How {
+        match self {
+            Self::Nothing => How::Nothing,
+            Self::Unreachable => How::Unreachable,
+            Self::Trap(_) => How::Trap,
+            Self::Undef(_) => How::Undef,
+            Self::Inert(_) => How::Inert,
+            Self::Open(_) => How::Open,
+        }
+    }
 }
 
 /// Where a field is in its register, and how CPUs combine.
@@ -117,9 +172,11 @@ pub struct Entry {
     pub field: Field,
     /// What a guest gets.
     pub offer: Offer,
+    /// How what it does not get is closed.
+    pub how: How,
 }
 
-const _: () = assert!(size_of::<Entry>() == 7);
+const _: () = assert!(size_of::<Entry>() == 8);
 
 /// An entry and why it is as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,15 +247,44 @@ impl Entry {
         match self.offer {
             Offer::Host => host,
             Offer::AtMost(cap) => self.field.safe(host, cap as u64),
-            Offer::WithMte(cap) => {
-                if features.mte {
-                    self.field.safe(host, cap as u64)
-                } else {
-                    self.field.absent as u64
-                }
-            }
+            Offer::WithMte(cap) if features.mte => self.field.safe(host, cap as u64),
+            Offer::WithSve(cap) if features.sve => self.field.safe(host, cap as u64),
             Offer::Value(value) => value as u64,
-            Offer::Hidden => self.field.absent as u64,
+            Offer::Hidden | Offer::WithMte(_) | Offer::WithSve(_) => self.field.absent as u64,
         }
+    }
+
+    /// The entry for a VM that cannot have what it depends on: hidden.
+    #[must_use]
+    pub const fn for_features(self, features: &Features) -> Self {
+        match self.offer {
+            Offer::WithMte(_) if !features.mte => Self { offer: Offer::Hidden, ..self },
+            Offer::WithSve(_) if !features.sve => Self { offer: Offer::Hidden, ..self },
+            Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) | Offer::WithSve(_) => self,
+            Offer::Value(_) | Offer::Hidden => self,
+        }
+    }
+
+    /// Whether a VM may have `asked` where `limit` is what it is offered: the same, or less of it.
+    #[must_use]
+    pub const fn allows(&self, asked: u64, limit: u64) -> bool {
+        match self.offer {
+            Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) | Offer::WithSve(_) => {
+                self.field.safe(asked, limit) == asked
+            }
+            Offer::Value(_) | Offer::Hidden => asked == limit,
+        }
+    }
+
+    /// Whether any other value than `limit` is allowed.
+    #[must_use]
+    pub const fn is_writable(&self, limit: u64) -> bool {
+        let least = match self.field.rule {
+            Rule::LowerSafe | Rule::HigherOrZero => 0,
+            Rule::SignedLowerSafe => self.field.biased(0),
+            Rule::HigherSafe => self.field.ones(),
+            Rule::Exact => self.field.absent as u64,
+        };
+        least != limit && self.allows(least, limit)
     }
 }

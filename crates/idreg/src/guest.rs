@@ -1,123 +1,135 @@
 //! The ID registers of a VM.
 
-use crate::field::Offer;
+use trap::SysReg;
+
+use crate::field::{Reg, index};
 use crate::host::HostIds;
 use crate::nesting::{self, VirtualEl2};
 use crate::table::ENTRIES;
-use crate::{FEATURE_REGISTERS, cache};
+use crate::{REGISTERS, cache};
 
 /// What a VM may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Features {
     /// Memory tagging. Without effect on a machine that has none.
     pub mte: bool,
+    /// The Scalable Vector Extension. Without effect on a machine that has none, and at virtual EL2.
+    pub sve: bool,
     /// Virtual EL2.
     pub nested: Option<VirtualEl2>,
 }
 
-/// What a VM reads; built once, immutable after that.
+/// What a VM reads, at the index of each register: the feature ID registers, then [`index`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GuestIds {
-    features: [u64; FEATURE_REGISTERS],
-    midr: u64,
-    revidr: u64,
-    aidr: u64,
-    ctr: u64,
-    dczid: u64,
-    gmid: u64,
-    clidr: u64,
-    ccsidr: u64,
-}
+pub struct GuestIds([u64; REGISTERS]);
 
 impl GuestIds {
-    /// The registers of a VM on this machine.
+    /// All zero.
+    pub const NONE: Self = Self([0; REGISTERS]);
+
+    /// The most that a VM gets on this machine.
     #[must_use]
     pub fn new(host: &HostIds, features: &Features) -> Self {
         let features = features.on(host);
-        let mut table = [0; FEATURE_REGISTERS];
+        let mut ids = Self::NONE;
+        for (index, value) in [
+            (index::MIDR, host.midr),
+            (index::REVIDR, host.revidr),
+            (index::AIDR, host.aidr),
+            (index::CTR, host.ctr),
+            (index::DCZID, host.dczid),
+            (index::MPIDR, vmpidr(0)),
+        ] {
+            ids.set(index.into(), value);
+        }
         for entry in &ENTRIES {
             let value = entry.offered(entry.field.get(host.get(entry.reg)), &features);
-            if let Some(to) = table.get_mut(entry.reg as usize) {
-                *to |= entry.field.place(value);
+            if let Some(to) = ids.0.get_mut(entry.reg as usize) {
+                *to = *to & !entry.field.mask() | entry.field.place(value);
             }
         }
-        nesting::offer(&mut table, host, &features);
-        Self {
-            features: table,
-            midr: host.midr,
-            revidr: host.revidr,
-            aidr: host.aidr,
-            ctr: host.ctr,
-            dczid: host.dczid,
-            gmid: if features.mte { host.gmid } else { 0 },
-            clidr: cache::clidr(host.ctr, features.mte),
-            ccsidr: cache::ccsidr(host.ctr),
+        nesting::offer(&mut ids.0, host, &features);
+        ids.derive(host);
+        ids
+    }
+
+    /// Works out the registers that follow from others: CLIDR_EL1, CCSIDR_EL1, GMID_EL1.
+    pub(crate) fn derive(&mut self, host: &HostIds) {
+        let mte = self.has_mte();
+        self.set(index::GMID.into(), if mte { host.gmid } else { 0 });
+        self.set(index::CLIDR.into(), cache::clidr(self.ctr(), mte));
+        self.set(index::CCSIDR.into(), cache::ccsidr(self.ctr()));
+    }
+
+    /// Writes a register.
+    pub(crate) fn set(&mut self, index: usize, value: u64) {
+        if let Some(to) = self.0.get_mut(index) {
+            *to = value;
         }
     }
 
-    /// The feature ID register at `(CRm - 1) * 8 + op2`; 0 beyond the space.
+    /// The register at this index; 0 beyond the last.
     #[inline(always)]
     #[must_use]
     pub fn read(&self, index: usize) -> u64 {
-        match self.features.get(index) {
+        match self.0.get(index) {
             Some(value) => *value,
             None => 0,
         }
     }
 
-    /// MIDR_EL1 of the CPU that the values came from. VPIDR_EL2 takes the local CPU's, so that a
-    /// guest finds the workarounds of the core that it runs on.
+    /// A field of at most 4 bits, unsigned.
     #[must_use]
-    pub const fn midr(&self) -> u64 {
-        self.midr
+    pub fn field(&self, reg: Reg, lsb: u32) -> u64 {
+        self.read(reg as usize).wrapping_shr(lsb) & 0xf
     }
 
-    /// REVIDR_EL1.
+    /// Whether the VM has memory with tags (FEAT_MTE2).
     #[must_use]
-    pub const fn revidr(&self) -> u64 {
-        self.revidr
+    pub fn has_mte(&self) -> bool {
+        self.field(Reg::Pfr1, 8) >= 2
     }
 
-    /// AIDR_EL1.
+    /// Whether the VM has SVE.
     #[must_use]
-    pub const fn aidr(&self) -> u64 {
-        self.aidr
+    pub fn has_sve(&self) -> bool {
+        self.field(Reg::Pfr0, 32) != 0
     }
 
     /// CTR_EL0.
     #[must_use]
-    pub const fn ctr(&self) -> u64 {
-        self.ctr
-    }
-
-    /// DCZID_EL0. It cannot be trapped: HCR_EL2.TDZ makes DZP read as 1 where this has it.
-    #[must_use]
-    pub const fn dczid(&self) -> u64 {
-        self.dczid
-    }
-
-    /// GMID_EL1; `None` is UNDEFINED.
-    #[must_use]
-    pub const fn gmid(&self) -> Option<u64> {
-        if self.gmid == 0 { None } else { Some(self.gmid) }
-    }
-
-    /// CLIDR_EL1.
-    #[must_use]
-    pub const fn clidr(&self) -> u64 {
-        self.clidr
-    }
-
-    /// CCSIDR_EL1, the same for every cache that CSSELR_EL1 may select.
-    #[must_use]
-    pub const fn ccsidr(&self) -> u64 {
-        self.ccsidr
+    pub fn ctr(&self) -> u64 {
+        self.read(index::CTR.into())
     }
 
     /// Whether refused reads of ID registers are reported as trapped (FEAT_IDST).
     #[must_use]
     pub fn ids(&self) -> bool {
-        self.read(crate::Reg::Mmfr2 as usize) >> 36 & 0xf != 0
+        self.field(Reg::Mmfr2, 36) != 0
+    }
+
+    /// Whether pointer authentication exists in any form.
+    #[must_use]
+    pub fn has_pauth(&self) -> bool {
+        self.field(Reg::Isar1, 4) != 0 || self.field(Reg::Isar1, 8) != 0 || self.field(Reg::Isar2, 12) != 0
+    }
+
+    /// Whether a system instruction exists, of those that a VM may do without: DC CVAP and DC CVADP with
+    /// their tag forms (FEAT_DPB, FEAT_DPB2).
+    #[must_use]
+    pub fn has_instruction(&self, instruction: SysReg) -> bool {
+        let persistence = self.field(Reg::Isar1, 0);
+        match (instruction.op0(), instruction.op1(), instruction.crn(), instruction.crm()) {
+            (1, 3, 7, 12) => persistence >= 1,
+            (1, 3, 7, 13) => persistence >= 2,
+            (_, _, _, _) => true,
+        }
+    }
+
+    /// Whether there are FP registers.
+    #[must_use]
+    pub fn has_fp(&self) -> bool {
+        self.field(Reg::Pfr0, 16) != 0xf
     }
 }
 
@@ -125,18 +137,8 @@ impl Features {
     /// Those that this machine can give.
     #[must_use]
     pub fn on(self, host: &HostIds) -> Self {
-        Self { mte: self.mte && host.has_mte(), ..self }
-    }
-}
-
-impl Offer {
-    /// Whether a guest may get less than the machine has.
-    #[must_use]
-    pub const fn hides(self) -> bool {
-        match self {
-            Self::Hidden | Self::AtMost(_) | Self::WithMte(_) => true,
-            Self::Host | Self::Value(_) => false,
-        }
+        let sve = self.sve && host.has_sve() && self.nested.is_none();
+        Self { mte: self.mte && host.has_mte(), sve, ..self }
     }
 }
 

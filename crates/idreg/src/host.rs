@@ -2,7 +2,7 @@
 
 use crate::FEATURE_REGISTERS;
 use crate::cache;
-use crate::field::Reg;
+use crate::field::{Entry, Reg, index};
 use crate::table::ENTRIES;
 
 /// Raw values of one CPU, or what holds for several of them.
@@ -18,16 +18,41 @@ pub struct HostIds {
     pub aidr: u64,
     /// CTR_EL0.
     pub ctr: u64,
-    /// DCZID_EL0. CPUs that differ give 0x10: DC ZVA prohibited.
+    /// DCZID_EL0. Combining keeps it: no VM has CPUs that differ in it ([`Mixed`]).
     pub dczid: u64,
-    /// GMID_EL1, 0 where it does not exist. CPUs that differ give 0, and no VM gets MTE.
+    /// GMID_EL1, 0 where it does not exist. Combining keeps it if both CPUs have one.
     pub gmid: u64,
     /// PMCR_EL0, for the number of counters; 0 without PMU.
     pub pmcr: u64,
+    /// Vector lengths of SVE, bit n for 128 times n + 1 bits; 0 without SVE. What holds for several CPUs
+    /// is the shorter ones, up to the first in which they differ: ZCR_EL2 and ZCR_EL1 limit the length,
+    /// they choose none.
+    pub sve_lengths: u16,
 }
 
-/// DCZID_EL0.DZP: DC ZVA is prohibited.
-pub(crate) const DCZID_DZP: u64 = 1 << 4;
+/// Two CPUs that cannot be in one VM, because they differ in sizes that a guest reads from the hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mixed {
+    /// Index of the register.
+    pub register: u8,
+    /// The two CPUs, as positions in what was asked about.
+    pub cpus: (usize, usize),
+    /// Its value on each.
+    pub values: (u64, u64),
+}
+
+/// A field of which a CPU has less than was counted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// Register.
+    pub reg: Reg,
+    /// Lowest bit.
+    pub lsb: u8,
+    /// What was counted on.
+    pub expected: u64,
+    /// What the CPU has.
+    pub has: u64,
+}
 
 impl HostIds {
     /// Narrows the values to those that hold on `other` too. Bits that no row names hold where both
@@ -45,13 +70,85 @@ impl HostIds {
             }
         }
         self.ctr = cache::combine_ctr(self.ctr, other.ctr);
-        if self.dczid != other.dczid {
-            self.dczid = DCZID_DZP;
-        }
-        if self.gmid != other.gmid {
+        if other.gmid == 0 {
             self.gmid = 0;
         }
         self.pmcr = self.pmcr.min(other.pmcr);
+        let differ = self.sve_lengths ^ other.sve_lengths;
+        let lowest = differ & differ.wrapping_neg();
+        self.sve_lengths &= lowest.wrapping_sub(1);
+    }
+
+    /// Whether VMs can have SVE: on all CPUs, with a vector length in common.
+    #[must_use]
+    pub fn has_sve(&self) -> bool {
+        self.field(Reg::Pfr0, 32) != 0 && self.sve_lengths != 0
+    }
+
+    /// The longest vector that all CPUs have, in bits; 0 without SVE.
+    #[must_use]
+    pub const fn longest_vector(&self) -> u16 {
+        128_u16.saturating_mul(16_u32.saturating_sub(self.sve_lengths.leading_zeros()) as u16)
+    }
+
+    /// Whether all CPUs have vectors of `bits`.
+    #[must_use]
+    pub const fn has_vector(&self, bits: u16) -> bool {
+        let step = (bits / 128).wrapping_sub(1);
+        bits.is_multiple_of(128) && step < 16 && self.sve_lengths >> step & 1 != 0
+    }
+
+    /// The machine's values for a VM on `cpus`: features as they hold on all CPUs, sizes as on these.
+    ///
+    /// # Errors
+    /// Two of them that differ in the size of DC ZVA, of LDGM (if `mte`), or of what cache maintenance
+    /// works on.
+    pub fn on_cpus<'a>(
+        &self,
+        mte: bool,
+        cpus: impl IntoIterator<Item = (usize, &'a Self)>,
+    ) -> Result<Self, Mixed> {
+        let mut own = *self;
+        let mut first: Option<(usize, &Self)> = None;
+        for (place, cpu) in cpus {
+            let Some((other, known)) = first else {
+                own = Self {
+                    midr: cpu.midr,
+                    revidr: cpu.revidr,
+                    aidr: cpu.aidr,
+                    ctr: cpu.ctr,
+                    dczid: cpu.dczid,
+                    gmid: if self.gmid == 0 { 0 } else { cpu.gmid },
+                    ..*self
+                };
+                first = Some((place, cpu));
+                continue;
+            };
+            let sizes = |ids: &Self| ids.ctr & cache::CTR_SIZES;
+            for (register, a, b) in [
+                (index::DCZID, known.dczid, cpu.dczid),
+                (index::GMID, if mte { known.gmid } else { 0 }, if mte { cpu.gmid } else { 0 }),
+                (index::CTR, sizes(known), sizes(cpu)),
+            ] {
+                if a != b {
+                    return Err(Mixed { register, cpus: (other, place), values: (a, b) });
+                }
+            }
+        }
+        own.ctr = cache::combine_ctr(own.ctr, own.ctr & cache::CTR_SIZES | self.ctr & !cache::CTR_SIZES);
+        Ok(own)
+    }
+
+    /// What `cpu` lacks of these values, which were counted on before it came up: a CPU that comes late
+    /// must not be used then.
+    #[must_use]
+    pub fn lack_of(&self, cpu: &Self) -> Option<Lack> {
+        ENTRIES.iter().find_map(|entry| {
+            let Entry { reg, field, .. } = *entry;
+            let (expected, has) = (field.get(self.get(reg)), field.get(cpu.get(reg)));
+            let lacks = field.safe(expected, has) != expected;
+            lacks.then_some(Lack { reg, lsb: field.lsb, expected, has })
+        })
     }
 
     /// Lowers the field of at most 4 bits at `lsb` to `cap`: an option or an erratum takes a feature
@@ -66,7 +163,22 @@ impl HostIds {
     /// A register's value.
     #[must_use]
     pub fn get(&self, reg: Reg) -> u64 {
-        self.features.get(reg as usize).copied().unwrap_or(0)
+        if reg == Reg::Ctr { self.ctr } else { self.features.get(reg as usize).copied().unwrap_or(0) }
+    }
+
+    /// A register's value by its index.
+    #[must_use]
+    pub fn read(&self, place: usize) -> u64 {
+        let others = [
+            (index::MIDR, self.midr),
+            (index::REVIDR, self.revidr),
+            (index::AIDR, self.aidr),
+            (index::CTR, self.ctr),
+            (index::DCZID, self.dczid),
+            (index::GMID, self.gmid),
+        ];
+        let other = || others.iter().find(|(index, _)| usize::from(*index) == place).map_or(0, |(_, v)| *v);
+        self.features.get(place).copied().unwrap_or_else(other)
     }
 
     /// A field of at most 4 bits, unsigned.

@@ -4,7 +4,6 @@
 //! Only what the hypervisor emulates is offered. Hidden stay fine-grained traps (FEAT_FGT), HCRX_EL2
 //! (FEAT_HCX), enhanced traps (FEAT_EVT), nesting itself (FEAT_NV), and the physical counter's offset.
 
-use crate::FEATURE_REGISTERS;
 use crate::field::Reg;
 use crate::guest::Features;
 use crate::host::HostIds;
@@ -22,7 +21,7 @@ pub enum VirtualEl2 {
 type Value = (Reg, u32, u64);
 
 /// Puts the fields of EL2 into a VM's table.
-pub(crate) fn offer(table: &mut [u64; FEATURE_REGISTERS], host: &HostIds, features: &Features) {
+pub(crate) fn offer(table: &mut [u64], host: &HostIds, features: &Features) {
     let Some(kind) = features.nested else { return };
     let vhe = kind == VirtualEl2::Vhe;
     let values: [Value; 8] = [
@@ -48,7 +47,7 @@ pub(crate) fn offer(table: &mut [u64; FEATURE_REGISTERS], host: &HostIds, featur
     }
 }
 
-fn put(table: &mut [u64; FEATURE_REGISTERS], reg: Reg, lsb: u32, value: u64) {
+fn put(table: &mut [u64], reg: Reg, lsb: u32, value: u64) {
     if let Some(to) = table.get_mut(reg as usize) {
         *to = *to & !0xf_u64.wrapping_shl(lsb) | value.wrapping_shl(lsb);
     }
@@ -69,7 +68,7 @@ impl HostIds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::GuestIds;
+    use crate::{FEATURE_REGISTERS, GuestIds};
 
     fn machine(mmfr2: u64, mmfr4: u64) -> HostIds {
         let mut features = [0; FEATURE_REGISTERS];
@@ -77,11 +76,11 @@ mod tests {
         features[Reg::Mmfr4 as usize] = mmfr4;
         features[Reg::Pfr1 as usize] = 3 << 8;
         features[Reg::Pfr2 as usize] = 1;
-        HostIds { features, midr: 0, revidr: 0, aidr: 0, ctr: 0, dczid: 4, gmid: 6, pmcr: 0 }
+        HostIds { features, midr: 0, revidr: 0, aidr: 0, ctr: 0, dczid: 4, gmid: 6, pmcr: 0, sve_lengths: 0 }
     }
 
     fn field(kind: Option<VirtualEl2>, mte: bool, reg: Reg, lsb: u32) -> u64 {
-        let ids = GuestIds::new(&machine(2 << 24, 0), &Features { mte, nested: kind });
+        let ids = GuestIds::new(&machine(2 << 24, 0), &Features { mte, sve: false, nested: kind });
         ids.read(reg as usize) >> lsb & 0xf
     }
 

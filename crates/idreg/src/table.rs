@@ -6,6 +6,7 @@
 //! [`ROWS`] is a constant of which a program holds what it uses. The hypervisor uses only
 //! [`ENTRIES`], which the compiler derives from it: names and reasons are not part of its image.
 
+mod ctr;
 mod dfr;
 mod isar;
 mod mmfr;
@@ -13,8 +14,17 @@ mod pfr;
 
 use crate::field::{Entry, Row};
 
-/// The rows, in four groups that follow each other in the space of ID registers.
-pub const ROWS: [&[Row]; 4] = [pfr::ROWS, dfr::ROWS, isar::ROWS, mmfr::ROWS];
+// Why fields are open.
+const COMPUTES: &str = "no control: it only computes, on registers that are switched";
+const ACCESSES: &str = "no control: it accesses memory that stage 2 gives, as other instructions do";
+const HINT: &str = "no control: a hint";
+const PSTATE: &str = "no control: a field of PSTATE, saved in SPSR_EL2";
+const SCTLR: &str = "no control: a bit of SCTLR_EL1, which is the guest's own and switched";
+const TCR: &str = "no control: a field of TCR_EL1, which is the guest's own and switched";
+const OWN_TABLES: &str = "no control: a property of translation under the guest's own VMID";
+
+/// The rows, in groups that follow each other in the space of ID registers.
+pub const ROWS: [&[Row]; 5] = [pfr::ROWS, dfr::ROWS, isar::ROWS, mmfr::ROWS, ctr::ROWS];
 
 /// All rows in order, for tests and tools of the host: who calls this links every name and reason.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
@@ -25,8 +35,8 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 pub(crate) static ENTRIES: [Entry; COUNT] = entries();
 
 const COUNT: usize = {
-    let [a, b, c, d] = ROWS;
-    a.len() + b.len() + c.len() + d.len()
+    let [a, b, c, d, e] = ROWS;
+    a.len() + b.len() + c.len() + d.len() + e.len()
 };
 
 #[expect(clippy::indexing_slicing, reason = "only the compiler runs it: beyond the end does not build")]
@@ -59,6 +69,7 @@ macro_rules! field_rows {
                     absent: super::first!($($absent,)? super::absent(Rule::$rule)),
                 },
                 offer: $offer,
+                how: $closed.how(),
             },
             name: stringify!($name),
             closed: $closed,

@@ -12,11 +12,18 @@ use crate::closing::{cptr, hcr, mdcr};
 use crate::table::{ENTRIES, rows};
 use crate::*;
 
+mod drafts;
+mod heterogeneous;
 mod maintenance;
 mod oracle;
+mod race;
 
-const MTE: Features = Features { mte: true, nested: None };
-const PLAIN: Features = Features { mte: false, nested: None };
+const MTE: Features = Features { mte: true, sve: false, nested: None };
+const PLAIN: Features = Features { mte: false, sve: false, nested: None };
+
+fn traps(host: &HostIds, features: &Features) -> TrapConfig {
+    TrapConfig::new(host, &GuestIds::new(host, features), true)
+}
 
 fn ids(values: &[(Reg, u64)]) -> HostIds {
     let mut features = [0; FEATURE_REGISTERS];
@@ -32,6 +39,7 @@ fn ids(values: &[(Reg, u64)]) -> HostIds {
         dczid: 4,
         gmid: 6,
         pmcr: 0x4101_3000,
+        sve_lengths: 0,
     }
 }
 
@@ -56,6 +64,7 @@ fn max() -> HostIds {
         (Reg::Mmfr4, 0x0000_0000_0000_0100),
     ]);
     // AArch32: ID_PFR0_EL1 and ID_ISAR0_EL1.
+    ids.sve_lengths = 0xffff;
     ids.features[0] = 0x2101_0131;
     ids.features[8] = 0x0210_1110;
     ids
@@ -66,6 +75,7 @@ fn n2() -> HostIds {
     HostIds {
         midr: 0x410f_d493,
         gmid: 4,
+        sve_lengths: 1,
         ..ids(&[
             (Reg::Pfr0, 0x1201_1111_2111_1112),
             (Reg::Pfr1, 0x221),
@@ -97,8 +107,12 @@ fn entries_are_in_order() {
     assert!(matches!(broken(|t| t[0].field.absent = 16), Err(TableError::Value(..))));
     assert!(matches!(broken(|t| t[0].offer = Offer::Value(16)), Err(TableError::Value(..))));
     assert!(matches!(broken(|t| t[0].offer = Offer::AtMost(16)), Err(TableError::Value(..))));
-    let sentence = format!("{}", TableError::Order(Reg::Pfr0, 28));
-    assert_eq!(sentence, "the table of ID registers is wrong: Pfr0, bit 28, is out of order");
+    assert!(matches!(broken(|t| t[7].how = How::Nothing), Err(TableError::NotClosed(Reg::Pfr0, 28))));
+    let sentence = format!("{}", TableError::Order(Reg::Pfr1, 28));
+    assert_eq!(
+        sentence,
+        "the table of ID registers is wrong: register S3_0_C0_C4_1, bit 28, is out of order"
+    );
 }
 
 #[test]
@@ -110,19 +124,18 @@ fn rows_are_explained() {
         edit(&mut t);
         explained(&t)
     };
-    assert_eq!(broken(|t| t[7].closed = Closed::Nothing), Err(Unexplained::NotClosed("RAS")));
-    assert_eq!(broken(|t| t[7].closed = Closed::Trap("")), Err(Unexplained::NoReason("RAS")));
-    assert_eq!(broken(|t| t[0].why = ""), Err(Unexplained::NoReason("EL0")));
+    assert_eq!(broken(|t| t[7].closed = Closed::Trap("")), Err(Unexplained("RAS")));
+    assert_eq!(broken(|t| t[0].why = ""), Err(Unexplained("EL0")));
 }
 
 /// Each row's name and position against another reading of the manual.
 #[test]
 fn oracle_of_fields() {
     for row in rows() {
-        // The oracle has no ID_AA64DFR2_EL1.
+        // The oracle has no ID_AA64DFR2_EL1 and ID_AA64ZFR0_EL1.
         let entry = row.entry;
-        if entry.reg != Reg::Dfr2 {
-            let name = format!("{}_SHIFT", row.name);
+        if !matches!(entry.reg, Reg::Dfr2 | Reg::Zfr0 | Reg::Ctr) {
+            let name = format!("{}_SHIFT", row.name.to_ascii_uppercase());
             assert!(oracle::FIELDS.contains(&(entry.reg, name.as_str(), entry.field.lsb.into())), "{row:?}");
         }
     }
@@ -153,15 +166,16 @@ fn guest_of_max() {
         assert_eq!(g.read(reg as usize), expected, "{reg:?}");
     }
     // AArch32 registers and reserved encodings read as zero.
-    for index in (0..24).chain([27, 30, 44, 55, 56, usize::MAX]) {
+    for index in (0..24).chain([27, 30, 44, 55, REGISTERS, usize::MAX]) {
         assert_eq!(g.read(index), 0);
     }
-    assert_eq!((g.midr(), g.ctr(), g.dczid(), g.gmid()), (0xf0510, 0xb444_c004, 4, Some(6)));
+    let others = [index::MIDR, index::CTR, index::DCZID, index::GMID, index::MPIDR];
+    assert_eq!(others.map(|i| g.read(i.into())), [0xf0510, 0xb444_c004, 4, 6, 1 << 31]);
     assert!(g.ids());
     let plain = GuestIds::new(&max(), &PLAIN);
     assert_eq!(plain.read(Reg::Pfr1 as usize), 0x021);
     assert_eq!(plain.read(Reg::Pfr2 as usize), 0);
-    assert_eq!(plain.gmid(), None);
+    assert_eq!(plain.read(index::GMID.into()), 0);
 }
 
 #[test]
@@ -181,8 +195,9 @@ fn machine_without_mte() {
     host.features[Reg::Pfr1 as usize] = 0x0010_1010_1200_0121;
     host.gmid = 0;
     let g = GuestIds::new(&host, &MTE);
-    assert_eq!((g.read(Reg::Pfr1 as usize), g.read(Reg::Pfr2 as usize), g.gmid()), (0x021, 0, None));
-    assert_eq!(TrapConfig::new(&host, &MTE).hcr & (hcr::ATA | hcr::TID5), 0);
+    let gmid = g.read(index::GMID.into());
+    assert_eq!((g.read(Reg::Pfr1 as usize), g.read(Reg::Pfr2 as usize), gmid), (0x021, 0, 0));
+    assert_eq!(traps(&host, &MTE).hcr & (hcr::ATA | hcr::TID5), 0);
     assert!(!host.has_mte_perm());
 }
 
@@ -214,17 +229,14 @@ fn signed_fields() {
 fn different_cpus() {
     let mut both = max();
     both.combine(&n2());
-    assert_eq!((both.midr, both.gmid, both.has_mte()), (0xf0510, 0, false));
+    assert_eq!((both.midr, both.gmid, both.has_mte()), (0xf0510, 6, true));
     assert!(!both.has_hcx() && both.has_fwb());
-    let mut zva = n2();
-    zva.dczid = 5;
-    zva.combine(&n2());
-    assert_eq!(zva.dczid, 0x10);
-    assert_ne!(TrapConfig::new(&zva, &PLAIN).hcr & hcr::TDZ, 0);
     let mut ctr = max();
     ctr.ctr = 0x3_8444_8004;
     ctr.combine(&max());
     assert_eq!(ctr.ctr, 0x8444_8004, "VIPT, no IDC, no DIC");
+    both.combine(&HostIds { gmid: 0, ..max() });
+    assert!(!both.has_mte());
 }
 
 #[test]
@@ -235,26 +247,25 @@ fn limits() {
     host.limit(Reg::Mmfr1, 0, 1);
     host.limit(Reg::Mmfr1, 16, 9);
     assert!(!host.has_fwb() && !host.has_mte_perm() && host.has_mte());
-    assert_eq!(TrapConfig::new(&host, &MTE).hcr & hcr::FWB, 0);
+    assert_eq!(traps(&host, &MTE).hcr & hcr::FWB, 0);
     assert_eq!(host.get(Reg::Mmfr1), max().get(Reg::Mmfr1) - 1);
 }
 
 #[test]
 fn caches() {
-    let g = GuestIds::new(&max(), &PLAIN);
-    assert_eq!((g.clidr(), g.ccsidr()), (0x0100_0004, 2));
-    assert_eq!(GuestIds::new(&max(), &MTE).clidr(), 0x4_0100_0004);
+    let clidr = |host: &HostIds, features| GuestIds::new(host, features).read(index::CLIDR.into());
+    assert_eq!((clidr(&max(), &PLAIN), clidr(&max(), &MTE)), (0x0100_0004, 0x4_0100_0004));
+    assert_eq!(GuestIds::new(&max(), &PLAIN).read(index::CCSIDR.into()), 2);
     let mut old = max();
     old.ctr &= !(1 << 28);
-    assert_eq!(GuestIds::new(&old, &PLAIN).clidr(), 0x0a20_0023);
-    assert_eq!(GuestIds::new(&old, &MTE).clidr(), 0x10_0a20_0023);
+    assert_eq!((clidr(&old, &PLAIN), clidr(&old, &MTE)), (0x0a20_0023, 0x10_0a20_0023));
     assert_eq!((vmpidr(0), vmpidr(15)), (0x8000_0000, 0x8000_000f));
 }
 
 #[test]
 fn closing_of_max() {
     use arm_sysregs::el2::registers as r;
-    let t = TrapConfig::new(&max(), &MTE);
+    let t = traps(&max(), &MTE);
     let expected = r::HcrEl2::VM
         | r::HcrEl2::SWIO
         | r::HcrEl2::FMO
@@ -278,7 +289,7 @@ fn closing_of_max() {
         | r::HcrEl2::ATA;
     assert_eq!(t.hcr, expected.bits(), "{:#x}", t.hcr ^ expected.bits());
     assert!(!t.traps_ctr());
-    assert_eq!(TrapConfig::new(&max(), &PLAIN).hcr, (expected ^ r::HcrEl2::ATA | r::HcrEl2::TID5).bits());
+    assert_eq!(traps(&max(), &PLAIN).hcr, (expected ^ r::HcrEl2::ATA | r::HcrEl2::TID5).bits());
     assert_eq!(t.hcrx, Some(r::HcrxEl2::TALLINT.bits()));
     assert_eq!(t.cptr, 0x33ff);
     assert_eq!(cptr::TFP | cptr::TAM, (r::CptrEl2::TFP | r::CptrEl2::TAM).bits());
@@ -305,12 +316,12 @@ fn closing_of_max() {
     let full = arm_sysregs::el2::registers::HfgitrEl2::COSPRCTX.bits();
     let mut cosp = max();
     cosp.features[Reg::Isar1 as usize] |= 1 << 41;
-    assert_ne!(TrapConfig::new(&cosp, &MTE).hfgitr & full, 0);
+    assert_ne!(traps(&cosp, &MTE).hfgitr & full, 0);
 }
 
 #[test]
 fn closing_of_n2() {
-    let t = TrapConfig::new(&n2(), &MTE);
+    let t = traps(&n2(), &MTE);
     assert_eq!((t.fgt, t.hcrx, t.hafgrtr), (FgtLevel::None, None, None));
     assert_ne!(t.hcr & hcr::TID4, 0);
     assert_eq!(t.mdcr & mdcr::TDCC, 0);
@@ -318,14 +329,14 @@ fn closing_of_n2() {
     let mut old = n2();
     old.features[Reg::Mmfr2 as usize] = 0;
     old.features[Reg::Pfr0 as usize] = 0x11;
-    let t = TrapConfig::new(&old, &PLAIN);
+    let t = traps(&old, &PLAIN);
     assert!(t.traps_ctr());
     assert_eq!(t.hcr & (hcr::TID4 | hcr::FWB | hcr::TERR), 0);
     let mut mpam = n2();
     mpam.features[Reg::Pfr0 as usize] |= 1 << 40;
-    let traps = arm_sysregs::el2::registers::Mpam2El2::TRAPMPAM0EL1
+    let bits = arm_sysregs::el2::registers::Mpam2El2::TRAPMPAM0EL1
         | arm_sysregs::el2::registers::Mpam2El2::TRAPMPAM1EL1;
-    assert_eq!(TrapConfig::new(&mpam, &PLAIN).mpam2, Some(traps.bits()));
+    assert_eq!(traps(&mpam, &PLAIN).mpam2, Some(bits.bits()));
 }
 
 #[test]
@@ -391,7 +402,8 @@ fn combined(a: &HostIds, b: &HostIds) -> HostIds {
 proptest! {
     #[test]
     fn combine_is_a_meet(a in any_ids(), b in any_ids(), c in any_ids()) {
-        // CTR_EL0 has bits that no field covers.
+        // CTR_EL0 has bits that no field covers; sizes are those of the first.
+        let (b, c) = (HostIds { dczid: a.dczid, gmid: a.gmid, ..b }, HostIds { dczid: a.dczid, gmid: a.gmid, ..c });
         prop_assert_eq!(combined(&a, &a).features, a.features);
         prop_assert_eq!(combined(&a, &b), combined(&b, &a));
         prop_assert_eq!(combined(&combined(&a, &b), &b), combined(&a, &b));
@@ -401,11 +413,11 @@ proptest! {
     /// What a guest is told never exceeds the machine, nor what each CPU of it has.
     #[test]
     fn guest_is_within_host(a in any_ids(), b in any_ids(), mte: bool) {
-        let features = Features { mte, nested: None };
+        let features = Features { mte, sve: false, nested: None };
         let both = combined(&a, &b);
         let guest = GuestIds::new(&both, &features);
         for row in rows() {
-            let Entry { reg, field, offer } = row.entry;
+            let Entry { reg, field, offer, .. } = row.entry;
             let seen = field.get(guest.read(reg as usize));
             if matches!(offer, Offer::Value(_)) || seen == u64::from(field.absent) {
                 continue;
@@ -425,4 +437,38 @@ proptest! {
             prop_assert_eq!(guest.read(index) & !named, 0);
         }
     }
+}
+
+#[test]
+fn sve_is_what_all_cpus_have() {
+    let with = |sve_lengths| HostIds { sve_lengths, ..max() };
+    let both = |a, b| combined(&with(a), &with(b));
+    // 128 to 512 bits; 128, 256, 512.
+    let (narrow, powers) = (0b1111, 0b1011);
+    assert_eq!(both(0xffff, narrow).sve_lengths, narrow);
+    assert_eq!(both(0xffff, narrow).longest_vector(), 512);
+    // They differ at 384 bits: of 512, a guest would see 384 on the one and 256 on the other.
+    assert_eq!(both(narrow, powers).sve_lengths, 0b11);
+    assert_eq!(both(powers, powers).longest_vector(), 512);
+    assert!(both(powers, powers).has_vector(256) && !both(powers, powers).has_vector(384));
+    assert_eq!((with(0xffff).longest_vector(), with(1).longest_vector()), (2048, 128));
+    for bits in [0, 64, 129, 4096, u16::MAX] {
+        assert!(!with(0xffff).has_vector(bits), "{bits}");
+    }
+    // A CPU without.
+    let none = both(0xffff, 0);
+    assert!(!none.has_sve() && with(1).has_sve());
+    assert_eq!(none.longest_vector(), 0);
+
+    let sve = Features { mte: false, sve: true, nested: None };
+    let open = |host: &HostIds, features: &Features| {
+        let ids = GuestIds::new(host, features);
+        let cptr = TrapConfig::new(host, &ids, true).cptr;
+        (ids.has_sve(), ids.read(Reg::Zfr0 as usize), cptr & cptr::TZ == 0)
+    };
+    assert_eq!(open(&max(), &sve), (true, 0x0110_1101_0121_0022, true));
+    assert_eq!(open(&max(), &PLAIN), (false, 0, false));
+    assert_eq!(open(&none, &sve), (false, 0, false));
+    let nested = Features { nested: Some(crate::VirtualEl2::Vhe), ..sve };
+    assert_eq!(open(&max(), &nested), (false, 0, false));
 }

@@ -9,11 +9,12 @@
 //!     tag-storage = <PA64 SIZE64 ...>;
 //!     vm@0 {
 //!         name = "linux"; cpus = <0 1>; cmdline = "..."; priority = <100>; on-serror = "inject";
-//!         mte; autostart; background; tag-quota = <PAGES64>; lazy-unit = "4KiB";
+//!         mte; sve = "if-present"; sve-vl = <BITS>; autostart; background; tag-quota = <PAGES64>; lazy-unit = "4KiB";
 //!         nested = "vhe";
 //!         kernel = "FILE"; kernel-at = <IPA64>; entry = <IPA64>; dtb-at = <IPA64>;
 //!         initrd = "FILE"; initrd-at = <IPA64>;
 //!         control-all;                        // or control = <VM ...>
+//!         cpu-fields = [REGISTER LSB VALUE ...]; cpu-names = "LINE\nLINE...";
 //!         region@0 {
 //!             name = "ram"; reg = <IPA64 SIZE64>; kind = "ram"; file = "FILE";
 //!             tags = "backed"; on-tag-access = "stop"; without-mte-perm = "refuse";
@@ -29,9 +30,9 @@
 
 use crate::error::Result;
 use crate::{
-    Cmo, Control, DeviceInterrupt, DeviceMemory, Error, KernelSpec, LazyUnit, MAX_REGIONS, MAX_VCPUS,
-    MAX_VMS, MachineSpec, Named, Nested, OnSError, OnTagAccess, Placed, RegionKind, RegionSpec, Taggable,
-    Tags, VmSpec, WithoutMtePerm,
+    Cmo, Control, CpuField, CpuSpec, DeviceInterrupt, DeviceMemory, Error, KernelSpec, LazyUnit,
+    MAX_CPU_FIELDS, MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec, Named, Nested, OnSError, OnTagAccess,
+    Placed, RegionKind, RegionSpec, Sve, Taggable, Tags, VmSpec, WithoutMtePerm,
 };
 use addr::{Ipa, IpaRange, Pa, PaRange};
 use alloc::boxed::Box;
@@ -52,6 +53,8 @@ const VM: &[&str] = &[
     "priority",
     "on-serror",
     "mte",
+    "sve",
+    "sve-vl",
     "nested",
     "autostart",
     "background",
@@ -65,6 +68,8 @@ const VM: &[&str] = &[
     "initrd-at",
     "control-all",
     "control",
+    "cpu-fields",
+    "cpu-names",
 ];
 const REGION: &[&str] = &[
     "name",
@@ -141,6 +146,8 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
         dtb: Ipa::new(entry.need("dtb-at")?),
         cmdline: entry.need("cmdline")?,
         mte: entry.flag("mte")?,
+        sve: entry.named::<Sve>("sve")?,
+        sve_vl: entry.get::<u32>("sve-vl")?.map(|bits| entry.narrow("sve-vl", bits.into())).transpose()?,
         nested: entry.node.property("nested").map(|_| entry.named::<Nested>("nested")).transpose()?,
         priority: entry.narrow("priority", entry.need::<u32>("priority")?.into())?,
         control,
@@ -148,8 +155,20 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
         background: entry.flag("background")?,
         on_serror: entry.named::<OnSError>("on-serror")?,
         tag_quota: entry.get("tag-quota")?,
+        cpu: cpu(entry)?,
         lazy_unit: entry.named::<LazyUnit>("lazy-unit")?,
     })
+}
+
+fn cpu(entry: &Entry<'_>) -> Result<CpuSpec> {
+    let Some(bytes) = entry.get::<&[u8]>("cpu-fields")? else { return Ok(CpuSpec::default()) };
+    let names: String = entry.need("cpu-names")?;
+    let (triples, rest) = bytes.as_chunks();
+    if !rest.is_empty() || triples.len() > MAX_CPU_FIELDS || names.lines().count() != triples.len() {
+        return Err(entry.malformed("cpu-fields"));
+    }
+    let fields = triples.iter().map(|&[register, lsb, value]| CpuField { register, lsb, value }).collect();
+    Ok(CpuSpec { fields, names })
 }
 
 fn region(entry: &Entry<'_>) -> Result<RegionSpec> {

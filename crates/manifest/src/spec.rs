@@ -14,6 +14,10 @@ pub const MAX_VMS: usize = 32;
 pub const MAX_VCPUS: usize = 16;
 /// Most regions of one VM.
 pub const MAX_REGIONS: usize = 32;
+/// Most ID register fields that a VM's entry can give.
+pub const MAX_CPU_FIELDS: usize = 255;
+/// Longest vector of the architecture, in bits.
+pub const MAX_VECTOR: u16 = 2048;
 /// Longest name of a VM or region, in bytes of `[a-z0-9_-]`.
 pub const MAX_NAME: usize = 15;
 
@@ -61,6 +65,10 @@ pub struct VmSpec {
     pub cmdline: String,
     /// Whether the guest has FEAT_MTE2.
     pub mte: bool,
+    /// Whether it has SVE.
+    pub sve: Sve,
+    /// Its longest vectors, in bits: a multiple of 128 up to [`MAX_VECTOR`]; the machine's without.
+    pub sve_vl: Option<u16>,
     /// Whether it starts at virtual EL2 and may host guests of its own.
     pub nested: Option<Nested>,
     /// Scheduling priority: higher runs first; equal ones share by time slice.
@@ -76,8 +84,41 @@ pub struct VmSpec {
     pub on_serror: OnSError,
     /// Most pages of 4 KiB that `lazy` regions may turn tagged; `None` is no limit.
     pub tag_quota: Option<u64>,
+    /// What it is to see of its CPUs; all that it may without.
+    pub cpu: CpuSpec,
     /// How much of a `lazy` region turns tagged at a time.
     pub lazy_unit: LazyUnit,
+}
+
+/// Values of ID register fields that a VM is to have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuSpec {
+    /// The fields, at most [`MAX_CPU_FIELDS`].
+    pub fields: Vec<CpuField>,
+    /// What sentences call each of them, one line each.
+    pub names: String,
+}
+
+/// A field of an ID register and the value that it is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuField {
+    /// Index of the register, as crate `idreg` counts.
+    pub register: u8,
+    /// Lowest bit of the field.
+    pub lsb: u8,
+    /// The value.
+    pub value: u8,
+}
+
+/// Whether a VM has the Scalable Vector Extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sve {
+    /// It has none.
+    No,
+    /// It has what the machine has.
+    IfPresent,
+    /// It has, and is refused on a machine without.
+    Yes,
 }
 
 /// How much of a `lazy` region turns tagged at a time.

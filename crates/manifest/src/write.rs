@@ -59,11 +59,20 @@ fn vm(node: &mut DeviceTreeNode, vm: &VmSpec) {
             set(node, name, [0_u8; 0]);
         }
     }
+    set(node, "sve", vm.sve.name());
+    if let Some(bits) = vm.sve_vl {
+        set(node, "sve-vl", u32::from(bits));
+    }
     if let Some(nested) = vm.nested {
         set(node, "nested", nested.name());
     }
     if let Some(pages) = vm.tag_quota {
         set(node, "tag-quota", pages);
+    }
+    if !vm.cpu.fields.is_empty() {
+        let bytes = vm.cpu.fields.iter().flat_map(|f| [f.register, f.lsb, f.value]);
+        set(node, "cpu-fields", bytes.collect::<Vec<u8>>());
+        set(node, "cpu-names", vm.cpu.names.as_str());
     }
     set(node, "lazy-unit", vm.lazy_unit.name());
     for (index, spec) in vm.regions.iter().enumerate() {

@@ -40,6 +40,9 @@ pub enum Call {
     VmStop,
     VmRestart,
     EventNext,
+    IdregGet,
+    IdregSet,
+    IdregMask,
     FaultInfo,
     FaultDecide,
     TagStats,
@@ -109,6 +112,9 @@ const fn hypervisor64(id: u32) -> Call {
         hypercall::VM_STOP => Call::VmStop,
         hypercall::VM_RESTART => Call::VmRestart,
         hypercall::EVENT_NEXT => Call::EventNext,
+        hypercall::IDREG_GET => Call::IdregGet,
+        hypercall::IDREG_SET => Call::IdregSet,
+        hypercall::IDREG_MASK => Call::IdregMask,
         hypercall::FAULT_INFO => Call::FaultInfo,
         hypercall::FAULT_DECIDE => Call::FaultDecide,
         hypercall::TAG_STATS => Call::TagStats,
@@ -206,6 +212,9 @@ pub const fn psci_features(function: u32) -> i64 {
         | Call::VmStop
         | Call::VmRestart
         | Call::EventNext
+        | Call::IdregGet
+        | Call::IdregSet
+        | Call::IdregMask
         | Call::FaultInfo
         | Call::FaultDecide
         | Call::TagStats
@@ -348,7 +357,7 @@ mod tests {
     use std::vec::Vec;
 
     /// Every id of `abi`, and what it decodes to.
-    const IDS: [(u32, Call); 38] = [
+    const IDS: [(u32, Call); 41] = [
         (0x8400_0000, Call::PsciVersion),
         (0x8400_0001, Call::CpuSuspend),
         (0xC400_0001, Call::CpuSuspend),
@@ -383,6 +392,9 @@ mod tests {
         (0xC600_0004, Call::VmStop),
         (0xC600_0005, Call::VmRestart),
         (0xC600_0006, Call::EventNext),
+        (0xC600_0007, Call::IdregGet),
+        (0xC600_0008, Call::IdregSet),
+        (0xC600_0009, Call::IdregMask),
         (0xC600_000A, Call::FaultInfo),
         (0xC600_000B, Call::FaultDecide),
         (0xC600_000C, Call::TagStats),

@@ -76,7 +76,6 @@ fn hidden_registers() -> Outcome {
         "id_aa64pfr1_el1", 24, "S3_0_C1_C2_6";      // SMCR_EL1
         "id_aa64pfr1_el1", 24, "S3_1_C0_C0_6";      // SMIDR_EL1
         "id_aa64pfr1_el1", 44, "S3_0_C2_C5_0";      // GCSCR_EL1
-        "id_aa64isar0_el1", 60, "S3_3_C2_C4_0";     // RNDR
         "id_aa64mmfr3_el1", 0, "S3_0_C2_C0_3";      // TCR2_EL1
         "id_aa64mmfr3_el1", 4, "S3_0_C1_C0_3";      // SCTLR2_EL1
         "id_aa64mmfr3_el1", 8, "S3_0_C10_C2_3";     // PIR_EL1

@@ -2,12 +2,13 @@
 
 use super::{GO, serve};
 use crate::arch::entry::{SecondaryBoot, image};
-use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, tags, timer, traps, vectors};
+use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, sve, tags, timer, traps, vectors};
 use crate::cpu::per_cpu;
 use crate::dev::gic::Redistributor;
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
+use crate::firmware;
+use crate::machine::{self, Machine};
 use crate::mem::{map, tables, window};
-use crate::{firmware, machine};
 use ::errata::Workarounds;
 use ::errata::mitigation::Answers;
 use addr::{Pa, PaRange};
@@ -27,7 +28,8 @@ pub(super) struct Up {
     pub(super) affinity: u64,
     /// Its redistributor.
     pub(super) redistributor: Redistributor,
-    ids: HostIds,
+    /// Its ID registers.
+    pub(super) ids: HostIds,
     /// What firmware says there about speculation.
     pub(super) firmware: Answers,
     /// It keeps allocation tags, where that was to be tried.
@@ -97,12 +99,16 @@ pub(super) fn host_ids() -> HostIds {
         dczid: ids::dczid(),
         gmid: 0,
         pmcr: 0,
+        sve_lengths: 0,
     };
     if host.field(Reg::Pfr1, 8) >= 2 {
         host.gmid = ids::gmid();
     }
     if host.has_pmu() {
         host.pmcr = ids::pmcr();
+    }
+    if host.field(Reg::Pfr0, 32) != 0 {
+        host.sve_lengths = sve::lengths();
     }
     host
 }
@@ -178,12 +184,26 @@ pub(crate) extern "C" fn secondary(boot: &'static SecondaryBoot) -> ! {
         cpu::wait_for_event();
     }
     match machine::get() {
+        Some(machine) if !has_what_was_offered(machine) => cpu::halt(),
         Some(machine) => match serve(machine, index) {
             Ok(never) => match never {},
             Err(why) => panic!("{why}"),
         },
         None => cpu::halt(),
     }
+}
+
+/// Whether this CPU has all that VMs were offered since it reported.
+fn has_what_was_offered(machine: &Machine) -> bool {
+    let Some(lack) = machine.ids.lack_of(&host_ids()) else { return true };
+    let (register, affinity) = (idreg::register_at(lack.reg as u8), cpu::affinity());
+    log::warn!(
+        "CPU {affinity:#x} is not used: {register} bit {} is {}, but VMs were offered {}",
+        lack.lsb,
+        lack.has,
+        lack.expected
+    );
+    false
 }
 
 /// The safe combination of all CPUs' ID registers, less what options turn off.

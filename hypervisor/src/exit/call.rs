@@ -1,6 +1,6 @@
 //! HVC and SMC: PSCI, SMCCC architecture calls, TRNG, hypercalls.
 
-use super::{Outcome, control, tags};
+use super::{Outcome, control, idregs, tags};
 use crate::arch::cpu;
 use crate::cpu::Local;
 use crate::firmware::{self, Workaround};
@@ -101,10 +101,13 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, call: Call) -> Option<Resume> {
         Call::HypFeatures => return results(vcpu, &calls::hyp_features()),
         Call::VmList => return control::list(vcpu, local, x1),
         Call::VmInfo => return control::info(vcpu, local, x1),
-        Call::VmStart => control::start(vcpu, local, x1),
+        Call::VmStart => return control::start(vcpu, local, x1),
         Call::VmStop => control::stop(vcpu, local, x1),
         Call::VmRestart => control::restart(vcpu, local, x1),
         Call::EventNext => return control::event_next(vcpu),
+        Call::IdregGet => return idregs::get(vcpu, local, x1, x2),
+        Call::IdregSet => return idregs::set(vcpu, local, x1, x2, x3),
+        Call::IdregMask => return idregs::mask(vcpu, local, x1, x2, x3),
         Call::FaultInfo => return tags::fault_info(vcpu, local, x1, x2),
         Call::FaultDecide => tags::fault_decide(vcpu, local, x1, x2, x3),
         Call::TagStats => return tags::stats(vcpu, local, x1, x2),

@@ -67,9 +67,17 @@ fn done(result: Result<(), Error>) -> u64 {
     result.map_or_else(code, |()| 0)
 }
 
-/// VM_START.
-pub(super) fn start(vcpu: &Vcpu, local: &Local, id: u64) -> u64 {
-    done(target(vcpu, local, id).and_then(|vm| vm.request_start()))
+/// VM_START. What is invalid may also be the VM's ID registers: x1 says which rule they break.
+pub(super) fn start(vcpu: &mut Vcpu, local: &Local, id: u64) -> Option<Resume> {
+    let vm = match target(vcpu, local, id) {
+        Ok(vm) => vm,
+        Err(e) => return results(vcpu, &[code(e), 0]),
+    };
+    let rule = || vm.freeze_identity().err().map_or(0, |rule| rule as u64);
+    match vm.request_start() {
+        Ok(()) => results(vcpu, &[0]),
+        Err(e) => results(vcpu, &[code(e), rule()]),
+    }
 }
 
 /// VM_STOP.

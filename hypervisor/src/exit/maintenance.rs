@@ -27,10 +27,10 @@ const EXTERNAL: u8 = 0x10;
 pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operation) -> Outcome {
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let (_, sctlr) = syndrome::el1_vectors();
-    let (el0, write) = match demand(operation, el0, vcpu.vm.spec.mte, sctlr) {
+    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), sctlr) {
         Demand::Undefined => return Err(GuestFault::Undefined),
         Demand::Trap => return Err(GuestFault::Sysreg(access)),
-        Demand::Sweep => return Ok(sweep(vcpu.vm)),
+        Demand::Sweep => return Ok(sweep(vcpu)),
         Demand::ForgetInstructions => return Ok(forget_instructions()),
         Demand::Translate { el0, write } => (el0, write),
     };
@@ -187,9 +187,9 @@ fn forget_instructions() -> Resume {
 }
 
 /// Maintenance by set and way: the vCPU sweeps all its VM's memory before it goes on.
-fn sweep(vm: &Vm) -> Resume {
-    let forced = vm.traps.hcr & idreg::closing::hcr::FWB != 0;
-    if needs_no_sweep(forced, vm.ids.ctr()) { Resume::Next } else { Resume::Sweep }
+fn sweep(vcpu: &Vcpu) -> Resume {
+    let forced = vcpu.traps.is_some_and(|traps| traps.hcr & idreg::closing::hcr::FWB != 0);
+    if needs_no_sweep(forced, vcpu.ids.ctr()) { Resume::Next } else { Resume::Sweep }
 }
 
 impl Vcpu {

@@ -4,6 +4,7 @@
 pub(crate) mod abort;
 pub(crate) mod call;
 pub(crate) mod control;
+pub(crate) mod idregs;
 pub(crate) mod interrupt;
 pub(crate) mod maintenance;
 pub(crate) mod mmio;
@@ -35,10 +36,7 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
                 WaitKind::Event | WaitKind::InterruptTimeout | WaitKind::EventTimeout => Resume::Yield,
             })
         }
-        Exit::Fp => {
-            vcpu.shared.exits.others.bump();
-            Ok(Resume::SwitchFp)
-        }
+        Exit::Fp => fp(vcpu),
         Exit::InstructionAbort(abort) => abort::instruction(vcpu, abort),
         Exit::TagFault(fault) => abort::tag_fault(vcpu, local, &fault),
         Exit::SystemInstruction(access) => sysreg::instruction(vcpu, access),
@@ -69,12 +67,20 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
     }
 }
 
+/// The FP registers are another vCPU's, or the VM has none.
+#[cold]
+#[inline(never)]
+fn fp(vcpu: &Vcpu) -> Outcome {
+    vcpu.shared.exits.others.bump();
+    if vcpu.ids.has_fp() { Ok(Resume::SwitchFp) } else { Err(GuestFault::Undefined) }
+}
+
 /// The first use of SVE, or SVE registers that are another vCPU's.
 #[cold]
 #[inline(never)]
 fn sve(vcpu: &mut Vcpu) -> Outcome {
     vcpu.shared.exits.others.bump();
-    if !vcpu.has_sve() {
+    if !vcpu.ids.has_sve() {
         return Err(GuestFault::Undefined);
     }
     vcpu.ask_for_sve();

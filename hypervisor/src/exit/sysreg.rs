@@ -5,7 +5,7 @@ use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use cmo::Operation;
-use idreg::{CacheRegister, DebugRegister, Policy, policy, refusal};
+use idreg::{CacheRegister, DebugRegister, Policy, index, policy, refusal};
 use trap::inject::Exception;
 use trap::{SysReg, SysregAccess};
 
@@ -16,7 +16,7 @@ pub(crate) fn access(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -
     if access.read
         && let Some(index) = access.reg.id_index()
     {
-        vcpu.regs.set(access.rt, vcpu.vm.ids.read(index));
+        vcpu.regs.set(access.rt, vcpu.ids.read(index));
         return Ok(Resume::Next);
     }
     match access.reg {
@@ -39,15 +39,14 @@ fn send_sgi(vcpu: &mut Vcpu, access: SysregAccess, group1: bool) {
 #[inline(never)]
 fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
     let written = vcpu.regs.get(access.rt);
-    let ids = &vcpu.vm.ids;
     let value = match policy(access.reg) {
         // ID registers cannot be written.
-        Policy::Feature(index) if access.read => ids.read(index),
-        Policy::Revidr if access.read => ids.revidr(),
-        Policy::Aidr if access.read => ids.aidr(),
-        Policy::Cache(CacheRegister::Ctr) if access.read => ids.ctr(),
-        Policy::Cache(CacheRegister::Clidr) if access.read => ids.clidr(),
-        Policy::Cache(CacheRegister::Ccsidr) if access.read => ids.ccsidr(),
+        Policy::Feature(index) if access.read => vcpu.ids.read(index),
+        Policy::Revidr if access.read => vcpu.ids.read(index::REVIDR.into()),
+        Policy::Aidr if access.read => vcpu.ids.read(index::AIDR.into()),
+        Policy::Cache(CacheRegister::Ctr) if access.read => vcpu.ids.read(index::CTR.into()),
+        Policy::Cache(CacheRegister::Clidr) if access.read => vcpu.ids.read(index::CLIDR.into()),
+        Policy::Cache(CacheRegister::Ccsidr) if access.read => vcpu.ids.read(index::CCSIDR.into()),
         Policy::Cache(CacheRegister::Csselr) => {
             if !access.read {
                 vcpu.csselr = written;
@@ -72,7 +71,7 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
         | Policy::Sgi1
         | Policy::SgiOtherGroup
         | Policy::Undefined => {
-            return Err(match refusal(access, ids.ids()) {
+            return Err(match refusal(access, vcpu.ids.ids()) {
                 Exception::Sysreg(access) => GuestFault::Sysreg(access),
                 Exception::Undefined
                 | Exception::DataAbort { .. }
@@ -118,7 +117,9 @@ fn deactivate(vcpu: &mut Vcpu, local: &mut Local, intid: u64) {
 pub(crate) fn instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Outcome {
     vcpu.shared.exits.sysregs.bump();
     match Operation::from_encoding(access.reg) {
-        Some(operation) if !access.read => maintenance::trapped(vcpu, access, operation),
+        Some(operation) if !access.read && vcpu.ids.has_instruction(access.reg) => {
+            maintenance::trapped(vcpu, access, operation)
+        }
         Some(_) | None => Err(GuestFault::Undefined),
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {
         pstate: syndrome::spsr(),
         vbar,
         sctlr,
-        features: PstateFeatures { pan: true, ssbs: true, mte: vcpu.vm.spec.mte, nmi: false },
+        features: PstateFeatures { pan: true, ssbs: true, mte: vcpu.ids.has_mte(), nmi: false },
     };
     let va = (esr & FNV == 0).then(syndrome::far);
     let exception = match fault {

@@ -16,8 +16,9 @@ use crate::vm::Vm;
 use crate::vm::fault::PendingAbort;
 use crate::vm::prepare::Preparation;
 use cmo::Sweep;
-use fp::FpRegisters;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use fp::FpRegisters;
+use idreg::{GuestIds, TrapConfig};
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
 pub(crate) mod request {
@@ -150,6 +151,10 @@ pub(crate) struct Vcpu {
     pub(crate) regs: GuestRegs,
     /// The VM.
     pub(crate) vm: &'static Vm,
+    /// Its ID registers; none before it first begins.
+    pub(crate) ids: &'static GuestIds,
+    /// What traps; `None` before it first begins.
+    pub(crate) traps: Option<&'static TrapConfig>,
     /// Index in the VM: Aff0 of its MPIDR.
     pub(crate) id: usize,
     /// What others see of it.
@@ -184,12 +189,17 @@ pub(crate) struct Vcpu {
     fp: FpRegisters,
 }
 
+/// The ID registers of a vCPU that has not run: all zero.
+static NO_IDS: GuestIds = GuestIds::NONE;
+
 impl Vcpu {
     /// An off vCPU.
     pub(crate) fn new(vm: &'static Vm, id: usize, shared: &'static VcpuShared) -> Self {
         Self {
             regs: GuestRegs::new(),
             vm,
+            ids: &NO_IDS,
+            traps: None,
             id,
             shared,
             activity: Activity::Off,
@@ -211,6 +221,10 @@ impl Vcpu {
 
     /// Puts the vCPU, which must not be resident, into its first state: at `entry`, `context` in x0.
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
+        if let Some(identity) = self.vm.identity() {
+            self.ids = identity.ids();
+            self.traps = Some(identity.traps());
+        }
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
         self.pending_abort = None;

@@ -53,9 +53,10 @@ impl Vcpu {
         if neighbour {
             tlb::flush_local_stage1();
         }
+        let traps = self.traps.unwrap_or_else(|| panic!("VM {} runs with open ID registers", self.vm.id));
         // SAFETY: this vCPU is entered next; so for all that follow.
-        unsafe { traps::load(&self.vm.traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror) };
-        fp::set_cptr(self.vm.traps.cptr, self.fp.traps(fp_loaded));
+        unsafe { traps::load(traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror) };
+        fp::set_cptr(traps.cptr, self.fp.traps(fp_loaded));
         // SAFETY: as above.
         unsafe { self.el1.load() };
         if local.host.mte {
@@ -99,7 +100,9 @@ impl Vcpu {
     pub(crate) unsafe fn load_fp(&mut self) {
         // SAFETY: the caller's promise.
         unsafe { self.fp.load() };
-        fp::set_cptr(self.vm.traps.cptr, self.fp.traps(true));
+        // Whoever was loaded had this.
+        let base = self.traps.map_or(0, |traps| traps.cptr);
+        fp::set_cptr(base, self.fp.traps(true));
     }
 
     /// Takes back a timer interrupt whose line has fallen before the guest acknowledged it: the guest

@@ -5,6 +5,7 @@ mod lazy;
 
 use super::events::{Events, controls};
 use super::fault::Faults;
+use super::identity;
 use super::lazy::LazyMemory;
 use super::lifecycle::Life;
 use super::map::GuestMap;
@@ -26,9 +27,10 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, GuestIds, HostIds, TrapConfig, VirtualEl2};
+use idreg::{Features, HostIds, VirtualEl2};
 use manifest::{
-    DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
+    DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Sve, Taggable, Tags, VmSpec, WithoutMtePerm,
+    layout,
 };
 use spin::Mutex;
 use vdev::power::{PowerTable, Start};
@@ -54,8 +56,8 @@ pub(crate) struct Means<'a> {
     pub(crate) list_registers: u8,
     /// `cmo-trap`: guests' cache maintenance is trapped where it may hit read-only memory.
     pub(crate) cmo_trap: bool,
-    /// Number of CPUs that are up.
-    pub(crate) cpus: usize,
+    /// Each CPU's own ID registers, of those that are up.
+    pub(crate) cpus: Vec<&'a HostIds>,
     /// RAM: devices may not lie in it.
     pub(crate) ram: &'a [PaRange],
     /// Devices that the hypervisor drives itself: interrupt controller and console.
@@ -105,17 +107,19 @@ fn build_one(
         return Err("it wants MTE, which this machine's CPUs do not have".into());
     }
     for cpu in &spec.cpus {
-        if usize::from(*cpu) >= means.cpus {
-            return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus));
+        if usize::from(*cpu) >= means.cpus.len() {
+            return Err(format!("it wants CPU {cpu}, but the machine has {}", means.cpus.len()));
         }
     }
     let backing = back_all(&spec, taggable, means, frames, shares)?;
     let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
     let nested = virtual_el2(&spec, means)?;
-    let features = Features { mte: spec.mte, nested };
+    let sve_bits = longest_vector(&spec, means)?;
+    let features = Features { mte: spec.mte, sve: sve_bits != 0, nested };
+    let identity = identity::of(&spec, &features, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
-    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, features }, means))
+    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, identity, sve_bits }, means))
 }
 
 /// What can fail of a VM.
@@ -124,19 +128,20 @@ struct Parts {
     stage2: Stage2Registers,
     map: GuestMap,
     tree: Vec<u8>,
-    features: Features,
+    identity: identity::Guarded,
+    sve_bits: u16,
 }
 
 #[inline(never)]
 fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
-    let Parts { backing, stage2, map, tree, features } = parts;
+    let Parts { backing, stage2, map, tree, identity, sve_bits } = parts;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     // VMs live as long as the machine.
     Box::leak(Box::new(Vm {
         id,
-        ids: GuestIds::new(means.ids, &features),
-        traps: traps(&spec, means, &features),
+        identity,
+        sve_bits,
         stage2,
         map: Mutex::new(map),
         tree,
@@ -181,6 +186,22 @@ fn back_all(
     Ok(all)
 }
 
+/// Bits of a VM's longest SVE vectors; 0 without SVE.
+fn longest_vector(spec: &VmSpec, means: &Means<'_>) -> Result<u16, String> {
+    let longest = if means.ids.has_sve() { means.ids.longest_vector() } else { 0 };
+    match (spec.sve, spec.sve_vl) {
+        (Sve::No, _) => Ok(0),
+        (Sve::IfPresent, _) => Ok(if spec.nested.is_none() { longest } else { 0 }),
+        (Sve::Yes, _) if longest == 0 => {
+            Err("it wants SVE, which this machine's CPUs do not have, or not alike".into())
+        }
+        (Sve::Yes, Some(bits)) if !means.ids.has_vector(bits) => Err(format!(
+            "its sve-vl is {bits}, which this machine's CPUs do not have; they have up to {longest}"
+        )),
+        (Sve::Yes, bits) => Ok(bits.unwrap_or(longest)),
+    }
+}
+
 /// The kind of virtual EL2 that a VM has.
 fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
     let Some(nested) = spec.nested else { return Ok(None) };
@@ -195,13 +216,6 @@ fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, S
         return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
     }
     Ok(Some(kind))
-}
-
-/// What traps. Maintenance does only where it may hit memory that the VM cannot write.
-fn traps(spec: &VmSpec, means: &Means<'_>, features: &Features) -> TrapConfig {
-    let traps = TrapConfig::new(means.ids, features);
-    let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
-    if means.cmo_trap && spec.regions.iter().any(read_only) { traps.with_maintenance() } else { traps }
 }
 
 /// Physical memory for a region.

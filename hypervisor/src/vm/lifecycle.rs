@@ -46,8 +46,15 @@ impl Vm {
         self.life.lock().state != VmState::Stopped
     }
 
-    /// Begins a start of a stopped VM.
+    /// Begins a start of a stopped VM. Its ID registers stay as they are from here on; [`Error::Invalid`]
+    /// says that they contradict each other.
     pub(crate) fn request_start(&self) -> Result<(), Error> {
+        if let Err(why) = self.freeze_identity() {
+            if self.may_report() {
+                log::warn!("{} cannot start: its ID registers contradict each other: {why}", self.spec.name);
+            }
+            return Err(Error::Invalid);
+        }
         let mut life = self.life.lock();
         if life.state != VmState::Stopped {
             return Err(Error::Busy);

@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod events;
 pub(crate) mod fault;
+pub(crate) mod identity;
 pub(crate) mod lazy;
 pub(crate) mod lifecycle;
 pub(crate) mod map;
@@ -21,7 +22,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use events::Events;
 use fault::Faults;
-use idreg::{GuestIds, TrapConfig};
 use lifecycle::Life;
 use manifest::{RegionKind, VmSpec};
 use map::GuestMap;
@@ -37,6 +37,13 @@ pub(crate) struct Stage2Registers {
     pub(crate) root: u64,
     /// VTCR_EL2.
     pub(crate) vtcr: u64,
+}
+
+impl Stage2Registers {
+    /// Bits of an address, as VTCR_EL2.T0SZ has them.
+    pub(crate) const fn address_bits(&self) -> u8 {
+        64 - (self.vtcr & 0x3f) as u8
+    }
 }
 
 /// Physical memory behind a region.
@@ -69,10 +76,10 @@ pub(crate) struct Vm {
     pub(crate) id: usize,
     /// What the manifest says.
     pub(crate) spec: VmSpec,
-    /// Its ID registers.
-    pub(crate) ids: GuestIds,
-    /// What traps.
-    pub(crate) traps: TrapConfig,
+    /// Its ID registers, and what traps.
+    pub(crate) identity: identity::Guarded,
+    /// Bits of its longest SVE vectors; 0 without SVE.
+    pub(crate) sve_bits: u16,
     /// Where its stage 2 is.
     pub(crate) stage2: Stage2Registers,
     /// Its stage 2, to look at and to change.

@@ -63,7 +63,10 @@ fn example() -> VmSpec {
         background: false,
         on_serror: OnSError::Stop,
         tag_quota: None,
+        cpu: manifest::CpuSpec::default(),
         lazy_unit: manifest::LazyUnit::Page,
+        sve: manifest::Sve::IfPresent,
+        sve_vl: None,
         nested: None,
     }
 }

@@ -13,7 +13,7 @@ const HFGITR_MAINTENANCE: u64 = 0b1111_1000_1111 | 1 << 54;
 fn nothing_traps_unless_asked_for() {
     for host in [max(), n2()] {
         for features in [PLAIN, MTE] {
-            let traps = TrapConfig::new(&host, &features);
+            let traps = super::traps(&host, &features);
             assert_eq!(traps.hcr & (TPU_TOCU_TICAB | hcr::TPCP | hcr::TDZ), 0);
             assert_eq!(traps.hfgitr & HFGITR_MAINTENANCE, 0);
             // Set and way, always.
@@ -25,7 +25,7 @@ fn nothing_traps_unless_asked_for() {
 #[test]
 fn one_control_traps_and_nothing_else_changes() {
     for host in [max(), n2()] {
-        let traps = TrapConfig::new(&host, &MTE);
+        let traps = super::traps(&host, &MTE);
         let with = traps.with_maintenance();
         let (hcr, hfgitr) = (with.hcr ^ traps.hcr, with.hfgitr ^ traps.hfgitr);
         let expected = if traps.fgt == FgtLevel::None { (hcr::TPCP, 0) } else { (0, HFGITR_DCIVAC) };
@@ -33,5 +33,5 @@ fn one_control_traps_and_nothing_else_changes() {
         assert_eq!(TrapConfig { hcr: traps.hcr, hfgitr: traps.hfgitr, ..with }, traps);
         assert_eq!(with.hcrx.unwrap_or(0) & HCRX_CMOW, 0);
     }
-    assert_eq!(TrapConfig::new(&n2(), &MTE).fgt, FgtLevel::None);
+    assert_eq!(super::traps(&n2(), &MTE).fgt, FgtLevel::None);
 }

@@ -50,7 +50,10 @@ pub(crate) fn vm(name: &str) -> VmSpec {
         background: false,
         on_serror: OnSError::Inject,
         tag_quota: None,
+        cpu: crate::CpuSpec::default(),
         lazy_unit: LazyUnit::Page,
+        sve: crate::Sve::IfPresent,
+        sve_vl: None,
         nested: None,
     }
 }

@@ -68,11 +68,18 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
             any::<(bool, bool)>(),
             word::<OnSError>(),
             option::of(any::<u64>()),
-            (option::of(word::<Nested>()), word::<LazyUnit>()),
+            (
+                option::of(word::<Nested>()),
+                word::<LazyUnit>(),
+                cpu_spec(),
+                word::<Sve>(),
+                option::of(any::<u16>()),
+            ),
         ),
     )
         .prop_map(|((name, cpus, regions, kernel), (initrd, dtb, cmdline, mte, priority), rest)| {
-            let (control, (autostart, background), on_serror, tag_quota, (nested, lazy_unit)) = rest;
+            let (control, (autostart, background), on_serror, tag_quota, rest) = rest;
+            let (nested, lazy_unit, cpu, sve, sve_vl) = rest;
             let dtb = Ipa::new(dtb);
             VmSpec {
                 name,
@@ -83,6 +90,8 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 dtb,
                 cmdline,
                 mte,
+                sve,
+                sve_vl,
                 nested,
                 priority,
                 control,
@@ -90,9 +99,17 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 background,
                 on_serror,
                 tag_quota,
+                cpu,
                 lazy_unit,
             }
         })
+}
+
+fn cpu_spec() -> impl Strategy<Value = CpuSpec> {
+    vec((any::<[u8; 3]>(), "[ -~]{1,20}"), 0..5).prop_map(|fields| CpuSpec {
+        fields: fields.iter().map(|&([register, lsb, value], _)| CpuField { register, lsb, value }).collect(),
+        names: fields.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join("\n"),
+    })
 }
 
 fn machine_spec() -> impl Strategy<Value = MachineSpec> {

@@ -1,0 +1,182 @@
+//! The ID registers of a VM that has not run yet: what it may have, and what was asked for so far.
+
+use core::fmt;
+
+use crate::closing::TrapConfig;
+use crate::contradiction::{Contradiction, contradiction};
+use crate::field::{Entry, Reg, Rule, index};
+use crate::guest::{Features, GuestIds};
+use crate::host::HostIds;
+use crate::register_at;
+use crate::table::ENTRIES;
+
+/// The values of a VM, and the limits that they keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The machine, as this VM's CPUs show it.
+    host: HostIds,
+    features: Features,
+    /// Whether all of its CPUs have the same CTR_EL0.
+    one_ctr: bool,
+    limit: GuestIds,
+    ids: GuestIds,
+}
+
+/// A value that a VM cannot have: of a field, or of a bit that no field covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Index of the register.
+    pub register: u8,
+    /// Lowest bit.
+    pub lsb: u8,
+    /// What was asked for.
+    pub asked: u64,
+    /// The nearest that is allowed.
+    pub allowed: u64,
+    /// What else is.
+    pub bound: Bound,
+}
+
+/// What a field allows beside its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Nothing.
+    Only,
+    /// Less.
+    AtMost,
+    /// More.
+    AtLeast,
+    /// The value that says "not implemented".
+    OrAbsent,
+}
+
+/// The reason alone; who asked knows the register's name.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, behind) = match self.bound {
+            Bound::Only => ("only ", " is"),
+            Bound::AtMost => ("at most ", ""),
+            Bound::AtLeast => ("at least ", ""),
+            Bound::OrAbsent => ("only \"absent\" or ", ""),
+        };
+        write!(f, "asked {}, {before}{}{behind} allowed here", self.asked, self.allowed)
+    }
+}
+
+impl Draft {
+    /// All that a VM can have on this machine, of which `host` is what holds on its CPUs
+    /// ([`HostIds::on_cpus`]). `one_ctr`: they all have this CTR_EL0.
+    #[must_use]
+    pub fn new(host: &HostIds, features: &Features, one_ctr: bool) -> Self {
+        let limit = GuestIds::new(host, features);
+        Self { host: *host, features: features.on(host), one_ctr, ids: limit.clone(), limit }
+    }
+
+    /// The values.
+    #[must_use]
+    pub const fn ids(&self) -> &GuestIds {
+        &self.ids
+    }
+
+    /// Sets the field at `lsb` of a register.
+    ///
+    /// # Errors
+    /// What is wrong with the value; `None` if the table has no such field.
+    pub fn set_field(&mut self, register: u8, lsb: u8, value: u64) -> Result<(), Option<Refused>> {
+        let entry = self.fields(register).find(|entry| entry.field.lsb == lsb).ok_or(None)?;
+        self.check(&entry, value)?;
+        let old = self.ids.read(register.into());
+        self.put(register, old & !entry.field.mask() | entry.field.place(value));
+        Ok(())
+    }
+
+    /// Sets a whole register: at once, or not at all. AArch32 registers, which read as zero because no
+    /// VM has AArch32, take any value and keep none, so that what another machine saved can be restored.
+    ///
+    /// # Errors
+    /// The first field that is wrong, or a bit outside all fields that is not as it was.
+    pub fn set(&mut self, register: u8, value: u64) -> Result<(), Refused> {
+        if register < Reg::Pfr0 as u8 {
+            return Ok(());
+        }
+        let mut outside = value ^ self.limit.read(register.into());
+        if register == index::CLIDR || register == index::GMID {
+            outside = value ^ self.ids.read(register.into());
+        }
+        for entry in self.fields(register) {
+            self.check(&entry, entry.field.get(value))?;
+            outside &= !entry.field.mask();
+        }
+        if outside != 0 {
+            let lsb = outside.trailing_zeros();
+            let (asked, bound) = (value.wrapping_shr(lsb) & 1, Bound::Only);
+            return Err(Refused { register, lsb: lsb as u8, asked, allowed: asked ^ 1, bound });
+        }
+        self.put(register, value);
+        Ok(())
+    }
+
+    /// Whether setting a register to this value changes nothing.
+    #[must_use]
+    pub fn holds(&self, register: u8, value: u64) -> bool {
+        register < Reg::Pfr0 as u8 || self.ids.read(register.into()) == value
+    }
+
+    /// The bits of a register that may have other values than they have at most.
+    #[must_use]
+    pub fn mask(&self, register: u8) -> u64 {
+        let limit = self.limit.read(register.into());
+        let writable = self.fields(register).filter(|e| e.is_writable(e.field.get(limit)));
+        writable.fold(0, |mask, e| mask | e.field.mask())
+    }
+
+    /// Whether the values make a CPU.
+    ///
+    /// # Errors
+    /// The first pair of fields that contradict each other.
+    pub fn check_consistency(&self, address_bits: u8) -> Result<(), Contradiction> {
+        contradiction(&self.ids, address_bits).map_or(Ok(()), Err)
+    }
+
+    /// What closes everything that the values hide.
+    #[must_use]
+    pub fn traps(&self) -> TrapConfig {
+        let native_ctr = self.one_ctr && self.ids.ctr() == self.host.ctr;
+        TrapConfig::new(&self.host, &self.ids, native_ctr)
+    }
+
+    /// The fields of a register, for this VM.
+    fn fields(&self, register: u8) -> impl Iterator<Item = Entry> + use<> {
+        let features = self.features;
+        let entries = ENTRIES.iter().filter(move |entry| entry.reg as u8 == register);
+        entries.map(move |entry| entry.for_features(&features))
+    }
+
+    fn put(&mut self, register: u8, value: u64) {
+        self.ids.set(register.into(), value);
+        self.ids.derive(&self.host);
+    }
+
+    fn check(&self, entry: &Entry, asked: u64) -> Result<(), Refused> {
+        let Entry { reg, field, .. } = *entry;
+        let limit = field.get(self.limit.read(reg as usize));
+        if asked <= field.ones() && entry.allows(asked, limit) {
+            return Ok(());
+        }
+        let bound = match field.rule {
+            _ if !entry.is_writable(limit) => Bound::Only,
+            Rule::LowerSafe | Rule::SignedLowerSafe => Bound::AtMost,
+            Rule::HigherSafe | Rule::HigherOrZero => Bound::AtLeast,
+            Rule::Exact => Bound::OrAbsent,
+        };
+        Err(Refused { register: reg as u8, lsb: field.lsb, asked, allowed: limit, bound })
+    }
+}
+
+impl Refused {
+    /// The register.
+    #[must_use]
+    pub fn register(&self) -> trap::SysReg {
+        register_at(self.register)
+    }
+}
