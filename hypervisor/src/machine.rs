@@ -4,13 +4,13 @@ use crate::arch::{gic, timer};
 use crate::cpu::CpuShared;
 use crate::dev::gic::KICK;
 use crate::mem::map::MAX_CPUS;
+use crate::nested::mmu::VMID_USERS;
 use crate::vm::{Verdict, Vm};
 use crate::{console, firmware};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use idreg::HostIds;
-use manifest::MAX_VMS;
 use spin::{Mutex, Once};
 use vdev::smccc::Mitigations;
 use vmsa::vmid::Vmids;
@@ -44,8 +44,8 @@ pub(crate) struct Machine {
     pub(crate) host: Host,
     /// The ID registers that all CPUs have in common.
     pub(crate) ids: HostIds,
-    /// Which VMID each VM has.
-    pub(crate) vmids: Mutex<Vmids<MAX_VMS, MAX_CPUS>>,
+    /// Which VMID each VM has, and each shadow stage 2.
+    pub(crate) vmids: Mutex<Vmids<VMID_USERS, MAX_CPUS>>,
     /// INTID of the console UART, if it has one.
     pub(crate) uart_intid: Option<u32>,
     /// Free bytes of RAM after the VMs took theirs.

@@ -27,6 +27,8 @@ mod machine;
 #[cfg(target_os = "none")]
 mod mem;
 #[cfg(target_os = "none")]
+mod nested;
+#[cfg(target_os = "none")]
 mod panic;
 #[cfg(target_os = "none")]
 mod vcpu;

@@ -10,7 +10,9 @@ mod build;
 mod bundle;
 mod check;
 mod elf;
+mod fuzz;
 mod guests;
+mod idregs;
 mod image;
 mod ktap;
 mod miri;
@@ -48,8 +50,12 @@ enum Command {
     Check,
     /// Run the tests of the pure crates under Miri (needs a nightly toolchain)
     Miri(miri::Arguments),
+    /// Run the fuzz targets
+    Fuzz(fuzz::Arguments),
     /// Write Image, bundle and a U-Boot boot script
     Image(image::Arguments),
+    /// Print what a machine has and what its VMs see, as a table from the log of a boot
+    Idregs(idregs::Arguments),
     /// Fetch the distribution's kernels, busybox and U-Boot into the cache
     FetchGuests,
 }
@@ -75,7 +81,9 @@ fn run(arguments: Arguments) -> Result<bool> {
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Check => check::command(),
         Command::Miri(arguments) => miri::command(&arguments),
+        Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Image(arguments) => image::command(&arguments),
+        Command::Idregs(arguments) => idregs::command(&arguments),
         Command::FetchGuests => guests::fetch::command(),
     }
 }

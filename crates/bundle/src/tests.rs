@@ -282,6 +282,54 @@ fn sve_by_cpu() {
 }
 
 #[test]
+fn cpus_by_name_and_by_field() {
+    let spec = |lines: &str| {
+        let toml = ["[[vm]]\nname = \"a\"\nkernel = \"Image\"\nmemory = \"32MiB\"\n", lines].concat();
+        Dir::new().compile(&toml).map(|bundle| bundle.spec.vms.into_iter().next().unwrap())
+    };
+    assert_eq!(spec("").unwrap().cpu, manifest::CpuSpec::default());
+    assert_eq!(spec("cpu = \"host\"").unwrap().cpu, manifest::CpuSpec::default());
+    let vm = spec("cpu = \"armv8.5-a+memtag\"").unwrap();
+    assert!(vm.mte && vm.cpu.fields.len() > 80 && vm.cpu.fields.len() == vm.cpu.names.lines().count());
+    assert!(vm.cpu.names.contains(": armv8.5-a+memtag: ID_AA64PFR1_EL1.MTE\n"), "{}", vm.cpu.names);
+    assert!(!spec("cpu = \"armv8.5-a\"").unwrap().mte);
+    // A field beats the baseline; names in any case; the last line is 8 or so.
+    let vm = spec("[vm.cpu]\nbaseline = \"armv8.0-a\"\nid_aa64isar0_el1.crc32 = 1").unwrap();
+    let (field, name) = vm.cpu.fields.iter().zip(vm.cpu.names.lines()).last().unwrap();
+    assert_eq!((field.register, field.lsb, field.value), (40, 16, 1));
+    assert!(name.starts_with("line ") && name.ends_with(": ID_AA64ISAR0_EL1.CRC32"), "{name}");
+    assert_eq!(vm.cpu.names.matches("CRC32").count(), 1);
+}
+
+#[test]
+fn cpus_that_cannot_be() {
+    let says = |lines: &str, what: &str| {
+        let sentence = vm(lines);
+        assert!(sentence.contains(what), "{sentence}");
+    };
+    says("cpu = \"armv8.5\"", "cpu \"armv8.5\" is not one of \"host\", \"armv8.0-a\"");
+    says("cpu = 3", "cpu must be a table, not an integer");
+    says(
+        "[vm.cpu]\nID_AA64PFR9_EL1.MTE = 1",
+        "is no ID register with fields; the nearest are ID_AA64PFR0_EL1, ",
+    );
+    says("[vm.cpu]\nID_AA64PFR1_EL1.MT = 1", "is no field of it; the nearest are BT, MTE, ");
+    says("[vm.cpu]\nID_AA64PFR1_EL1.SME = 1", "is 1, but every VM has 0 there: ZA and streaming mode");
+    says("[vm.cpu]\nID_AA64PFR1_EL1.MTE = 16", "ID_AA64PFR1_EL1: MTE is 16, but the field ends at 15");
+    says("[vm.cpu]\nID_AA64PFR1_EL1.MTE = -1", "MTE is not a number");
+    says("[vm.cpu]\nID_AA64PFR1_EL1 = 1", "must be a table");
+    says("[vm.cpu]\nID_AA64PFR1_EL1 = { MTE = 1, mte = 2 }", "is there twice");
+    says("mte = true\ncpu = \"armv8.5-a\"", "mte is true, but cpu is \"armv8.5-a\", which has no MTE");
+    says(
+        "mte = false\ncpu = \"armv9.0-a+memtag\"",
+        "mte is false, but cpu is \"armv9.0-a+memtag\", which has MTE",
+    );
+    // The line of the field, not that of the table.
+    let sentence = vm("[vm.cpu]\n\nID_AA64PFR1_EL1.BT = 1\n\nID_AA64PFR1_EL1.SME = 1");
+    assert!(sentence.starts_with("8: "), "{sentence}");
+}
+
+#[test]
 fn regions_say_what_they_are() {
     let at = "ipa = \"0x50000000\"\nsize = \"4KiB\"\n";
     let x = |lines: &str| region(&[at, lines].concat());

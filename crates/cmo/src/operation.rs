@@ -77,6 +77,7 @@ const SYS_MASK: u32 = 0xfff8_0000;
 
 impl Operation {
     /// The operation with this encoding; `None` for all other system instructions.
+    #[inline(always)]
     #[must_use]
     pub const fn from_encoding(reg: SysReg) -> Option<Self> {
         if reg.op0() != 1 || reg.crn() != 7 {

@@ -12,6 +12,7 @@ use crate::closing::{cptr, hcr, mdcr};
 use crate::table::{ENTRIES, rows};
 use crate::*;
 
+mod documents;
 mod drafts;
 mod heterogeneous;
 mod maintenance;

@@ -64,6 +64,8 @@ pub struct Key {
     registers: Registers,
     vmid: u16,
     on: bool,
+    /// Width of the offset in a page.
+    granule: u8,
 }
 
 /// VTCR_EL2.VS: VMIDs have 16 bits.
@@ -75,8 +77,9 @@ impl Key {
     /// For L1's registers; `on`: HCR_EL2.VM or DC, else L2's physical addresses are L1's, and only the
     /// VMID matters. `vmid16`: the VM's ID registers offer VMIDs of 16 bits.
     #[must_use]
-    pub const fn new(registers: Registers, on: bool, vmid16: bool) -> Self {
+    pub const fn new(registers: Registers, on: bool, offered: &Offered, vmid16: bool) -> Self {
         let vmid = guest_vmid(registers.vttbr, registers.vtcr, vmid16);
+        let granule = if on { granule(registers.vtcr, offered) } else { 0 };
         let Registers { vttbr, vtcr, big_endian, fwb } = registers;
         let registers = if on {
             // Bit 0 is CnP.
@@ -84,7 +87,7 @@ impl Key {
         } else {
             Registers { vttbr: 0, vtcr: 0, big_endian: false, fwb: false }
         };
-        Self { registers, vmid, on }
+        Self { registers, vmid, on, granule }
     }
 
     /// L1's registers for a walk.
@@ -124,9 +127,7 @@ pub struct Config {
     pub tables: usize,
     /// Mappings that can be traced back from the VM's own addresses.
     pub records: usize,
-    /// What the VM's ID registers offer.
-    pub offered: Offered,
-    /// The VM's ID registers offer VMIDs of 16 bits.
+    /// The machine has VMIDs of 16 bits.
     pub vmid16: bool,
     /// Width of a physical address of the machine.
     pub pa_bits: u8,
@@ -263,12 +264,11 @@ impl Shadows {
         self.next = index.wrapping_add(1);
         self.forget_slot(mem, tlbs, index);
         let geometry = self.config.geometry(input_bits(key.registers.vtcr))?;
-        let granule = granule(key.registers.vtcr, &self.config.offered);
         let slot = self.slots.get_mut(index)?;
         let root = slot.tree.root();
         slot.tree = Tree::new(root, geometry.start_level(), geometry.root_tables());
         slot.vtcr = geometry.vtcr(self.config.vmid16);
-        slot.sizes = LeafSizes::new(granule);
+        slot.sizes = LeafSizes::new(key.granule);
         slot.key = Some(key);
         slot.users = 1;
         Some(index)

@@ -12,6 +12,9 @@ use addr::{Canonical, Ipa, Nested};
 
 use crate::attributes::Attributes;
 
+mod offered;
+pub use offered::Offered;
+
 /// L1's memory as walks of its tables see it.
 pub trait Tables {
     /// The eight bytes at `ipa`, a multiple of 8, as a little-endian number; `None` if that is not
@@ -20,29 +23,6 @@ pub trait Tables {
     /// Replaces the eight bytes at `ipa` by `new` if they are `old`, atomically, and returns what they
     /// were; `None` if that is not memory that the VM may write.
     fn compare_exchange(&self, ipa: Ipa<Canonical>, old: u64, new: u64) -> Option<u64>;
-}
-
-/// What the VM's ID registers offer of stage 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offered {
-    /// Width of a physical address: 32 to 48.
-    pub pa_bits: u8,
-    /// Granule of 4 KiB.
-    pub granule4: bool,
-    /// Granule of 16 KiB.
-    pub granule16: bool,
-    /// Granule of 64 KiB.
-    pub granule64: bool,
-    /// FEAT_TTST: input sizes below 25 bits, and start at level 3 with 4 KiB.
-    pub small: bool,
-    /// FEAT_HAFDBS: VTCR_EL2.HA.
-    pub access_flag: bool,
-    /// FEAT_HAFDBS: VTCR_EL2.HD.
-    pub dirty_state: bool,
-    /// FEAT_XNX.
-    pub xnx: bool,
-    /// FEAT_MTE_PERM.
-    pub mte_perm: bool,
 }
 
 /// The registers that govern a walk, as L1 wrote them.
@@ -138,6 +118,10 @@ pub struct Leaf {
     pub size: u64,
     /// What L1 allows, and as which memory type.
     pub attributes: Attributes,
+    /// A write would turn it dirty, and so be allowed (VTCR_EL2.HD).
+    pub clean: bool,
+    /// The descriptor.
+    pub descriptor: u64,
 }
 
 impl Leaf {
@@ -398,6 +382,8 @@ impl<T: Tables> Lookup<'_, T> {
             level: self.level,
             size: 1 << size_bits,
             attributes: Attributes::decode(descriptor, self.registers.fwb, self.offered),
+            clean,
+            descriptor,
         }
     }
 

@@ -25,6 +25,20 @@ pub struct Offered {
     pub ttl: bool,
 }
 
+impl Offered {
+    /// From the VM's ID_AA64ISAR0_EL1, ID_AA64ISAR1_EL1 and ID_AA64MMFR2_EL1.
+    #[must_use]
+    pub const fn from_ids(isar0: u64, isar1: u64, mmfr2: u64) -> Self {
+        let tlb = isar0 >> 56 & 0b1111;
+        Self {
+            outer: tlb >= 1,
+            range: tlb >= 2,
+            nxs: isar1 >> 56 & 0b1111 != 0,
+            ttl: mmfr2 >> 48 & 0b1111 != 0,
+        }
+    }
+}
+
 /// What of HCR_EL2 selects the regime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Host {

@@ -59,6 +59,7 @@ pub const fn tcr(pa_bits: u8) -> Option<u64> {
 }
 
 /// Attribute bits of a leaf (D8.3.1).
+#[inline(always)]
 const fn attributes(perm: Perm, memory: Memory) -> u64 {
     let shareability = match memory {
         Memory::Normal | Memory::Tagged => Shareability::Inner,
@@ -75,6 +76,7 @@ const fn attributes(perm: Perm, memory: Memory) -> u64 {
 
 /// The leaf that maps `pa`, aligned to the size of `level`; for a window whose entry is rewritten
 /// in place.
+#[inline(always)]
 #[must_use]
 pub const fn leaf(pa: Pa, perm: Perm, memory: Memory, level: Level) -> u64 {
     leaf_descriptor(pa.get(), attributes(perm, memory), level)

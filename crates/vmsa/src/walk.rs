@@ -1,5 +1,5 @@
-//! A walk of a guest's stage 1 (EL1&0) in software, for the accesses whose IPA the CPU did not
-//! report.
+//! A walk of a guest's stage 1 in software, for the accesses whose IPA the CPU did not report, and for
+//! address translation that a guest hypervisor asks for: EL1&0, EL2&0, which is alike, and EL2.
 //!
 //! The tables are the guest's and may say anything: every read goes through [`GuestMemory`], which
 //! may refuse, and a walk takes at most four of them. Deviations from the manual: no 52-bit
@@ -9,11 +9,11 @@
 
 use addr::{Canonical, Ipa, Va};
 
-/// A VM's memory as its table walks see it.
-pub trait GuestMemory {
+/// A VM's memory as its table walks see it; `Ipa<S>` is what stage 1 gives.
+pub trait GuestMemory<S = Canonical> {
     /// The eight bytes at `ipa`, a multiple of 8, as a little-endian number; `None` if that is not
     /// memory that the VM may read.
-    fn read_u64(&self, ipa: Ipa<Canonical>) -> Option<u64>;
+    fn read_u64(&self, ipa: Ipa<S>) -> Option<u64>;
 }
 
 /// The registers that govern the walk.
@@ -31,6 +31,26 @@ pub struct Regime {
     pub mair: u64,
     /// `PSTATE.PAN`.
     pub pan: bool,
+    /// The regime is EL2's, without EL0 (`HCR_EL2.E2H` 0): one range of addresses and one privilege.
+    /// `tcr` and `sctlr` have the format of EL1 all the same, see [`el2_tcr`].
+    pub el2: bool,
+}
+
+/// TCR_EL2 with `HCR_EL2.E2H` 0, in the format of TCR_EL1: the upper half disabled, ASIDs without
+/// meaning (D24.2, both registers).
+#[must_use]
+pub const fn el2_tcr(tcr: u64) -> u64 {
+    const EPD1: u64 = 1 << 23;
+    // T0SZ, IRGN0, ORGN0, SH0, TG0.
+    let low = tcr & 0xff3f;
+    // PS; TBI; HA, HD; HPD; TBID; TCMA.
+    let moved = [(16, 0b111, 32), (20, 1, 37), (21, 0b11, 39), (24, 1, 41), (29, 1, 51), (30, 1, 57)];
+    let (mut new, mut rest) = (low | EPD1, moved.as_slice());
+    while let [(from, mask, to), tail @ ..] = rest {
+        new |= (tcr >> *from & *mask) << *to;
+        rest = tail;
+    }
+    new
 }
 
 /// Who accesses.
@@ -78,11 +98,13 @@ impl Permissions {
 
 /// Where a virtual address leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Translation {
+pub struct Translation<S = Canonical> {
     /// The address, offset within the page included.
-    pub ipa: Ipa<Canonical>,
+    pub ipa: Ipa<S>,
     /// Memory attributes in the encoding of a `MAIR_EL1` byte.
     pub memory: u8,
+    /// Shareability, as the leaf has it: 0 none, 2 outer, 3 inner.
+    pub shareability: u8,
     /// What the exception level may do there.
     pub permissions: Permissions,
     /// Level of the leaf; 0 with the MMU off.
@@ -91,7 +113,7 @@ pub struct Translation {
 
 /// Why a walk ends without an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
+pub enum FaultKind<S = Canonical> {
     /// An address beyond `TCR_EL1.IPS`.
     AddressSize,
     /// Nothing is mapped.
@@ -101,19 +123,19 @@ pub enum FaultKind {
     /// The access is not allowed.
     Permission,
     /// A table is not in readable memory.
-    TableRead(Ipa<Canonical>),
+    TableRead(Ipa<S>),
 }
 
 /// A fault of the guest's stage 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stage1Fault {
+pub struct Stage1Fault<S = Canonical> {
     /// Why.
-    pub kind: FaultKind,
+    pub kind: FaultKind<S>,
     /// Level of lookup.
     pub level: u8,
 }
 
-impl Stage1Fault {
+impl<S> Stage1Fault<S> {
     /// The fault status code for `ESR_EL1` (D24.2): a table that cannot be read is a synchronous
     /// external abort on a walk.
     #[must_use]
@@ -129,7 +151,7 @@ impl Stage1Fault {
     }
 }
 
-const fn fault<T>(kind: FaultKind, level: u32) -> Result<T, Stage1Fault> {
+const fn fault<T, S: Copy>(kind: FaultKind<S>, level: u32) -> Result<T, Stage1Fault<S>> {
     Err(Stage1Fault { kind, level: level as u8 & 0b11 })
 }
 
@@ -225,15 +247,15 @@ const fn output_bits(tcr: u64) -> u32 {
 /// # Errors
 /// The fault that the guest would take, in the manual's order of priority (D8.15): translation,
 /// address size, access flag, permission.
-pub fn translate(
-    memory: &impl GuestMemory,
+pub fn translate<S: Copy>(
+    memory: &impl GuestMemory<S>,
     regime: &Regime,
     va: Va,
     privilege: Privilege,
     access: Access,
-) -> Result<Translation, Stage1Fault> {
+) -> Result<Translation<S>, Stage1Fault<S>> {
     let va = va.get();
-    let upper = bit(va, 55);
+    let upper = bit(va, 55) && !regime.el2;
     let half = Half::new(regime, upper, privilege, access);
     if !bit(regime.sctlr, 0) {
         return flat(regime, &half, va, access);
@@ -287,7 +309,8 @@ pub fn translate(
         let byte = (descriptor >> 2 & 0b111) as u32;
         let memory = (regime.mair >> byte.wrapping_mul(8)) as u8;
         let ipa = Ipa::new(output | va & low(shift));
-        return Ok(Translation { ipa, memory, permissions, level: level as u8 });
+        let shareability = (descriptor >> 8 & 0b11) as u8;
+        return Ok(Translation { ipa, memory, shareability, permissions, level: level as u8 });
     }
 }
 
@@ -315,7 +338,12 @@ const fn regime_base(ttbr: u64) -> u64 {
 
 /// With the MMU off the address is its own translation (D8.2.10): Device-nGnRnE for data; for
 /// instructions Normal, write-through if `SCTLR_EL1.I` is set.
-fn flat(regime: &Regime, half: &Half, va: u64, access: Access) -> Result<Translation, Stage1Fault> {
+fn flat<S: Copy>(
+    regime: &Regime,
+    half: &Half,
+    va: u64,
+    access: Access,
+) -> Result<Translation<S>, Stage1Fault<S>> {
     let address = if half.top_byte_ignored { va & low(56) } else { va };
     if address >> 48 != 0 {
         return fault(FaultKind::AddressSize, 0);
@@ -325,7 +353,8 @@ fn flat(regime: &Regime, half: &Half, va: u64, access: Access) -> Result<Transla
         Access::Execute if bit(regime.sctlr, 12) => 0xaa,
         Access::Execute => 0x44,
     };
-    Ok(Translation { ipa: Ipa::new(address), memory, permissions: Permissions::ALL, level: 0 })
+    let (ipa, permissions) = (Ipa::new(address), Permissions::ALL);
+    Ok(Translation { ipa, memory, shareability: 0b10, permissions, level: 0 })
 }
 
 /// What the table descriptors of a walk take away (D8.4.2).
@@ -350,8 +379,13 @@ impl Inherited {
         // TCR_EL1.HD: a clean page (DBM) turns dirty by itself.
         let dirty_by_hardware = bit(regime.tcr, 40) && bit(leaf, 51);
         let write = !self.read_only && (!bit(leaf, 7) || dirty_by_hardware);
-        let el0 = !self.no_el0 && bit(leaf, 6);
         let wxn = bit(regime.sctlr, 19);
+        if regime.el2 {
+            // One privilege: XN and XNTable are where EL1&0 has UXN and UXNTable.
+            let exec = !(self.uxn || bit(leaf, 54) || wxn && write);
+            return Permissions { read: true, write, exec };
+        }
+        let el0 = !self.no_el0 && bit(leaf, 6);
         let el0_write = el0 && write;
         let el0_exec = !(self.uxn || bit(leaf, 54) || wxn && el0_write);
         match privilege {

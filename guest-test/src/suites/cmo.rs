@@ -17,7 +17,7 @@ mod form;
 mod meanwhile;
 mod place;
 
-use meanwhile::{flags_and_btype, mapping_changes_meanwhile};
+use meanwhile::{code_changes_meanwhile, flags_and_btype, mapping_changes_meanwhile};
 use place::{Place, places};
 
 suite!(
@@ -40,6 +40,7 @@ suite!(
         translations,
         flags_and_btype,
         mapping_changes_meanwhile,
+        code_changes_meanwhile,
     ]
 );
 

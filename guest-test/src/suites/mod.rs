@@ -9,6 +9,7 @@ pub(crate) mod device;
 mod entry;
 mod fp;
 mod gic;
+mod idregs;
 mod mte;
 mod psci;
 mod region;
@@ -32,6 +33,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &fp::SUITE,
     &sve::SUITE,
     &sysreg::SUITE,
+    &idregs::SUITE,
     &mte::SUITE,
     &abort::SUITE,
     &cmo::SUITE,

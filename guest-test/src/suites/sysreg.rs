@@ -148,7 +148,7 @@ fn id_registers(_: &Machine) -> Outcome {
     check!(matches!(field(pfr0, 0), 1 | 2), "PFR0.EL0 {pfr0:#x}");
     check!(matches!(field(pfr0, 4), 1 | 2), "PFR0.EL1 {pfr0:#x}");
     check_eq!(field(pfr0, 8), 0, "PFR0.EL2");
-    check!(field(pfr0, 16) != 0xf && field(pfr0, 20) == field(pfr0, 16), "PFR0.FP and AdvSIMD {pfr0:#x}");
+    check_eq!(field(pfr0, 20), field(pfr0, 16), "PFR0.FP and AdvSIMD {pfr0:#x}");
     check!(matches!(field(pfr0, 24), 1 | 3), "PFR0.GIC {pfr0:#x}");
     let mmfr0 = mrs!("id_aa64mmfr0_el1");
     check!(field(mmfr0, 0) <= 6 && field(mmfr0, 28) != 0xf, "MMFR0 {mmfr0:#x}");

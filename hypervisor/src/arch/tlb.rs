@@ -5,6 +5,7 @@ use super::errata;
 use super::sysreg::{instruction, mrs, msr, operation};
 use ::errata::Workarounds;
 use addr::{Canonical, Ipa, Va};
+use nested::tlbi::{Pages, Stage1};
 
 /// VTTBR_EL2.BADDR.
 const BADDR: u64 = 0x0000_ffff_ffff_fffe;
@@ -14,11 +15,11 @@ const MOST_BY_ADDRESS: u64 = 16;
 /// Translations of a guest that must go: of all IPAs from `start` to `end`, one invalidation for each
 /// `step` bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stale {
+pub(crate) struct Stale<S = Canonical> {
     /// First IPA, page-aligned.
-    pub(crate) start: Ipa<Canonical>,
+    pub(crate) start: Ipa<S>,
     /// First IPA behind.
-    pub(crate) end: Ipa<Canonical>,
+    pub(crate) end: Ipa<S>,
     /// Bytes that the smallest stale entry translates.
     pub(crate) step: u64,
 }
@@ -47,7 +48,7 @@ pub(crate) fn is_resident(root: u64) -> bool {
 }
 
 /// Forgets stale translations of the VM whose stage 2 is this CPU's, on all CPUs.
-pub(crate) fn flush_resident_guest(stale: Stale) {
+pub(crate) fn flush_resident_guest<S>(stale: Stale<S>) {
     let Stale { start, end, step } = stale;
     let (start, end) = (start.get(), end.get());
     instruction!("dsb ishst");
@@ -70,12 +71,48 @@ pub(crate) fn flush_resident_guest(stale: Stale) {
 
 /// Forgets stale translations of another VM, whose whole VTTBR_EL2 is `vttbr`, on all CPUs. The caller
 /// makes sure that the VMID stays that VM's.
-pub(crate) fn flush_other_guest(vttbr: u64, stale: Stale) {
+pub(crate) fn flush_other_guest<S>(vttbr: u64, stale: Stale<S>) {
+    with_vttbr(vttbr, || flush_resident_guest(stale));
+}
+
+/// Forgets all translations of the guest whose whole VTTBR_EL2 is `vttbr`, on all CPUs. The caller makes
+/// sure that the VMID stays that guest's.
+pub(crate) fn flush_all_of(vttbr: u64) {
+    with_vttbr(vttbr, || {
+        instruction!("dsb ishst");
+        broadcast(|| instruction!("tlbi vmalls12e1is"));
+    });
+}
+
+/// The same for some translations of its stage 1.
+#[allow(dead_code, reason = "virtual EL2 is about to use it")]
+pub(crate) fn flush_stage1_of(vttbr: u64, what: Stage1) {
+    with_vttbr(vttbr, || {
+        instruction!("dsb ishst");
+        broadcast(|| match what {
+            Stage1::Asid(asid) => operation!("tlbi aside1is", u64::from(asid) << 48),
+            Stage1::Pages(Pages { first, count, stride, asid }) if count <= MOST_BY_ADDRESS => {
+                for page in 0..count {
+                    // VA[55:12] in the low bits, no hint of the level.
+                    let page = first.wrapping_add(page.wrapping_mul(stride)) & 0x0fff_ffff_ffff;
+                    match asid {
+                        Some(asid) => operation!("tlbi vae1is", page | u64::from(asid) << 48),
+                        None => operation!("tlbi vaae1is", page),
+                    }
+                }
+            }
+            Stage1::All | Stage1::Pages(_) => instruction!("tlbi vmalle1is"),
+        });
+    });
+}
+
+/// Runs `invalidate` with another guest's VTTBR_EL2 in place.
+fn with_vttbr(vttbr: u64, invalidate: impl FnOnce()) {
     let own = mrs!("vttbr_el2");
     // EL2 does not translate by it, and no guest is entered before it is restored.
     msr!("vttbr_el2", vttbr);
     instruction!("isb");
-    flush_resident_guest(stale);
+    invalidate();
     msr!("vttbr_el2", own);
     instruction!("isb");
 }

@@ -95,5 +95,6 @@ pub(crate) fn regime() -> Regime {
         sctlr: mrs!("sctlr_el1"),
         mair: mrs!("mair_el1"),
         pan: mrs!("spsr_el2") & trap::inject::pstate::PAN != 0,
+        el2: false,
     }
 }

@@ -3,7 +3,7 @@
 pub(crate) mod schedule;
 
 use crate::arch::cpu::PerCpu;
-use crate::arch::{tags, timer};
+use crate::arch::{tags, timer, tlb};
 use crate::dev::gic::Redistributor;
 use crate::machine::{Host, Machine};
 use crate::vcpu::Vcpu;
@@ -62,6 +62,20 @@ pub(crate) struct Local {
 }
 
 impl Local {
+    /// The VMID of a VM or shadow that this CPU's guest uses next.
+    #[inline]
+    pub(crate) fn take_vmid(&self, user: usize) -> u16 {
+        // The tables have a place for every user and CPU.
+        let mut vmids = self.machine.vmids.lock();
+        let assignment = vmids.take(self.index, user);
+        let assignment = assignment.unwrap_or_else(|| panic!("user {user} gets no VMID"));
+        if assignment.flush {
+            // Under the lock: no other CPU may use a VMID of the new generation before.
+            tlb::flush_all_vms();
+        }
+        assignment.vmid
+    }
+
     /// From here on, EL2 checks the tags of its heap. The exception to EL2 turned that off (PSTATE.TCO); the
     /// short paths leave it so.
     #[inline(always)]

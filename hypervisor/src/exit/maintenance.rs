@@ -8,6 +8,7 @@ use super::Outcome;
 use crate::arch::translate::{self, For, NoAddress};
 use crate::arch::{cache, syndrome};
 use crate::mem::window;
+use crate::nested::abort::guest_ipa;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu};
 use crate::vm::Vm;
@@ -23,7 +24,7 @@ use vmsa::walk::{self, Access, Privilege};
 const EXTERNAL: u8 = 0x10;
 
 /// A trapped instruction. Its address has not been translated: the guest's own stage 1 comes first.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operation) -> Outcome {
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let (_, sctlr) = syndrome::el1_vectors();
@@ -41,7 +42,7 @@ pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operatio
         (true, false) => For::El0Read,
         (true, true) => For::El0Write,
     };
-    let ipa = match translate::guest_ipa(Va::new(va), way) {
+    let ipa = match guest_ipa(vcpu, Va::new(va), way) {
         Ok(ipa) => ipa,
         Err(why) => return Err(own_fault(vcpu, va, el0, why)),
     };
@@ -63,7 +64,7 @@ fn own_fault(vcpu: &Vcpu, va: u64, el0: bool, why: NoAddress) -> GuestFault {
         // The level of a stage-2 fault is that of stage 2.
         NoAddress::Fault(_) => {
             let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
-            walk::abort_level(vcpu.vm, &translate::regime(), Va::new(va), privilege, Access::Read)
+            walk::abort_level(vcpu, &translate::regime(), Va::new(va), privilege, Access::Read)
         }
         NoAddress::ExternalAbort(level) => level.get() as u8,
     };
@@ -82,7 +83,7 @@ pub(crate) fn faulted(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
     let ipa = match abort.ipa {
         Some(ipa) => ipa,
         // Stage 1 has allowed it already; any translation finds the page.
-        None => match translate::guest_ipa(abort.va, For::exited(false)) {
+        None => match guest_ipa(vcpu, abort.va, For::exited(false)) {
             Ok(ipa) => ipa,
             Err(why) => return Some(super::abort::without_address(vcpu, abort.va, why)),
         },
@@ -103,9 +104,8 @@ pub(crate) fn instruction(vcpu: &Vcpu) -> Option<u32> {
     let pc = syndrome::elr();
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
-    let found =
-        walk::translate(vcpu.vm, &translate::regime(), Va::new(pc), privilege, Access::Execute).ok()?;
-    let (pa, kind) = vcpu.vm.locate(found.ipa)?;
+    let found = walk::translate(vcpu, &translate::regime(), Va::new(pc), privilege, Access::Execute).ok()?;
+    let (pa, kind) = vcpu.vm.locate(vcpu.own_address(found.ipa)?)?;
     let both = window::read_u64(pa.align_down(8), kind)?;
     Some(if pc & 4 == 0 { both as u32 } else { (both >> 32) as u32 })
 }
@@ -122,8 +122,10 @@ impl Target {
 
     /// What the VM has at `ipa`.
     fn at(vm: &Vm, ipa: Ipa<Canonical>) -> Self {
-        let regions = vm.spec.regions.iter().zip(&vm.backing);
-        let Some((region, backing)) = regions.into_iter().find(|(region, _)| region.ipa.contains(ipa)) else {
+        let Some(index) = vm.spec.regions.iter().position(|region| region.ipa.contains(ipa)) else {
+            return Self::NOTHING;
+        };
+        let (Some(region), Some(backing)) = (vm.spec.regions.get(index), vm.backing.get(index)) else {
             return Self::NOTHING;
         };
         let place = match &region.kind {

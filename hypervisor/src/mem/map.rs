@@ -179,20 +179,24 @@ pub(crate) struct WindowSlot {
 
 impl WindowSlot {
     /// Its virtual address.
+    #[inline(always)]
     pub(crate) fn va(&self) -> Va {
         Va::new(self.va)
     }
 
     /// Maps it to `pa`, aligned to its size.
+    #[inline(always)]
     pub(crate) fn set(&self, pa: Pa, memory: Memory) {
         self.write(stage1::leaf(pa, Perm::ReadWrite, memory, self.level));
     }
 
     /// Unmaps it; the TLB entry is the caller's to flush.
+    #[inline(always)]
     pub(crate) fn clear(&self) {
         self.write(0);
     }
 
+    #[inline(always)]
     fn write(&self, descriptor: u64) {
         // SAFETY: a descriptor in EL2's own pool of tables, which `entry` found; only this CPU uses
         // this slot, and the walker reads whole words.
@@ -233,6 +237,7 @@ pub(crate) enum WindowPlace {
 }
 
 /// One of this CPU's windows.
+#[inline(always)]
 pub(crate) fn window_slot(cpu: usize, place: WindowPlace) -> Option<WindowSlot> {
     let (pages, blocks) = *WINDOWS.get()?;
     let cpu = cpu.min(MAX_CPUS - 1) as u64;

@@ -6,9 +6,10 @@
 
 use crate::arch::cache;
 use addr::{PAGE_SIZE, Pa, PaRange, Va};
-use alloc::alloc::{Layout, alloc};
+use alloc::alloc::{Layout, alloc, alloc_zeroed};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use nested::shadow;
 use vmsa::memory::TableMemory;
 
 /// Entries of a table.
@@ -158,6 +159,40 @@ impl TableMemory for StageTwoTables {
         let slot = unsafe { AtomicU64::from_ptr(entry.get() as *mut u64) };
         // Release: a walker that sees the entry sees the table that it names. Partner: the hardware.
         slot.store(value, Ordering::Release);
+    }
+}
+
+/// Tables that `nested::shadow` manages, in memory of the heap that was set aside for them.
+pub(crate) struct ShadowTables;
+
+impl ShadowTables {
+    /// Zeroed memory for `tables` tables, aligned to `align` of them, for good; `None` if the heap has
+    /// not that much.
+    pub(crate) fn set_aside(tables: usize, align: usize) -> Option<Pa> {
+        let size = tables.checked_mul(PAGE_SIZE as usize)?;
+        let layout = Layout::from_size_align(size, align.checked_mul(PAGE_SIZE as usize)?).ok()?;
+        // SAFETY: the layout is not empty, because no pool is.
+        let area = unsafe { alloc_zeroed(layout) };
+        (!area.is_null()).then(|| Pa::new(area.addr() as u64))
+    }
+}
+
+impl shadow::TableMemory for ShadowTables {
+    fn read(&self, entry: Pa) -> u64 {
+        // SAFETY: `shadow` only names entries of the memory that was set aside; EL2 maps the heap at its
+        // physical address.
+        unsafe { core::ptr::read_volatile(entry.get() as *const u64) }
+    }
+
+    fn write(&mut self, entry: Pa, value: u64) {
+        // SAFETY: as for `read`; nobody holds a reference into a table.
+        let slot = unsafe { AtomicU64::from_ptr(entry.get() as *mut u64) };
+        // Release: a walker that sees the entry sees the table that it names. Partner: the hardware.
+        slot.store(value, Ordering::Release);
+    }
+
+    fn zero(&mut self, table: Pa) {
+        zero(table, 1);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::mem::map::{self, WindowPlace as Place};
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
 use cmo::{Chunk, Kind, Line};
 use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering};
 use vmsa::stage1::Memory;
 
 /// Mapped guest memory: `size` bytes at `va`, for the closure that got it.
@@ -114,6 +115,25 @@ pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
     }
     // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.
     with(pa, 8, data_kind(kind), |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
+}
+
+/// Replaces the eight bytes at `pa`, a multiple of 8, by `new` if they are `old`, and returns what they
+/// were; `None` if there is no window for it, or the memory is not cacheable: then it need not support
+/// atomic accesses.
+#[allow(dead_code, reason = "virtual EL2 is about to use it")]
+pub(crate) fn compare_exchange_u64(pa: Pa, kind: Kind, old: u64, new: u64) -> Option<u64> {
+    if !pa.get().is_multiple_of(8) || kind == Kind::NonCacheable {
+        return None;
+    }
+    with(pa, 8, data_kind(kind), |w| {
+        // SAFETY: the window is mapped writable, aligned, Normal memory; guests access it too, but no
+        // Rust reference points there.
+        let word = unsafe { AtomicU64::from_ptr(w.va as *mut u64) };
+        // Whoever sees the new descriptor sees what was read to make it. Partner: the guest's own walks.
+        match word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(found) | Err(found) => found,
+        }
+    })
 }
 
 /// Zeroes the tags of whole pages; their data stays. The guest can reach tags through its caches only, so

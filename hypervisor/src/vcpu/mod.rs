@@ -12,6 +12,7 @@ use crate::arch::el1::{El1State, MteState, PauthKeys};
 use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
+use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
 use crate::vm::fault::PendingAbort;
 use crate::vm::prepare::Preparation;
@@ -173,6 +174,8 @@ pub(crate) struct Vcpu {
     pub(crate) os_lock: bool,
     /// CSSELR_EL1, where it is trapped.
     pub(crate) csselr: u64,
+    /// Which shadow stage 2 its guest uses, if it is a hypervisor's.
+    pub(crate) shadow: Attachment,
     /// HCR_EL2.VSE while it is not resident.
     virtual_serror: u64,
     /// EL1 registers while it is not resident.
@@ -209,6 +212,7 @@ impl Vcpu {
             mdscr: 0,
             os_lock: true,
             csselr: 0,
+            shadow: Attachment::default(),
             virtual_serror: 0,
             el1: El1State::default(),
             mte: MteState::default(),
@@ -231,6 +235,7 @@ impl Vcpu {
         self.mdscr = 0;
         self.os_lock = true;
         self.csselr = 0;
+        self.reset_shadow();
         self.virtual_serror = 0;
         self.el1 = El1State::at_reset(entry);
         self.mte = MteState::default();

@@ -39,17 +39,9 @@ impl Vcpu {
     /// The vCPU must be entered next, on this CPU, with nobody else resident.
     pub(crate) unsafe fn load(&mut self, local: &Local, neighbour: bool, fp_loaded: bool) {
         let stage2 = &self.vm.stage2;
-        // The tables have a place for every VM and CPU.
-        let mut vmids = local.machine.vmids.lock();
-        let assignment = vmids.take(local.index, self.vm.id);
-        let assignment = assignment.unwrap_or_else(|| panic!("VM {} gets no VMID", self.vm.id));
-        if assignment.flush {
-            // Under the lock: no other CPU may use a VMID of the new generation before.
-            tlb::flush_all_vms();
-        }
-        drop(vmids);
+        let vmid = local.take_vmid(self.vm.id);
         // SAFETY: the VM's own tables; the VMID is no other's.
-        unsafe { tlb::set_stage2(stage2.root | u64::from(assignment.vmid) << 48, stage2.vtcr) };
+        unsafe { tlb::set_stage2(stage2.root | u64::from(vmid) << 48, stage2.vtcr) };
         if neighbour {
             tlb::flush_local_stage1();
         }

@@ -17,6 +17,7 @@ use crate::bundle;
 use crate::mem::frames::Pools;
 use crate::mem::heap;
 use crate::mem::window;
+use crate::nested::mmu::{self, NestedMmu};
 use crate::vcpu::VcpuShared;
 use ::console::ktap::Ktap;
 use addr::{Ipa, IpaRange, Pa, PaRange};
@@ -27,10 +28,9 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
-use idreg::{Features, HostIds, VirtualEl2};
+use idreg::HostIds;
 use manifest::{
-    DeviceMemory, MachineSpec, Nested, RegionKind, RegionSpec, Sve, Taggable, Tags, VmSpec, WithoutMtePerm,
-    layout,
+    DeviceMemory, MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
 use spin::Mutex;
 use vdev::power::{PowerTable, Start};
@@ -114,12 +114,15 @@ fn build_one(
     let backing = back_all(&spec, taggable, means, frames, shares)?;
     let lazy = lazy::memory(&spec, &backing, taggable, means, frames)?;
     let (stage2, map) = map_all(id, &spec, controlled, &backing, lazy, means)?;
-    let nested = virtual_el2(&spec, means)?;
-    let sve_bits = longest_vector(&spec, means)?;
-    let features = Features { mte: spec.mte, sve: sve_bits != 0, nested };
-    let identity = identity::of(&spec, &features, stage2.address_bits(), means)?;
+    let virtual_el2 = mmu::virtual_el2(&spec, means)?;
+    let nested = match virtual_el2 {
+        Some(_) => Some(NestedMmu::new(id, &spec, stage2, means)?),
+        None => None,
+    };
+    let sve_bits = identity::longest_vector(&spec, means)?;
+    let identity = identity::of(&spec, virtual_el2, sve_bits != 0, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
-    Ok(assemble(id, spec, Parts { backing, stage2, map, tree, identity, sve_bits }, means))
+    Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, identity, sve_bits }, means))
 }
 
 /// What can fail of a VM.
@@ -127,6 +130,7 @@ struct Parts {
     backing: Vec<Backing>,
     stage2: Stage2Registers,
     map: GuestMap,
+    nested: Option<NestedMmu>,
     tree: Vec<u8>,
     identity: identity::Guarded,
     sve_bits: u16,
@@ -134,12 +138,13 @@ struct Parts {
 
 #[inline(never)]
 fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
-    let Parts { backing, stage2, map, tree, identity, sve_bits } = parts;
+    let Parts { backing, stage2, map, nested, tree, identity, sve_bits } = parts;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     // VMs live as long as the machine.
     Box::leak(Box::new(Vm {
         id,
+        nested,
         identity,
         sve_bits,
         stage2,
@@ -184,38 +189,6 @@ fn back_all(
         all.push(Backing { pieces, prepared_at_start: owned, kind });
     }
     Ok(all)
-}
-
-/// Bits of a VM's longest SVE vectors; 0 without SVE.
-fn longest_vector(spec: &VmSpec, means: &Means<'_>) -> Result<u16, String> {
-    let longest = if means.ids.has_sve() { means.ids.longest_vector() } else { 0 };
-    match (spec.sve, spec.sve_vl) {
-        (Sve::No, _) => Ok(0),
-        (Sve::IfPresent, _) => Ok(if spec.nested.is_none() { longest } else { 0 }),
-        (Sve::Yes, _) if longest == 0 => {
-            Err("it wants SVE, which this machine's CPUs do not have, or not alike".into())
-        }
-        (Sve::Yes, Some(bits)) if !means.ids.has_vector(bits) => Err(format!(
-            "its sve-vl is {bits}, which this machine's CPUs do not have; they have up to {longest}"
-        )),
-        (Sve::Yes, bits) => Ok(bits.unwrap_or(longest)),
-    }
-}
-
-/// The kind of virtual EL2 that a VM has.
-fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
-    let Some(nested) = spec.nested else { return Ok(None) };
-    let kind = match nested {
-        Nested::Vhe => VirtualEl2::Vhe,
-        Nested::Nvhe => VirtualEl2::Nvhe,
-    };
-    if !means.ids.has_nesting(VirtualEl2::Vhe) {
-        return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
-    }
-    if !means.ids.has_nesting(kind) {
-        return Err("nested = \"nvhe\" needs HCR_EL2.NV1, which this machine's CPUs do not have".into());
-    }
-    Ok(Some(kind))
 }
 
 /// Physical memory for a region.

@@ -5,9 +5,10 @@ use super::events::{Event, post};
 use super::lazy::Change;
 use super::{Vm, stop_for_fault};
 use crate::arch::syndrome;
-use crate::arch::translate::{self, For};
+use crate::arch::translate::For;
 use crate::cpu::Local;
 use crate::exit::{Outcome, abort, maintenance};
+use crate::nested::abort::guest_ipa;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu, request};
 use abi::hypercall::{Error, EventKind, FaultDecision, FaultState};
@@ -116,14 +117,14 @@ pub(crate) fn tag_access(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Ou
     // HPFAR_EL2 is not valid for this fault, and stage 1 has allowed the access already. If the guest's
     // tables changed meanwhile, it runs into that by itself.
     let kind = For::exited(fault.access == trap::TagAccess::Write);
-    let mut ipa = match translate::guest_ipa(fault.va, kind) {
+    let mut ipa = match guest_ipa(vcpu, fault.va, kind) {
         Ok(ipa) => ipa,
         Err(why) => return abort::without_address(vcpu, fault.va, why),
     };
     let mut region = untagged(vcpu.vm, ipa);
     if region.is_none()
         && let Some(next) = next_page(fault.va)
-        && let Ok(there) = translate::guest_ipa(next, kind)
+        && let Ok(there) = guest_ipa(vcpu, next, kind)
     {
         // The page has tags: the access goes on to one that has none.
         ipa = there;
@@ -137,7 +138,7 @@ pub(crate) fn tag_access(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Ou
 }
 
 /// The first address of the next page, if an access to `va` can reach it.
-fn next_page(va: Va) -> Option<Va> {
+pub(crate) fn next_page(va: Va) -> Option<Va> {
     let left = PAGE_SIZE - va.get() % PAGE_SIZE;
     (left < LARGEST_ACCESS).then(|| va.checked_add(left)).flatten()
 }

@@ -180,6 +180,9 @@ impl Vcpu {
             && self.vm.life.lock().state == VmState::Starting
         {
             self.activity = Activity::Preparing(Preparation::new());
+            if let Some(nested) = &self.vm.nested {
+                nested.begin(|index| self.vm.id_register(index));
+            }
         }
         if asked & request::POWER_ON != 0
             && self.vm.life.lock().state == VmState::Running

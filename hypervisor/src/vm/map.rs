@@ -163,12 +163,14 @@ impl Tlb<Ipa<Canonical>> for GuestTlb {
     fn flush(&mut self, flush: Flush<Ipa<Canonical>>) {
         let Flush { start, end, level } = flush;
         let stale = tlb::Stale { start, end, step: level.size() };
-        // The resident VM's VMID is in VTTBR_EL2, and it keeps it while it is resident.
-        if tlb::is_resident(self.root) {
+        let Some(machine) = machine::get() else { return };
+        let nested = machine.vms.get(self.vm).and_then(|vm| vm.nested.as_ref());
+        // The resident VM's VMID is in VTTBR_EL2, and it keeps it while it is resident. A hypervisor's
+        // guest may have the same tables under another VMID there.
+        if nested.is_none() && tlb::is_resident(self.root) {
             tlb::flush_resident_guest(stale);
             return;
         }
-        let Some(machine) = machine::get() else { return };
         // Under the lock, until all is done: nobody else gets the VMID meanwhile. A VM that has none has
         // nothing in any TLB; its next translations come of walks that see what was written before.
         let vmids = machine.vmids.lock();
@@ -178,6 +180,9 @@ impl Tlb<Ipa<Canonical>> for GuestTlb {
             self.publish();
         }
         drop(vmids);
+        if let (Some(nested), Some(range)) = (nested, IpaRange::new(start, end.get() - start.get())) {
+            nested.forget_canonical(range);
+        }
     }
 
     fn publish(&mut self) {

@@ -14,6 +14,7 @@ pub(crate) mod uart;
 
 use crate::arch::gic;
 use crate::machine;
+use crate::nested::mmu::NestedMmu;
 use crate::vcpu::{VcpuShared, request};
 use ::console::ktap::Ktap;
 use abi::hypercall::StopCause;
@@ -84,6 +85,8 @@ pub(crate) struct Vm {
     pub(crate) stage2: Stage2Registers,
     /// Its stage 2, to look at and to change.
     pub(crate) map: Mutex<GuestMap>,
+    /// Stage 2 of its guests, if it is a hypervisor itself.
+    pub(crate) nested: Option<NestedMmu>,
     /// Physical memory of each region of `spec.regions`.
     pub(crate) backing: Vec<Backing>,
     /// Its device tree, copied to the guest at each start.

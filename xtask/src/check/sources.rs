@@ -13,7 +13,7 @@ const MACHINE: [&str; 3] = ["hypervisor/src/arch/", "guest-test/", "guest-user/"
 /// What may stand only there.
 const MACHINE_WORDS: [&str; 3] = ["asm!(", "aarch64_cpu", "arm_sysregs"];
 /// Members with sources.
-const MEMBERS: [&str; 5] = ["crates", "hypervisor", "guest-test", "guest-user", "xtask"];
+const MEMBERS: [&str; 6] = ["crates", "hypervisor", "guest-test", "guest-user", "xtask", "fuzz"];
 
 /// What breaks the rules, a sentence each.
 pub fn complaints() -> Result<Vec<String>> {

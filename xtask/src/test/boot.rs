@@ -185,6 +185,24 @@ const CASES: &[Case] = &[
     spoilt("cut-manifest", archive::cut_manifest, "the compiled manifest is no device tree"),
     spoilt("file-missing", archive::without_file, "vm \"vm\": "),
     vm("too-many-cpus", "cpus = [0, 5]\nmemory = \"8MiB\"", "it wants CPU 5, but the machine has 2"),
+    vm(
+        "idregs-too-high",
+        "cpus = [0]\nmemory = \"8MiB\"\nmte = true\n\n[vm.cpu]\nID_AA64PFR1_EL1.MTE = 4",
+        ": ID_AA64PFR1_EL1.MTE: asked 4, at most 3 allowed here",
+    ),
+    Case {
+        cpu: "neoverse-n2",
+        ..vm(
+            "idregs-beyond-this-cpu",
+            "cpus = [0]\nmemory = \"8MiB\"\n\n[vm.cpu]\nID_AA64ISAR0_EL1.Atomic = 3",
+            "ID_AA64ISAR0_EL1.Atomic: asked 3, at most 2 allowed here",
+        )
+    },
+    vm(
+        "idregs-contradiction",
+        "cpus = [0]\nmemory = \"8MiB\"\n\n[vm.cpu]\nID_AA64PFR0_EL1.FP = 15",
+        "VM vm: its ID registers contradict each other: ID_AA64PFR0_EL1.FP and AdvSIMD differ",
+    ),
     vm("too-much-ram", "cpus = [0]\nmemory = \"3GiB\"", "region ram needs 3145728 KiB of RAM, of which"),
     Case {
         qemu: NO_MTE,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `check::*` | formatting, lints, architecture ([`check`](crate::check)) |
 //! | `host::*` | unit, property and documentation tests of the host members |
+//! | `fuzz::*` | the fuzz targets, half a minute each ([`fuzz`](crate::fuzz)) |
 //! | `bare::*` | the payloads and kernels on the reference machine, without hypervisor |
 //! | `payload::*`, `linux::*`, `pty::*` | the manifests under `manifests/test` |
 //! | `boot::*` | odd and wrong machines: run on, or refused with a sentence |
@@ -19,7 +20,7 @@ mod terminal;
 mod uboot;
 
 use crate::trial::{self, Trial};
-use crate::{bench, check};
+use crate::{bench, check, fuzz};
 use anyhow::Result;
 
 #[derive(clap::Args)]
@@ -35,6 +36,7 @@ pub fn command(arguments: &Arguments) -> Result<bool> {
     let mut trials: Vec<Trial<'_>> = Vec::new();
     trials.extend(check::trials());
     trials.extend(host::trials()?);
+    trials.extend(fuzz::trials()?);
     trials.extend(bare::trials());
     trials.extend(manifests::trials()?);
     trials.extend(boot::trials());

@@ -79,14 +79,11 @@ fn mte(vm: &Table<'_>, baseline: Option<Baseline>) -> Result<bool, Error> {
     let mte = value.bool()?;
     match baseline {
         Some(Baseline { name, memtag, .. }) if memtag != mte => {
-            Err(value.error(format!("is {mte}, but cpu is \"{name}\", which has {} MTE", with(memtag))))
+            let has = if memtag { "MTE" } else { "no MTE" };
+            Err(value.error(format!("is {mte}, but cpu is \"{name}\", which has {has}")))
         }
         Some(_) | None => Ok(mte),
     }
-}
-
-const fn with(feature: bool) -> &'static str {
-    if feature { "an" } else { "no" }
 }
 
 /// A field, its value, and what sentences call it.

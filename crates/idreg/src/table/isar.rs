@@ -63,7 +63,7 @@ field_rows! {
     Isar3 {
         CPA @ 0 LowerSafe: AtMost(1), Trap("HCRX_EL2.SCTLR2En"), "checked addition is a control of SCTLR2";
         FAMINMAX @ 4 LowerSafe: Host, Open(COMPUTES), "no state";
-        PACM @ 12 LowerSafe: Hidden, Trap("HCRX_EL2.PACMEn"), "PSTATE.PACM is not switched";
+        PACM @ 12 LowerSafe: Hidden, Inert("HCRX_EL2.PACMEn: a NOP"), "PSTATE.PACM is not switched";
         LSFE @ 16 LowerSafe: Host, Open(ACCESSES), "no state";
         OCCMO @ 20 LowerSafe: Hidden, Open("cleans the guest's own lines"), "outer caches are the machine's";
         LSUI @ 24 LowerSafe: Host, Open(ACCESSES), "no state";

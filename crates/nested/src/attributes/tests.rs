@@ -6,8 +6,8 @@ use vmsa::attr::S2Features;
 
 use crate::stage2::tests::OFFERED;
 
-/// MemAttr: as L1 means it with FWB = 0 and FWB = 1, without and with MTE_PERM offered (arm.md 5.1). A
-/// reserved value is write-back (6.5).
+/// MemAttr: as L1 means it with FWB = 0 and FWB = 1, without and with MTE_PERM offered (D8.6.5, D8.6.6). A
+/// reserved value is write-back.
 #[rustfmt::skip]
 const TABLE: [[(S2Memory, bool); 4]; 16] = {
     const R: (S2Memory, bool) = (WriteBack, true);
@@ -33,7 +33,7 @@ const TABLE: [[(S2Memory, bool); 4]; 16] = {
 
 #[test]
 fn l1s_types_by_l1s_fwb_and_mte_perm() {
-    // arm.md 6.6 (23): the same 0b1111 with vFWB 0 and 1.
+    // docs/testing.md, M23: the same 0b1111 with vFWB 0 and 1.
     for (value, row) in TABLE.iter().enumerate() {
         for (case, expected) in row.iter().enumerate() {
             let offered = Offered { mte_perm: case & 1 != 0, ..OFFERED };
@@ -71,7 +71,7 @@ fn a_write_through_leaf_of_l1_is_non_cacheable_under_fwb() {
 
 fn leaf(output: u64, size: u64, memory: S2Memory) -> Leaf {
     let attributes = Attributes { memory, read: true, write: true, exec: Exec::All, reserved: false };
-    Leaf { output: Ipa::new(output), level: 2, size, attributes }
+    Leaf { output: Ipa::new(output), level: 2, size, attributes, clean: false, descriptor: 0 }
 }
 
 fn own(pa: u64, size: u64, attr: S2Attr) -> Own {
@@ -137,7 +137,7 @@ proptest! {
     fn composition_is_intersection(l1 in any_attr(), l0 in any_attr()) {
         let attributes = Attributes { memory: l1.memory, read: l1.read, write: l1.write, exec: l1.exec,
                                       reserved: false };
-        let leaf = Leaf { output: Ipa::new(0x8000_0000), level: 3, size: PAGE_SIZE, attributes };
+        let leaf = Leaf { output: Ipa::new(0x8000_0000), level: 3, size: PAGE_SIZE, attributes, clean: false, descriptor: 0 };
         let mapping = compose(Ipa::new(0x1000), &leaf, &own(0x4_0000_0000, PAGE_SIZE, l0)).unwrap();
         let both: BTreeSet<_> = rights(&l1).intersection(&rights(&l0)).copied().collect();
         prop_assert_eq!(rights(&mapping.attr), both);

@@ -9,7 +9,7 @@ const RO: (bool, bool) = (true, false);
 
 fn leaf(memory: S2Memory, (read, write): (bool, bool), exec: Exec) -> Leaf {
     let attributes = Attributes { memory, read, write, exec, reserved: false };
-    Leaf { output: Ipa::new(0x8000_0000), level: 2, size: 2 << 20, attributes }
+    Leaf { output: Ipa::new(0x8000_0000), level: 2, size: 2 << 20, attributes, clean: false, descriptor: 0 }
 }
 
 fn own(memory: S2Memory, (read, write): (bool, bool)) -> Own {
@@ -26,7 +26,7 @@ fn blame(access: Access, tag: bool, leaf: &Leaf, own: &Own) -> Blame {
 
 #[test]
 fn a_store_that_only_l0_forbids_is_not_reflected() {
-    // arm.md 6.6 (5): L1 RW, L0 RO.
+    // docs/testing.md, M5: L1 RW, L0 RO.
     let (theirs, ours) = (leaf(S2Memory::WriteBack, RW, Exec::All), own(S2Memory::WriteBack, RO));
     assert_eq!(blame(Access::Write, false, &theirs, &ours), Blame::L0);
     assert_eq!(blame(Access::Read, false, &theirs, &ours), Blame::Nobody);
@@ -36,7 +36,7 @@ fn a_store_that_only_l0_forbids_is_not_reflected() {
 
 #[test]
 fn tags_are_routed_to_whose_table_forbids_them() {
-    // arm.md 6.6 (22): vP x hP, for a tag write (STG), a tag read (LDG) or checked load, and an
+    // docs/testing.md, M22: vP x hP, for a tag write (STG), a tag read (LDG) or checked load, and an
     // unchecked one.
     use S2Memory::{WriteBack, WriteBackNoTag};
     for (l1, l0, expected) in [
@@ -55,7 +55,7 @@ fn tags_are_routed_to_whose_table_forbids_them() {
 
 #[test]
 fn a_denied_write_comes_before_a_denied_tag() {
-    // arm.md 5.2 and 6.5: L1's permission, then L1's tags, then the VM's own of both.
+    // As real stages would: L1's permission, then L1's tags, then the VM's own of both.
     use S2Memory::{WriteBack, WriteBackNoTag};
     let (theirs, ours) = (leaf(WriteBackNoTag, RO, Exec::All), own(WriteBackNoTag, RO));
     assert_eq!(blame(Access::Write, true, &theirs, &ours), L1);

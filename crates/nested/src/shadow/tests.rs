@@ -75,7 +75,6 @@ impl Vm {
             memory: Pa::new(BASE),
             tables,
             records,
-            offered: OFFERED,
             vmid16: true,
             pa_bits: 48,
             features: S2Features { fwb: true, mte_perm: true },
@@ -98,7 +97,14 @@ impl Vm {
             exec: Exec::All,
             reserved: false,
         };
-        let leaf = Leaf { output: Ipa::new(canonical), level: 3, size: leaf, attributes };
+        let leaf = Leaf {
+            output: Ipa::new(canonical),
+            level: 3,
+            size: leaf,
+            attributes,
+            clean: false,
+            descriptor: 0,
+        };
         let own = Own { pa: Pa::new(canonical + (64 << 30)), attr: ATTR, size: own };
         let mapping = compose(Ipa::new(ipa), &leaf, &own).unwrap();
         let generation = self.shadows.generation();
@@ -167,16 +173,21 @@ fn key(vmid: u64, base: u64) -> Key {
 
 fn key_with(vmid: u64, base: u64, vtcr: u64) -> Key {
     let registers = Registers { vttbr: vmid << 48 | base, vtcr: vtcr | VS, ..Registers::default() };
-    Key::new(registers, true, true)
+    Key::new(registers, true, &OFFERED, true)
 }
 
 fn off(vmid: u64) -> Key {
-    Key::new(Registers { vttbr: vmid << 48 | 0x5000, vtcr: VS, ..Registers::default() }, false, true)
+    Key::new(
+        Registers { vttbr: vmid << 48 | 0x5000, vtcr: VS, ..Registers::default() },
+        false,
+        &OFFERED,
+        true,
+    )
 }
 
 #[test]
 fn a_tlbi_hits_every_stage_2_with_that_vmid() {
-    // arm.md 6.6 (1): two L2s with one VMID and different BADDR; a third with another VMID stays.
+    // docs/testing.md, M1: two L2s with one VMID and different BADDR; a third with another VMID stays.
     let mut vm = Vm::new(4, 64, 64);
     let slots = [key(3, 0x1000), key(3, 0x2000), key(4, 0x1000)].map(|key| vm.attach(key));
     for slot in slots {
@@ -189,7 +200,7 @@ fn a_tlbi_hits_every_stage_2_with_that_vmid() {
 
 #[test]
 fn a_tlbi_without_a_hint_removes_all_pieces_of_l1s_block() {
-    // arm.md 6.6 (2): L1 has 2 MiB, the VM 4 KiB: all 512 go, whichever is named, also one that was
+    // docs/testing.md, M2: L1 has 2 MiB, the VM 4 KiB: all 512 go, whichever is named, also one that was
     // never touched; pages beside the block stay.
     for named in [0x20_0000, 0x20_3000, 0x3f_f000] {
         let mut vm = Vm::new(2, 64, 2048);
@@ -221,7 +232,7 @@ fn a_tlbi_without_a_hint_removes_one_page_of_l1s() {
 
 #[test]
 fn a_hint_or_range_spans_what_it_says() {
-    // arm.md 6.6 (3): 4 KiB leaves and a hint of level 2.
+    // docs/testing.md, M3: 4 KiB leaves and a hint of level 2.
     let mut vm = Vm::new(2, 64, 2048);
     let slot = vm.attach(key(1, 0x1000));
     for page in (0..0x60_0000).step_by(0x8_0000) {
@@ -279,7 +290,7 @@ fn blocks_of_2_mib_and_1_gib_are_one_leaf() {
 
 #[test]
 fn five_stage_2s_share_two_places() {
-    // arm.md 6.6 (10): each sees its own data, and no table is lost: a thousand turns with few tables.
+    // docs/testing.md, M10: each sees its own data, and no table is lost: a thousand turns with few tables.
     let mut vm = Vm::new(2, 8, 64);
     for turn in 0..1000_u64 {
         let who = turn * 7 % 5;
@@ -313,7 +324,7 @@ fn no_place_while_all_are_in_use() {
 
 #[test]
 fn stage_2_off_has_a_place_of_its_own() {
-    // arm.md 6.6 (11): VM 1, 0, 1.
+    // docs/testing.md, M11: VM 1, 0, 1.
     let mut vm = Vm::new(3, 8, 64);
     let on = vm.attach(key(1, 0x1000));
     vm.fault(on, 0x5000, 0x8000_0000, 4096, 4096);
@@ -333,7 +344,7 @@ fn stage_2_off_has_a_place_of_its_own() {
 
 #[test]
 fn a_page_that_the_vm_loses_leaves_all_shadows() {
-    // arm.md 6.6 (12): one page of L1's, in three shadows at two addresses each: all gone, and nothing
+    // docs/testing.md, M12: one page of L1's, in three shadows at two addresses each: all gone, and nothing
     // else.
     let mut vm = Vm::new(4, 64, 256);
     let slots = [key(1, 0x1000), key(2, 0x2000), key(2, 0x3000)].map(|key| vm.attach(key));
@@ -401,8 +412,9 @@ fn an_outdated_translation_is_not_mapped() {
 
 #[test]
 fn cnp_and_meaningless_bits_do_not_make_a_stage_2() {
-    let with =
-        |vttbr: u64, vtcr: u64| Key::new(Registers { vttbr, vtcr, ..Registers::default() }, true, true);
+    let with = |vttbr: u64, vtcr: u64| {
+        Key::new(Registers { vttbr, vtcr, ..Registers::default() }, true, &OFFERED, true)
+    };
     assert_eq!(with(3 << 48 | 0x1000, VS | 25), with(3 << 48 | 0x1001, VS | 25 | 1 << 31 | 0x3f << 8));
     assert_ne!(with(3 << 48 | 0x1000, VS | 25), with(3 << 48 | 0x1000, VS | 24));
     // Eight bits of VMID without VTCR_EL2.VS, or if that is not offered.

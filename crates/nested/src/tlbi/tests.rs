@@ -180,7 +180,7 @@ fn el2_without_e2h_has_no_asid() {
 
 #[test]
 fn a_level_hint_sets_the_span() {
-    // arm.md, nested tests, item 3: a hint of level 2 over 4 KiB leaves spans 2 MiB.
+    // docs/testing.md, M3: a hint of level 2 over 4 KiB leaves spans 2 MiB.
     let hint = |ttl: u64, ipa: u64| decode("IPAS2E1IS", ttl << 44 | ipa >> 12);
     let span =
         |start, bytes| Some(Tlbi::Stage2(Stage2 { start: Ipa::new(start), extent: Extent::Bytes(bytes) }));
@@ -252,4 +252,12 @@ proptest! {
             Some(Tlbi::Stage1(_, Stage1::All | Stage1::Asid(_)) | Tlbi::AllVmids | Tlbi::Vmid) | None => {}
         }
     }
+}
+
+#[test]
+fn what_is_offered_is_what_the_id_registers_say() {
+    assert_eq!(Offered::from_ids(2 << 56, 1 << 56, 1 << 48), EVERYTHING);
+    let outer = Offered { outer: true, ..Offered::default() };
+    assert_eq!(Offered::from_ids(1 << 56, 0, 0), outer);
+    assert_eq!(Offered::from_ids(0, 0, 0), Offered::default());
 }

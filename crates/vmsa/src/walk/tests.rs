@@ -35,6 +35,7 @@ fn regime() -> Regime {
         sctlr: 1,
         mair: 0x0444_f0ff,
         pan: false,
+        el2: false,
     }
 }
 
@@ -63,7 +64,8 @@ fn a_page_with_its_attributes() {
     let memory = one_page(0x4000_5000 | AF | 1 << 2 | 0b11);
     let found = translate(&memory, &regime(), Va::new(0x1abc), El1, Write).unwrap();
     let permissions = Permissions { read: true, write: true, exec: true };
-    assert_eq!(found, Translation { ipa: Ipa::new(0x4000_5abc), memory: 0xf0, permissions, level: 3 });
+    let ipa = Ipa::new(0x4000_5abc);
+    assert_eq!(found, Translation { ipa, memory: 0xf0, shareability: 0, permissions, level: 3 });
     assert_eq!(go(&memory, &regime(), 0xffff_0000_0000_1abc, El1, Read), Ok(0x4000_5abc));
     assert_eq!(go(&memory, &regime(), 0x1abc, El0, Read), Err((Permission, 3)));
     assert_eq!(go(&memory, &regime(), 0x2abc, El1, Read), Err((NotMapped, 3)));
@@ -188,7 +190,7 @@ fn mmu_off() {
 
 #[test]
 fn status_codes() {
-    let code = |kind, level| Stage1Fault { kind, level }.status_code();
+    let code = |kind: FaultKind, level| Stage1Fault { kind, level }.status_code();
     assert_eq!([code(AddressSize, 1), code(NotMapped, 0), code(AccessFlag, 3)], [0x01, 0x04, 0x0b]);
     assert_eq!([code(Permission, 2), code(TableRead(Ipa::new(0)), 3)], [0x0e, 0x17]);
 }
@@ -248,7 +250,7 @@ proptest! {
                 Some(self.0)
             }
         }
-        let regime = Regime { tcr, sctlr: sctlr | 1, ttbr0: ttbr, ttbr1: ttbr, mair: 0, pan };
+        let regime = Regime { tcr, sctlr: sctlr | 1, ttbr0: ttbr, ttbr1: ttbr, mair: 0, pan, el2: pan };
         for word in [word, word | 1, word | 3, word & !0xff | 0b01] {
             for access in [Read, Write, Execute] {
                 let _ = translate(&Same(word), &regime, Va::new(va), El0, access);
@@ -281,4 +283,32 @@ fn the_level_at_which_a_walk_aborts() {
     let mut block = one_page(0);
     block.0.insert(0x1_2000, 0x4000_0001);
     assert_eq!(level(&block, &regime, Read), 2);
+}
+
+#[test]
+fn el2_has_one_range_and_one_privilege() {
+    // TCR_EL2: 39 bits, 4 KiB, PS of 40 bits, TBI.
+    let regime = Regime { tcr: el2_tcr(25 | 2 << 16 | 1 << 20), el2: true, ..regime() };
+    assert_eq!(regime.tcr, 25 | 1 << 23 | 2 << 32 | 1 << 37);
+    let mut memory = Memory::default();
+    memory.0.insert(0x1_0000, 0x1_2003);
+    memory.0.insert(0x1_2000, 0x1_3003);
+    // AP[1] is RES1 there and gives EL0 nothing; bit 53 means nothing, bit 54 is XN.
+    memory.0.insert(0x1_3008, 0x4000_5000 | AF | 1 << 6 | PXN | 0b11);
+    assert_eq!(go(&memory, &regime, 0x1abc, El1, Write), Ok(0x4000_5abc));
+    assert_eq!(go(&memory, &regime, 0x1abc, El1, Execute), Ok(0x4000_5abc));
+    assert_eq!(go(&memory, &Regime { pan: true, ..regime }, 0x1abc, El1, Read), Ok(0x4000_5abc));
+    // The top byte is ignored, and bit 55 selects nothing.
+    assert_eq!(go(&memory, &regime, 0x5a00_0000_0000_1abc, El1, Read), Ok(0x4000_5abc));
+    assert_eq!(go(&memory, &regime, 0xffff_ffff_ffff_1abc, El1, Read), Err((NotMapped, 0)));
+    memory.0.insert(0x1_3008, 0x4000_5000 | AF | UXN | 0b11);
+    assert_eq!(go(&memory, &regime, 0x1abc, El1, Execute), Err((Permission, 3)));
+    memory.0.insert(0x1_3008, 0x4000_5000 | AF | RO | 0b11);
+    assert_eq!(go(&memory, &regime, 0x1abc, El1, Write), Err((Permission, 3)));
+    memory.0.insert(0x1_2000, 0x1_3003 | 1 << 60);
+    assert_eq!(go(&memory, &regime, 0x1abc, El1, Execute), Err((Permission, 3)));
+    // Every field of TCR_EL2 with a counterpart: T0SZ to TG0, PS, TBI, HA, HD, HPD, TBID, TCMA.
+    let fields = 0xff3f | 0b111 << 16 | 1 << 20 | 0b11 << 21 | 1 << 24 | 1 << 29 | 1 << 30;
+    let moved = 0xff3f | 0b111 << 32 | 1 << 37 | 0b11 << 39 | 1 << 41 | 1 << 51 | 1 << 57 | 1 << 23;
+    assert_eq!((el2_tcr(fields), el2_tcr(!fields)), (moved, 1 << 23));
 }

@@ -122,7 +122,7 @@ fn publish(va: u64) {
 }
 
 /// Writes the code around `word`; returns where it starts and where the instruction is.
-fn assemble(way: Way, word: u32) -> (u64, u64) {
+pub(super) fn assemble(way: Way, word: u32) -> (u64, u64) {
     let page = mem::scratch(CODE);
     match way {
         Way::El1 | Way::El0 => {

@@ -1,10 +1,13 @@
 //! Stepping over an instruction, and tables that change meanwhile.
 
+use super::form::assemble;
 use super::{Way, execute, place::places, word_of};
 use crate::harness::{Outcome, check, check_eq, skip};
-use crate::rt::exception::{EC_DABT_EL1, Fault, expect_fault};
+use crate::rt::exception::{EC_DABT_EL1, EC_IABT_EL1, Fault, expect_fault};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{self, scratch};
+use crate::rt::smccc::tagvisor;
+use crate::rt::sysreg::field;
 use crate::rt::{cpu, mmu};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -62,40 +65,71 @@ fn use_table(table: u64) {
     };
 }
 
-/// Another vCPU unmaps the address again and again: each DC IVAC is done, or takes a translation fault
-/// that is the guest's own. PAR_EL1 and all registers stay ([`execute`] compares them).
-pub(super) fn mapping_changes_meanwhile(machine: &Machine) -> Outcome {
+/// Runs `f` while another vCPU maps and unmaps the gigabyte of `ipa` at the slot; `f` counts faults.
+fn while_it_changes(machine: &Machine, ipa: u64, f: impl FnOnce(&mut u64) -> Outcome) -> Outcome {
     let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one CPU") };
-    let Some(place) = places(machine).find(|p| p.read_only && !p.strict) else {
-        skip!("no read-only region");
-    };
-    let table = scratch(TABLE);
-    for (at, descriptor) in (table..).step_by(8).zip(mmu::TABLE.0) {
+    for (at, descriptor) in (scratch(TABLE)..).step_by(8).zip(mmu::TABLE.0) {
         mem::write64(at, descriptor);
     }
-    let gigabyte = place.ipa >> 30;
-    let descriptor = mmu::TABLE.0[gigabyte as usize];
-    let va = (SLOT << 30) + (place.ipa & 0x3fff_ffff) + 5;
     check_eq!(cpu::start(index, mpidr), Ok(()), "CPU_ON");
     STOP.store(false, Relaxed);
     let own = mrs!("ttbr0_el1");
-    use_table(table);
-    cpu::submit(index, toggle, descriptor);
+    use_table(scratch(TABLE));
+    cpu::submit(index, toggle, mmu::TABLE.0[(ipa >> 30) as usize]);
     let mut faults = 0;
-    let run = |faults: &mut u64| {
-        for _ in 0..3000 {
+    let outcome = f(&mut faults);
+    STOP.store(true, Relaxed);
+    let rounds = cpu::collect(index);
+    use_table(own);
+    println!("# {faults} of {ROUNDS} faults while it was mapped or unmapped {} times", rounds.unwrap_or(0));
+    check!(rounds.is_some(), "the other CPU does not answer");
+    check!(cpu::stop(index, mpidr), "CPU_OFF");
+    outcome
+}
+
+const ROUNDS: u64 = 3000;
+
+/// Where `ipa` appears and disappears.
+const fn alias(ipa: u64) -> u64 {
+    (SLOT << 30) + (ipa & 0x3fff_ffff)
+}
+
+/// Another vCPU unmaps the address again and again: each DC IVAC is done, or takes a translation fault
+/// that is the guest's own. PAR_EL1 and all registers stay ([`execute`] compares them).
+pub(super) fn mapping_changes_meanwhile(machine: &Machine) -> Outcome {
+    let Some(place) = places(machine).find(|p| p.read_only && !p.strict) else {
+        skip!("no read-only region");
+    };
+    let va = alias(place.ipa) + 5;
+    while_it_changes(machine, place.ipa, |faults| {
+        for _ in 0..ROUNDS {
             let Some(fault) = execute(Way::El1, word_of("DC IVAC"), va)? else { continue };
             *faults += 1;
             check_eq!((fault.ec(), fault.fsc(), fault.far), (EC_DABT_EL1, 0b000101, va), "EC, DFSC, FAR");
         }
         Ok(())
-    };
-    let outcome = run(&mut faults);
-    STOP.store(true, Relaxed);
-    let rounds = cpu::collect(index);
-    use_table(own);
-    println!("# {faults} of 3000 faults while it was mapped or unmapped {} times", rounds.unwrap_or(0));
-    check!(rounds.is_some(), "the other CPU does not answer");
-    check!(cpu::stop(index, mpidr), "CPU_OFF");
-    outcome
+    })
+}
+
+/// The same for the page that the instruction is on, which a hypervisor may have to read after a fault
+/// of it: DC CVAP of nothing is stepped over, or its fetch faults.
+pub(super) fn code_changes_meanwhile(machine: &Machine) -> Outcome {
+    if !tagvisor() || field(mrs!("id_aa64isar1_el1"), 0) == 0 {
+        skip!("no hypervisor, or no FEAT_DPB");
+    }
+    let (code, _) = assemble(Way::El1, word_of("DC CVAP"));
+    let (code, absent) = (alias(code), machine.absent());
+    while_it_changes(machine, scratch(0), |faults| {
+        for _ in 0..ROUNDS {
+            // SAFETY: the code is the instruction with x0, and a return; after a fetch that fails the
+            // handler returns for it.
+            let fault = expect_fault(|| unsafe {
+                asm!("blr {c}", c = in(reg) code, inout("x0") absent => _, out("x30") _, options(nostack))
+            });
+            let Some(fault) = fault else { continue };
+            *faults += 1;
+            check_eq!((fault.ec(), fault.fsc()), (EC_IABT_EL1, 0b000101), "EC and IFSC");
+        }
+        Ok(())
+    })
 }

@@ -1,0 +1,28 @@
+//! Whose trap is it, and which register: any access under any controls of L1's.
+
+use crate::input::Input;
+use nested::controls::L1Hcr;
+use nested::registers::lookup;
+use nested::route::Controls;
+use trap::SysregAccess;
+
+pub(crate) fn run(mut input: Input<'_>) -> u64 {
+    let vhe = input.bit();
+    let mut controls = Controls {
+        hcr: L1Hcr::new(input.word(), vhe),
+        mdcr: input.word(),
+        cptr: input.word(),
+        cnthctl: input.word(),
+        ich_hcr: input.word(),
+    };
+    let mut shape = 0_u64;
+    while !input.is_empty() {
+        let access = SysregAccess::new(input.word());
+        let register = lookup(access.reg, vhe);
+        let claimed = controls.claim(access);
+        assert_eq!(claimed, controls.claim(access));
+        shape = shape.wrapping_mul(31) ^ (u64::from(claimed) * 2 + u64::from(register.is_some()));
+        controls.hcr = L1Hcr::new(controls.hcr.get().rotate_left(7), vhe);
+    }
+    shape % 251
+}

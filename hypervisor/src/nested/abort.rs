@@ -1,0 +1,199 @@
+//! Aborts of L2: stage 2 has no translation, or one that forbids the access.
+//!
+//! The shadow is filled, or L1 gets the fault that its own stage 2 would have given; and what L1 allows
+//! but the VM itself has not is handled as if L1 had accessed it: an emulated device, the region's
+//! policy, an external abort.
+#![allow(dead_code, reason = "virtual EL2 is about to use it")]
+
+use super::mmu::{self, Handled};
+use crate::arch::syndrome;
+use crate::arch::translate::{self, For, NoAddress};
+use crate::cpu::Local;
+use crate::exit::{Outcome, abort};
+use crate::vcpu::Vcpu;
+use crate::vcpu::apply::Resume;
+use crate::vm::fault::next_page;
+use addr::{Canonical, Ipa, Nested, Va};
+use nested::fault::Attempt;
+use nested::stage2::{Access, Fault, Privilege};
+use trap::{DataAbort, FaultKind, InstructionAbort, TagAccess, TagFault};
+use vmsa::par;
+use vmsa::walk::{self, GuestMemory};
+
+/// What becomes of an abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// L0 has handled it: how L2 goes on.
+    L0(Outcome),
+    /// L1 takes it, with this ESR_EL2 and HPFAR_EL2. FAR_EL2 is the hardware's.
+    L1 {
+        /// ESR_EL2: the hardware's, with status and level of L1's own walk.
+        esr: u64,
+        /// HPFAR_EL2.
+        hpfar: u64,
+    },
+}
+
+/// ISS.ISV and what is valid with it.
+const INSTRUCTION_SYNDROME: u64 = 0x7ff << 14;
+/// ISS.DFSC, IFSC.
+const STATUS: u64 = 0x3f;
+/// ISS2.TagAccess.
+const TAG_ACCESS: u64 = 1 << 41;
+
+/// L1 takes `fault` for the address `ipa`, where the hardware said `esr`.
+fn reflect(esr: u64, fault: Fault, ipa: Ipa<Nested>) -> Reply {
+    let mut esr = esr & !STATUS | u64::from(fault.status_code());
+    if fault.kind == nested::stage2::FaultKind::External {
+        // Such an abort does not describe the instruction.
+        esr &= !INSTRUCTION_SYNDROME;
+    }
+    Reply::L1 { esr, hpfar: ipa.get() >> 12 << 4 }
+}
+
+/// Whether stage 2 itself faulted, rather than the bus.
+fn is_stage_2(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::Translation(_)
+            | FaultKind::AccessFlag(_)
+            | FaultKind::Permission(_)
+            | FaultKind::AddressSize(_)
+    )
+}
+
+impl Vcpu {
+    /// The VM's address for what stage 1 of the running guest gives: the same, unless L2 runs. `None` if
+    /// L1's tables give none.
+    #[inline(always)]
+    pub(crate) fn own_address(&self, ipa: Ipa<Canonical>) -> Option<Ipa<Canonical>> {
+        if self.vm.nested.is_some() { self.address_of_l2(ipa) } else { Some(ipa) }
+    }
+
+    #[inline(never)]
+    fn address_of_l2(&self, ipa: Ipa<Canonical>) -> Option<Ipa<Canonical>> {
+        let (Some(nested), Some(slot)) = (&self.vm.nested, self.l2()) else { return Some(ipa) };
+        mmu::canonical(self.vm, nested, slot, Ipa::new(ipa.get()))
+    }
+}
+
+/// Memory as stage 1 of the running guest has it.
+impl GuestMemory for Vcpu {
+    fn read_u64(&self, ipa: Ipa<Canonical>) -> Option<u64> {
+        self.vm.read_u64(self.own_address(ipa)?)
+    }
+}
+
+/// The VM's address behind `va`, as [`translate::guest_ipa`]; if it is L2 that runs, behind both of L1's
+/// stages.
+#[inline(always)]
+pub(crate) fn guest_ipa(vcpu: &Vcpu, va: Va, access: For) -> Result<Ipa<Canonical>, NoAddress> {
+    let ipa = translate::guest_ipa(va, access)?;
+    // L1's tables changed meanwhile: L2 runs into that by itself.
+    let changed = NoAddress::Fault(par::Fault { status: 0b000100, stage2: true });
+    vcpu.own_address(ipa).ok_or(changed)
+}
+
+/// L2's address behind `va`, which stage 1 of L2 has just translated.
+fn address(vcpu: &Vcpu, va: Va, access: For) -> Result<Ipa<Nested>, Reply> {
+    match translate::guest_ipa(va, access) {
+        Ok(ipa) => Ok(Ipa::new(ipa.get())),
+        Err(why) => Err(Reply::L0(abort::without_address(vcpu, va, why))),
+    }
+}
+
+/// A data abort of L2, which is not about tags.
+pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, mut abort: DataAbort) -> Reply {
+    let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
+        return Reply::L0(abort::data(vcpu, local, abort));
+    };
+    if !is_stage_2(abort.kind()) {
+        return Reply::L0(abort::data(vcpu, local, abort));
+    }
+    let permission = matches!(abort.kind(), FaultKind::Permission(_));
+    // A walk reads tables, unless what it lacks is a permission: then it updates one. Cache maintenance
+    // always reports a write, but needs more than to read only to invalidate.
+    let indirect = abort.s1ptw() || abort.cm();
+    let write = abort.write() && (permission || !indirect);
+    let ipa = match abort.ipa {
+        Some(ipa) => Ipa::new(ipa.get()),
+        None => match address(vcpu, abort.va, For::exited(write && !abort.cm())) {
+            Ok(ipa) => ipa,
+            Err(reply) => return reply,
+        },
+    };
+    let access = if write { Access::Write } else { Access::Read };
+    match mmu::fault(vcpu.vm, nested, slot, ipa, Attempt { access, tag: false }) {
+        Handled::Again => Reply::L0(Ok(Resume::Here)),
+        Handled::L1(fault, ipa) => reflect(abort.esr(), fault, ipa),
+        Handled::L1Tag(fault, ipa) => reflect(abort.esr() | TAG_ACCESS, fault, ipa),
+        Handled::Own(own) | Handled::OwnTag(own) => {
+            abort.ipa = Some(own);
+            Reply::L0(abort::data(vcpu, local, abort))
+        }
+    }
+}
+
+/// An instruction abort of L2.
+pub(crate) fn instruction(vcpu: &Vcpu, mut abort: InstructionAbort) -> Reply {
+    let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
+        return Reply::L0(abort::instruction(vcpu, abort));
+    };
+    if !is_stage_2(abort.kind()) {
+        return Reply::L0(abort::instruction(vcpu, abort));
+    }
+    let el0 = syndrome::spsr() & 0b1100 == 0;
+    let ipa = match abort.ipa {
+        Some(ipa) => Ipa::new(ipa.get()),
+        // No AT instruction asks for a fetch: memory may be for execution only. If the tables changed
+        // meanwhile, L2 runs into that by itself.
+        None => {
+            let privilege = if el0 { walk::Privilege::El0 } else { walk::Privilege::El1 };
+            match walk::translate(vcpu, &translate::regime(), abort.va, privilege, walk::Access::Execute) {
+                Ok(found) => Ipa::new(found.ipa.get()),
+                Err(_) => return Reply::L0(Ok(Resume::Here)),
+            }
+        }
+    };
+    let access = match abort.s1ptw() {
+        true => Access::Read,
+        false => Access::Execute(if el0 { Privilege::El0 } else { Privilege::El1 }),
+    };
+    match mmu::fault(vcpu.vm, nested, slot, ipa, Attempt { access, tag: false }) {
+        Handled::Again => Reply::L0(Ok(Resume::Here)),
+        Handled::L1(fault, ipa) | Handled::L1Tag(fault, ipa) => reflect(abort.esr(), fault, ipa),
+        Handled::Own(own) | Handled::OwnTag(own) => {
+            abort.ipa = Some(own);
+            Reply::L0(abort::instruction(vcpu, abort))
+        }
+    }
+}
+
+/// A tag access of L2 where a stage 2 forbids it.
+pub(crate) fn tag(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Reply {
+    let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
+        return Reply::L0(abort::tag_fault(vcpu, local, fault));
+    };
+    let write = fault.access == TagAccess::Write;
+    let way = For::exited(write);
+    let ipa = match address(vcpu, fault.va, way) {
+        Ok(ipa) => ipa,
+        Err(reply) => return reply,
+    };
+    let attempt = Attempt { access: if write { Access::Write } else { Access::Read }, tag: true };
+    let mut handled = mmu::fault(vcpu.vm, nested, slot, ipa, attempt);
+    if handled == Handled::Again
+        && let Some(next) = next_page(fault.va)
+        && let Ok(next) = address(vcpu, next, way)
+    {
+        // The page has tags: the access goes on to one that may have none.
+        handled = mmu::fault(vcpu.vm, nested, slot, next, attempt);
+    }
+    match handled {
+        Handled::Again => Reply::L0(Ok(Resume::Here)),
+        Handled::L1Tag(denied, ipa) => reflect(fault.esr() | TAG_ACCESS, denied, ipa),
+        // A permission that L1 does not grant at all comes before tags.
+        Handled::L1(denied, ipa) => reflect(fault.esr() & !TAG_ACCESS, denied, ipa),
+        Handled::Own(_) | Handled::OwnTag(_) => Reply::L0(abort::tag_fault(vcpu, local, fault)),
+    }
+}
