@@ -126,6 +126,7 @@ pub const fn after_fault(abort: &DataAbort, place: Place, found: Found) -> Actio
 
 /// Decides about an instruction that was trapped and may access `place`, or that faulted there.
 #[must_use]
+#[inline(always)]
 pub const fn carry_out(operation: Operation, place: Place) -> Action {
     match (operation, place) {
         // Stage 2 never fails AT but on a walk; DC ZVA and its tag forms store.
@@ -175,13 +176,15 @@ pub const fn needs_no_sweep(forced: bool, ctr: u64) -> bool {
     forced && ctr & IDC != 0
 }
 
-/// What a trapped instruction demands. `mte`: the VM has FEAT_MTE2.
+/// What a trapped instruction demands. `mte`: the VM has FEAT_MTE2. `sctlr`: its SCTLR_EL1, where it
+/// matters.
 ///
 /// At EL1 nothing but DC IVAC and its tag forms needs a permission, and any mapping that EL1 has is
 /// readable to it; PSTATE.PAN does not count (D7.5.9.1). A trap to EL1 comes before one to EL2, so UCI is
 /// 1 wherever the hardware trapped; it is looked at because a guest may have changed what was executed.
 #[must_use]
-pub const fn demand(operation: Operation, el0: bool, mte: bool, sctlr: u64) -> Demand {
+#[inline(always)]
+pub fn demand(operation: Operation, el0: bool, mte: bool, sctlr: impl Fn() -> u64) -> Demand {
     let content = match operation {
         Operation::Line(line) => line.content,
         Operation::SetWay(content) => content,
@@ -199,10 +202,10 @@ pub const fn demand(operation: Operation, el0: bool, mte: bool, sctlr: u64) -> D
         }
         Operation::SetWay(_) => Demand::Sweep,
         Operation::AllFetches => Demand::ForgetInstructions,
-        Operation::Line(_) | Operation::Fetch if el0 && sctlr & SCTLR_UCI == 0 => Demand::Trap,
+        Operation::Line(_) | Operation::Fetch if el0 && sctlr() & SCTLR_UCI == 0 => Demand::Trap,
         Operation::Line(Line { how: How::Invalidate, .. }) => Demand::Translate { el0: false, write: true },
         Operation::Line(Line { how: How::CleanInvalidate, .. }) if el0 => {
-            Demand::Translate { el0, write: sctlr & SCTLR_CMOW != 0 }
+            Demand::Translate { el0, write: sctlr() & SCTLR_CMOW != 0 }
         }
         Operation::Line(_) | Operation::Fetch => Demand::Translate { el0, write: false },
     }
@@ -213,7 +216,7 @@ impl Line {
     /// changes, as the hardware never does one for EL1 (D7.5.9.2); tags only where guests see some, since
     /// elsewhere the instructions may not exist; and no point of persistence beyond `farthest`.
     #[must_use]
-    pub fn on(self, kind: Kind, farthest: Point) -> Option<Self> {
+    pub fn on(self, kind: Kind, farthest: impl FnOnce() -> Point) -> Option<Self> {
         let content = match (self.content, kind) {
             (content, Kind::Tagged) => content,
             (Content::Data | Content::Both, Kind::WriteBack | Kind::NonCacheable) => Content::Data,
@@ -221,7 +224,8 @@ impl Line {
         };
         let how = match self.how {
             How::Invalidate | How::CleanInvalidate => How::CleanInvalidate,
-            How::Clean(point) => How::Clean(point.min(farthest)),
+            How::Clean(point @ (Point::Unification | Point::Coherency)) => How::Clean(point),
+            How::Clean(point) => How::Clean(point.min(farthest())),
         };
         Some(Self { how, content })
     }

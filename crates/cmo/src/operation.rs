@@ -50,6 +50,8 @@ pub struct Line {
 }
 
 impl Line {
+    /// DC IVAC.
+    pub const INVALIDATE: Self = Self { how: How::Invalidate, content: Content::Data };
     /// What serves for any maintenance of a line.
     pub const THOROUGH: Self = Self { how: How::CleanInvalidate, content: Content::Both };
 }
@@ -77,7 +79,6 @@ const SYS_MASK: u32 = 0xfff8_0000;
 
 impl Operation {
     /// The operation with this encoding; `None` for all other system instructions.
-    #[inline(always)]
     #[must_use]
     pub const fn from_encoding(reg: SysReg) -> Option<Self> {
         if reg.op0() != 1 || reg.crn() != 7 {

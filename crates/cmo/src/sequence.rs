@@ -52,7 +52,7 @@ pub fn clean_invalidate(ops: &mut impl CacheOps, va: Va, size: u64, kind: Kind) 
 /// Does to the line at `va`, an alias of a guest's that EL2 mapped as `kind`, what the guest asks for. It
 /// is complete when this returns: the alias may go.
 pub fn maintain(ops: &mut impl CacheOps, va: Va, kind: Kind, line: Line) {
-    if let Some(line) = line.on(kind, ops.farthest()) {
+    if let Some(line) = line.on(kind, || ops.farthest()) {
         ops.maintain_line(va, line);
         ops.complete();
     }

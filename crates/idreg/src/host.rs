@@ -41,6 +41,18 @@ pub struct Mixed {
     pub values: (u64, u64),
 }
 
+impl Mixed {
+    /// The register's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self.register {
+            index::DCZID => "DCZID_EL0",
+            index::GMID => "GMID_EL1",
+            _ => "the sizes in CTR_EL0",
+        }
+    }
+}
+
 /// A field of which a CPU has less than was counted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lack {

@@ -48,6 +48,8 @@ pub mod hcr {
     pub const AT: u64 = 1 << 44;
     /// Registers of that EL2 are in memory.
     pub const NV2: u64 = 1 << 45;
+    /// Stage 2 forces attributes.
+    pub const FWB: u64 = 1 << 46;
     /// Allocation tags.
     pub const ATA: u64 = 1 << 56;
 }

@@ -65,6 +65,15 @@ pub struct Config {
     pub priority_bits: u32,
 }
 
+/// An interrupt that waits for a vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its priority, lower is more urgent.
+    pub priority: u8,
+    /// Group 1.
+    pub group1: bool,
+}
+
 /// The virtual GICv3 of one VM.
 #[derive(Clone, Debug)]
 pub struct Vgic {
@@ -210,6 +219,23 @@ impl Vgic {
         let Some(v) = self.vcpus.get(vcpu) else { return false };
         v.used & !v.active != 0
             || bits::ones(v.ready_words).any(|word| self.candidates(vcpu, v, word).is_some_and(|c| c.1 != 0))
+    }
+
+    /// The most urgent interrupt that waits for a vCPU whose list registers are empty.
+    #[must_use]
+    pub fn most_urgent(&self, vcpu: usize) -> Option<Waiting> {
+        let v = self.vcpus.get(vcpu)?;
+        let mut best: Option<Waiting> = None;
+        for word in bits::ones(v.ready_words) {
+            let (bank, ready) = self.candidates(vcpu, v, word)?;
+            for lane in bits::ones(ready) {
+                let priority = bank.priority_of(lane);
+                if best.is_none_or(|b| priority < b.priority) {
+                    best = Some(Waiting { priority, group1: bank.group1 & bit(lane) != 0 });
+                }
+            }
+        }
+        best
     }
 
     /// Whether the physical interrupt behind `intid` is active on behalf of this vCPU's guest, which

@@ -8,7 +8,7 @@
 
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::machine::Machine;
-use crate::rt::timer::{ENABLE, MASK, SECOND, VIRTUAL};
+use crate::rt::timer::{ENABLE, MASK, SECOND, virtual_intid};
 use crate::rt::{cpu, gic, irq, mmu, mte, timer};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -26,7 +26,7 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
     } else {
         println!("# no MTE");
     }
-    gic::enable(VIRTUAL);
+    gic::enable(virtual_intid());
     msr!("cntv_cval_el0", timer::now() + timer::ticks(3600 * SECOND));
     msr!("cntv_ctl_el0", ENABLE);
     if machine.option("switch").is_some() {

@@ -44,7 +44,7 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
         match random.below(8) {
             0 | 1 => read_register(&mut random),
             2 => write_register(&mut random),
-            3 => system_instruction(&mut random),
+            3 => system_instruction(&mut random, machine),
             4 | 5 => device(&mut random),
             6 => call(&mut random, machine),
             _ => odd_access(&mut random, absent),
@@ -114,7 +114,7 @@ fn write_register(random: &mut Random) {
     timer::off();
 }
 
-fn system_instruction(random: &mut Random) {
+fn system_instruction(random: &mut Random, machine: &Machine) {
     let any = random.next() as u32;
     // Cache, address translation and TLB operations with the address of a scratch page.
     let (op1, crn) = match any & 3 {
@@ -129,7 +129,22 @@ fn system_instruction(random: &mut Random) {
     if crn == 7 && op1 == 0 && crm == 6 && !smccc::tagvisor() {
         return;
     }
-    execute(encode(1, op1, crn, crm, op2), mmu::tagged(mem::scratch(5)));
+    // DC ZVA and its tag forms store; all others may be of anything.
+    let stores = crn == 7 && op1 == 3 && crm == 4;
+    let address = match random.below(4) {
+        0 if !stores => random.value(),
+        1 | 2 if !stores => somewhere(random, machine),
+        _ => mmu::tagged(mem::scratch(5)),
+    };
+    execute(encode(1, op1, crn, crm, op2), address);
+}
+
+/// An address in the VM's memory, or a little behind it, in any window.
+fn somewhere(random: &mut Random, machine: &Machine) -> u64 {
+    let all = || machine.regions().map(|r| (r.start, r.size)).chain(machine.memory().iter().copied());
+    let chosen = random.below(all().count() as u64) as usize;
+    let (start, size) = all().nth(chosen).unwrap_or((0, 1));
+    start + random.below(size + 4096) + random.below(8) * mmu::WINDOW
 }
 
 fn device(random: &mut Random) {

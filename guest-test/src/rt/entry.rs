@@ -1,7 +1,7 @@
 //! The first instructions: Image header, state at entry kept for the `entry` suite, MMU on, stack,
 //! Rust. Exclusives are used only after the MMU is on, because they need Normal cacheable memory.
 
-use super::{cpu, mmu};
+use super::{cpu, el2, mmu};
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
@@ -88,6 +88,10 @@ _start:
     mov     x22, x3
     msr     SPSel, #1
     msr     DAIFSet, #0xf
+    cmp     x23, #8             // EL2
+    b.ne    9f
+    bl      el2_begin
+9:
     .endm
 
     // x0 = index. Clobbers x0-x3.
@@ -140,6 +144,74 @@ secondary_start:
     and     x0, x19, #0xf
     b       secondary_main
 
+    // At EL2. With VHE, EL2 is what the payload runs at: the names of EL1's registers mean it. Without,
+    // EL2 is set up for calls, and the payload goes on at EL1. Clobbers x0-x4.
+el2_begin:
+    mrs     x0, ID_AA64MMFR1_EL1
+    ubfx    x0, x0, #8, #4      // VH
+    cbz     x0, 1f
+    ldr     x0, ={HCR_VHE}
+    msr     HCR_EL2, x0
+    isb
+    mov     x0, #0xc00          // CNTHCTL_EL2.EL1PCTEN, EL1PTEN
+    msr     CNTHCTL_EL2, x0
+    ret
+1:  ldr     x0, ={HCR_NVHE}
+    msr     HCR_EL2, x0
+    mov     x0, #3              // CNTHCTL_EL2.EL1PCTEN, EL1PCEN
+    msr     CNTHCTL_EL2, x0
+    msr     CNTVOFF_EL2, xzr
+    mov     x0, #0x33ff         // CPTR_EL2 RES1
+    msr     CPTR_EL2, x0
+    mrs     x0, MPIDR_EL1
+    msr     VMPIDR_EL2, x0
+    mrs     x0, MIDR_EL1
+    msr     VPIDR_EL2, x0
+    adrp    x0, el2_vectors
+    add     x0, x0, :lo12:el2_vectors
+    msr     VBAR_EL2, x0
+    mrs     x3, ID_AA64PFR1_EL1
+    ubfx    x3, x3, #8, #4
+    ldr     x0, ={MAIR_UNTAGGED}
+    ldr     x1, ={MAIR_TAGGED}
+    cmp     x3, #2
+    csel    x0, x0, x1, lo
+    msr     MAIR_EL2, x0
+    ldr     x0, ={TCR_EL2}
+    mrs     x1, ID_AA64MMFR0_EL1
+    and     x1, x1, #0xf
+    mov     x2, #5
+    cmp     x1, x2
+    csel    x1, x1, x2, lo
+    orr     x0, x0, x1, lsl #16
+    msr     TCR_EL2, x0
+    adrp    x0, EL2_TABLE
+    add     x0, x0, :lo12:EL2_TABLE
+    msr     TTBR0_EL2, x0
+    mov     x0, #0xf
+    msr     S3_4_C12_C9_5, x0   // ICC_SRE_EL2
+    isb
+    tlbi    alle2
+    dsb     nsh
+    isb
+    ldr     x0, ={SCTLR_EL2}
+    msr     SCTLR_EL2, x0
+    isb
+    adrp    x0, __el2_stacks
+    add     x0, x0, :lo12:__el2_stacks
+    mrs     x1, MPIDR_EL1
+    and     x1, x1, #0xf
+    add     x1, x1, #1
+    add     x0, x0, x1, lsl #12
+    mov     sp, x0
+    ldr     x0, ={SCTLR_OFF}
+    msr     SCTLR_EL1, x0
+    mov     x0, #0x3c5
+    msr     SPSR_EL2, x0
+    msr     ELR_EL2, x30
+    isb
+    eret
+
     // Clobbers x0-x3.
 mmu_on:
     adrp    x0, vectors
@@ -185,5 +257,10 @@ mmu_on:
     MAIR_TAGGED = const mmu::MAIR_TAGGED,
     TCR = const mmu::TCR,
     SCTLR = const mmu::SCTLR,
+    TCR_EL2 = const mmu::TCR_EL2,
+    SCTLR_EL2 = const mmu::SCTLR_EL2,
+    SCTLR_OFF = const mmu::SCTLR_OFF,
+    HCR_VHE = const el2::HCR_VHE,
+    HCR_NVHE = const el2::HCR_NVHE,
     SCTLR_ATA = const mmu::SCTLR_ATA,
 );

@@ -25,8 +25,8 @@ pub(crate) fn handle(_frame: &mut Frame) {
         slot.store(intid, Relaxed);
     }
     match intid {
-        timer::VIRTUAL => msr!("cntv_ctl_el0", timer::ENABLE | timer::MASK),
-        timer::PHYSICAL => msr!("cntp_ctl_el0", timer::ENABLE | timer::MASK),
+        _ if intid == timer::virtual_intid() => msr!("cntv_ctl_el0", timer::ENABLE | timer::MASK),
+        _ if intid == timer::physical_intid() => msr!("cntp_ctl_el0", timer::ENABLE | timer::MASK),
         _ => {}
     }
     this.irqs.store(n + 1, Relaxed);

@@ -40,6 +40,13 @@ pub(crate) const SCTLR: u64 = 1
 /// SCTLR_EL1.ATA and ATA0: EL1 and EL0 may access tags.
 pub(crate) const SCTLR_ATA: u64 = (1 << 43) | (1 << 42);
 
+/// SCTLR_EL1 with everything off.
+pub(crate) const SCTLR_OFF: u64 = 0x30d0_0980;
+/// TCR_EL2 with E2H 0, without PS: as [`TCR`].
+pub(crate) const TCR_EL2: u64 = 25 | (1 << 8) | (1 << 10) | (3 << 12) | (1 << 20) | (1 << 31) | (1 << 23);
+/// SCTLR_EL2 with E2H 0: M, C, I, SA and RES1 bits.
+pub(crate) const SCTLR_EL2: u64 = 0x30c5_0830 | 1 | (1 << 2) | (1 << 3) | (1 << 12);
+
 /// A translation table of 512 descriptors.
 #[repr(C, align(4096))]
 pub(crate) struct Table(pub(crate) [u64; 512]);
@@ -68,6 +75,24 @@ const fn windows() -> Table {
 /// The table of every CPU.
 #[unsafe(no_mangle)]
 pub(crate) static TABLE: Table = windows();
+
+/// The table of EL2 without VHE: one privilege level, whose XN is bit 54, and AP[1] is 1.
+const fn el2_windows() -> Table {
+    let Table(mut table) = windows();
+    let mut i = 0;
+    while i < table.len() {
+        if table[i] != 0 {
+            let executable = table[i] & PXN == 0;
+            table[i] = table[i] & !(UXN | PXN) | EL0 | if executable { 0 } else { UXN };
+        }
+        i += 1;
+    }
+    Table(table)
+}
+
+/// The table of every CPU's EL2.
+#[unsafe(no_mangle)]
+pub(crate) static EL2_TABLE: Table = el2_windows();
 
 /// Where `pa` is mapped as Device-nGnRE.
 pub(crate) const fn device(pa: u64) -> u64 {

@@ -6,6 +6,7 @@ pub(crate) mod sysreg;
 pub(crate) mod uart;
 pub(crate) mod cpu;
 pub(crate) mod el0;
+pub(crate) mod el2;
 pub(crate) mod entry;
 pub(crate) mod exception;
 pub(crate) mod gic;

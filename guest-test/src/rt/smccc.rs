@@ -1,5 +1,6 @@
 //! Calls to the hypervisor or firmware by HVC, and SMC where it may be undefined.
 
+use super::el2;
 use super::exception::{Fault, expect_fault};
 use core::arch::{asm, global_asm};
 
@@ -21,7 +22,7 @@ macro_rules! conduit {
 
 /// Calls function `id` by HVC; returns x0 to x7.
 pub(crate) fn call(id: u32, a1: u64, a2: u64, a3: u64) -> [u64; 8] {
-    conduit!("hvc #0", id, [a1, a2, a3])
+    if el2::present() { conduit!("smc #0", id, [a1, a2, a3]) } else { conduit!("hvc #0", id, [a1, a2, a3]) }
 }
 
 /// The same by SMC, which a machine without EL3 or hypervisor does not have.
@@ -33,7 +34,7 @@ pub(crate) fn try_smc(id: u32, a1: u64, a2: u64, a3: u64) -> Result<[u64; 8], Fa
 
 /// The same with an immediate that is not 0, which SMCCC reserves.
 pub(crate) fn call_with_immediate(id: u32) -> [u64; 8] {
-    conduit!("hvc #1", id, [0, 0, 0])
+    if el2::present() { conduit!("smc #1", id, [0, 0, 0]) } else { conduit!("hvc #1", id, [0, 0, 0]) }
 }
 
 /// x0's low word as a signed result of a 32-bit function.
@@ -59,10 +60,10 @@ pub(crate) fn system_off() -> ! {
 /// Calls with x0 to x30 from `before` and stores x0 to x30 of afterwards to `after`.
 pub(crate) fn call_all(before: &[u64; 31], after: &mut [u64; 31]) {
     unsafe extern "C" {
-        fn smccc_call_all(before: *const u64, after: *mut u64);
+        fn smccc_call_all(before: *const u64, after: *mut u64, smc: bool);
     }
     // SAFETY: both are 31 words; the assembly keeps to the procedure call standard.
-    unsafe { smccc_call_all(before.as_ptr(), after.as_mut_ptr()) };
+    unsafe { smccc_call_all(before.as_ptr(), after.as_mut_ptr(), el2::present()) };
 }
 
 global_asm!(
@@ -78,6 +79,8 @@ smccc_call_all:
     stp     x27, x28, [sp, #80]
     str     x1, [sp, #96]
     mov     x30, x0
+    // The flags are nobody's: they choose the instruction.
+    cmp     w2, #0
     ldp     x0, x1, [x30, #0]
     ldp     x2, x3, [x30, #16]
     ldp     x4, x5, [x30, #32]
@@ -94,8 +97,11 @@ smccc_call_all:
     ldp     x26, x27, [x30, #208]
     ldp     x28, x29, [x30, #224]
     ldr     x30, [x30, #240]
+    b.ne    1f
     hvc     #0
-    str     x30, [sp, #104]
+    b       2f
+1:  smc     #0
+2:  str     x30, [sp, #104]
     ldr     x30, [sp, #96]
     stp     x0, x1, [x30, #0]
     stp     x2, x3, [x30, #16]

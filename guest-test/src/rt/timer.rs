@@ -1,13 +1,19 @@
-//! The generic timer: bounded waits, and the two EL1 timers.
+//! The generic timer: bounded waits, and the two timers of the level that the payload runs at.
 
-use super::cpu;
+use super::{cpu, el2};
 
 /// A second, in the unit of [`wait`]: nanoseconds.
 pub(crate) const SECOND: u64 = 1_000_000_000;
-/// INTID of the virtual timer.
-pub(crate) const VIRTUAL: u32 = 27;
+/// INTID of the virtual timer: with VHE, the names of EL1's mean EL2's.
+pub(crate) fn virtual_intid() -> u32 {
+    if el2::is_here() { 28 } else { 27 }
+}
+
 /// INTID of the physical timer.
-pub(crate) const PHYSICAL: u32 = 30;
+pub(crate) fn physical_intid() -> u32 {
+    if el2::is_here() { 26 } else { 30 }
+}
+
 /// CTL: enable.
 pub(crate) const ENABLE: u64 = 1;
 /// CTL: mask the interrupt.

@@ -3,16 +3,18 @@
 use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::entry::EntryState;
 use crate::rt::machine::Machine;
-use crate::rt::{cpu, entry};
+use crate::rt::{cpu, el2, entry};
 
 suite!("entry", true, [primary, secondary, memory]);
 
 const EL1: u64 = 1 << 2;
+const EL2: u64 = 2 << 2;
 const DAIF_ALL: u64 = 0xf << 6;
 const M_A_C_I: u64 = 1 | (1 << 1) | (1 << 2) | (1 << 12);
 
 fn common(state: &EntryState) -> Outcome {
-    check_eq!(state.current_el, EL1, "CurrentEL");
+    let el = if el2::present() { EL2 } else { EL1 };
+    check_eq!(state.current_el, el, "CurrentEL");
     check_eq!(state.daif, DAIF_ALL, "DAIF");
     check_eq!(state.spsel, 1, "SPSel");
     check_eq!(state.sctlr & M_A_C_I, 0, "SCTLR_EL1 M, A, C, I");

@@ -68,7 +68,7 @@ fn over_mmio(_: &Machine) -> Outcome {
 }
 
 fn over_interrupts(_: &Machine) -> Outcome {
-    gic::enable(timer::VIRTUAL);
+    gic::enable(timer::virtual_intid());
     irq::clear(cpu::index());
     cpu::irq_on();
     kept(3, "interrupts", || {
@@ -83,7 +83,7 @@ fn over_interrupts(_: &Machine) -> Outcome {
 }
 
 fn over_wfi(_: &Machine) -> Outcome {
-    gic::enable(timer::VIRTUAL);
+    gic::enable(timer::virtual_intid());
     irq::clear(cpu::index());
     for round in 0..10 {
         kept(10 + round, "WFI", || {

@@ -7,7 +7,7 @@ use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::gic::*;
 use crate::rt::machine::Machine;
 use crate::rt::mem::{read32, read64};
-use crate::rt::timer::{ENABLE, SECOND, VIRTUAL};
+use crate::rt::timer::{ENABLE, SECOND, virtual_intid};
 use crate::rt::{cpu, irq, timer};
 
 mod configuration;
@@ -368,13 +368,13 @@ fn sgis_and_spis_together(_: &Machine) -> Outcome {
     }
     msr!("cntv_tval_el0", 0);
     msr!("cntv_ctl_el0", ENABLE);
-    enable(VIRTUAL);
+    enable(virtual_intid());
     let mut last = 0;
     for n in 0..33 {
         let intid = acknowledge_soon();
         check!(intid < SPECIAL, "{n} of 33 interrupts came");
         let priority = mrs!("icc_rpr_el1");
-        if intid == VIRTUAL {
+        if intid == virtual_intid() {
             timer::off();
         }
         end(intid);

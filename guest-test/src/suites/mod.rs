@@ -11,6 +11,7 @@ mod fp;
 mod gic;
 mod idregs;
 mod mte;
+mod nested;
 mod psci;
 mod region;
 mod sched;
@@ -35,6 +36,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &sysreg::SUITE,
     &idregs::SUITE,
     &mte::SUITE,
+    &nested::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,

@@ -161,7 +161,7 @@ fn off_and_on_again(machine: &Machine) -> Outcome {
 }
 
 fn suspend_wakes_by_timer(_: &Machine) -> Outcome {
-    gic::enable(timer::VIRTUAL);
+    gic::enable(timer::virtual_intid());
     let start = timer::now();
     let duration = timer::ticks(timer::SECOND / 100);
     msr!("cntv_cval_el0", start + duration);
@@ -171,9 +171,9 @@ fn suspend_wakes_by_timer(_: &Machine) -> Outcome {
     let slept = timer::now() - start;
     check_eq!(answer, SUCCESS, "CPU_SUSPEND");
     check!(slept >= duration, "woke after {slept} of {duration} ticks");
-    check_eq!(gic::acknowledge_soon(), timer::VIRTUAL, "the interrupt that woke it");
+    check_eq!(gic::acknowledge_soon(), timer::virtual_intid(), "the interrupt that woke it");
     timer::off();
-    gic::end(timer::VIRTUAL);
+    gic::end(timer::virtual_intid());
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 
 use crate::harness::{Outcome, Stop, check, skip, suite};
 use crate::rt::machine::Machine;
-use crate::rt::timer::{self, ENABLE, SECOND, VIRTUAL, ticks};
+use crate::rt::timer::{self, ENABLE, SECOND, ticks, virtual_intid};
 use crate::rt::{cpu, gic};
 
 suite!("sched", false, [wake, gap]);
@@ -31,7 +31,7 @@ fn microseconds(count: u64) -> u64 {
 
 fn wake(machine: &Machine) -> Outcome {
     let (least, most) = limit(machine, "wake")?;
-    gic::enable(VIRTUAL);
+    gic::enable(virtual_intid());
     let mut worst = 0;
     for _ in 0..WAKES {
         let at = timer::now() + ticks(PAUSE);
@@ -42,7 +42,7 @@ fn wake(machine: &Machine) -> Outcome {
         timer::off();
         let intid = gic::acknowledge_soon();
         gic::end(intid);
-        check!(intid == VIRTUAL && now >= at, "INTID {intid}, {now} instead of {at}");
+        check!(intid == virtual_intid() && now >= at, "INTID {intid}, {now} instead of {at}");
         worst = worst.max(now - at);
     }
     let worst = microseconds(worst);

@@ -4,7 +4,7 @@ use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::machine::Machine;
 use crate::rt::smccc::tagvisor;
 use crate::rt::sysreg::field;
-use crate::rt::{cpu, mte};
+use crate::rt::{cpu, el2, mte};
 
 suite!(
     "sysreg",
@@ -147,7 +147,7 @@ fn id_registers(_: &Machine) -> Outcome {
     let pfr0 = mrs!("id_aa64pfr0_el1");
     check!(matches!(field(pfr0, 0), 1 | 2), "PFR0.EL0 {pfr0:#x}");
     check!(matches!(field(pfr0, 4), 1 | 2), "PFR0.EL1 {pfr0:#x}");
-    check_eq!(field(pfr0, 8), 0, "PFR0.EL2");
+    check_eq!(field(pfr0, 8), u64::from(el2::present()), "PFR0.EL2");
     check_eq!(field(pfr0, 20), field(pfr0, 16), "PFR0.FP and AdvSIMD {pfr0:#x}");
     check!(matches!(field(pfr0, 24), 1 | 3), "PFR0.GIC {pfr0:#x}");
     let mmfr0 = mrs!("id_aa64mmfr0_el1");
@@ -158,7 +158,7 @@ fn id_registers(_: &Machine) -> Outcome {
         check_eq!(field(pfr0, 44), 0, "PFR0.AMU");
         check_eq!(field(mrs!("id_aa64dfr0_el1"), 8), 0, "DFR0.PMUVer");
         check_eq!(field(mrs!("id_aa64mmfr2_el1"), 24), 0, "MMFR2.NV");
-        check_eq!(field(mrs!("id_aa64mmfr1_el1"), 8), 0, "MMFR1.VH");
+        check!(el2::present() || field(mrs!("id_aa64mmfr1_el1"), 8) == 0, "MMFR1.VH");
     }
     let (mte, pfr2) = (mte::level(), mrs!("S3_0_C0_C4_2"));
     check!(mte >= 2 || !tagvisor() || pfr2 & 0xfff == 0, "PFR2 {pfr2:#x} announces MTE that PFR1 does not");

@@ -2,7 +2,7 @@
 
 use crate::harness::{Outcome, check, check_eq, suite};
 use crate::rt::machine::Machine;
-use crate::rt::timer::{ENABLE, MASK, PHYSICAL, SECOND, STATUS, VIRTUAL, now, ticks};
+use crate::rt::timer::{ENABLE, MASK, SECOND, STATUS, now, physical_intid, ticks, virtual_intid};
 use crate::rt::{cpu, entry, gic, irq, smccc, timer};
 
 suite!(
@@ -76,8 +76,8 @@ macro_rules! fires {
         }
     };
 }
-fires!(virtual_fires, VIRTUAL, "cntvct_el0", "cntv_cval_el0", "cntv_ctl_el0");
-fires!(physical_fires, PHYSICAL, "cntpct_el0", "cntp_cval_el0", "cntp_ctl_el0");
+fires!(virtual_fires, virtual_intid(), "cntvct_el0", "cntv_cval_el0", "cntv_ctl_el0");
+fires!(physical_fires, physical_intid(), "cntpct_el0", "cntp_cval_el0", "cntp_ctl_el0");
 
 fn tval_and_cval(_: &Machine) -> Outcome {
     msr!("cntv_cval_el0", now() + 2_000_000_000);
@@ -98,24 +98,24 @@ fn tval_and_cval(_: &Machine) -> Outcome {
 }
 
 fn masked(_: &Machine) -> Outcome {
-    gic::enable(VIRTUAL);
+    gic::enable(virtual_intid());
     msr!("cntv_cval_el0", now());
     msr!("cntv_ctl_el0", ENABLE | MASK);
     check!(gic::quiet(), "a masked timer interrupts");
     check_eq!(mrs!("cntv_ctl_el0"), ENABLE | MASK | STATUS, "CTL");
     msr!("cntv_ctl_el0", ENABLE);
-    check_eq!(gic::acknowledge_soon(), VIRTUAL, "INTID once unmasked");
+    check_eq!(gic::acknowledge_soon(), virtual_intid(), "INTID once unmasked");
     // The line is still high: pending again as soon as it is not active.
-    gic::end(VIRTUAL);
-    check_eq!(gic::acknowledge_soon(), VIRTUAL, "INTID while the line stays high");
+    gic::end(virtual_intid());
+    check_eq!(gic::acknowledge_soon(), virtual_intid(), "INTID while the line stays high");
     msr!("cntv_ctl_el0", 0);
-    gic::end(VIRTUAL);
+    gic::end(virtual_intid());
     check!(gic::quiet(), "a disabled timer interrupts");
     Ok(())
 }
 
 fn far_future(_: &Machine) -> Outcome {
-    gic::enable(VIRTUAL);
+    gic::enable(virtual_intid());
     msr!("cntv_cval_el0", u64::MAX);
     msr!("cntv_ctl_el0", ENABLE);
     check!(gic::quiet(), "a timer of the far future interrupts");
@@ -124,7 +124,7 @@ fn far_future(_: &Machine) -> Outcome {
 }
 
 fn sleep(interrupts: bool) -> Outcome {
-    gic::enable(VIRTUAL);
+    gic::enable(virtual_intid());
     irq::clear(cpu::index());
     let (start, duration) = (now(), ticks(SECOND / 100));
     msr!("cntv_cval_el0", start + duration);
@@ -144,9 +144,9 @@ fn sleep(interrupts: bool) -> Outcome {
         cpu::irq_off();
         return Ok(());
     }
-    check_eq!(gic::acknowledge_soon(), VIRTUAL, "what woke the CPU");
+    check_eq!(gic::acknowledge_soon(), virtual_intid(), "what woke the CPU");
     timer::off();
-    gic::end(VIRTUAL);
+    gic::end(virtual_intid());
     Ok(())
 }
 
@@ -170,7 +170,7 @@ fn event_register(_: &Machine) -> Outcome {
 }
 
 fn repeated(_: &Machine) -> Outcome {
-    gic::enable(VIRTUAL);
+    gic::enable(virtual_intid());
     irq::clear(cpu::index());
     cpu::irq_on();
     for n in 1..=100 {

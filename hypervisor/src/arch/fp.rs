@@ -116,8 +116,20 @@ pub(crate) fn set_cptr(base: u64, also: u64) {
     instruction!("isb");
 }
 
-/// Lets EL2 use FP and SVE.
-pub(crate) fn open() {
-    msr!("cptr_el2", mrs!("cptr_el2") & !(TFP | TZ));
-    instruction!("isb");
+/// Whether FP does not trap: for a vCPU in a context that does not trap it itself, whether its FP
+/// registers are in the hardware.
+pub(crate) fn is_open() -> bool {
+    mrs!("cptr_el2") & TFP == 0
+}
+
+/// What traps for a vCPU without SVE unless its FP registers are in the hardware.
+pub(crate) const fn unless(loaded: bool) -> u64 {
+    if loaded { 0 } else { TFP }
+}
+
+/// Lets EL2 use FP and SVE. Returns CPTR_EL2 as it was.
+pub(crate) fn open() -> u64 {
+    let before = mrs!("cptr_el2");
+    set_cptr(before & !(TFP | TZ), 0);
+    before
 }

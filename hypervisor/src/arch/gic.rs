@@ -97,6 +97,14 @@ pub(crate) struct VirtualCpuInterface {
     ap1r: [u64; 4],
 }
 
+impl VirtualCpuInterface {
+    /// ICH_VMCR_EL2, and the first of the active priorities of both groups.
+    pub(crate) fn masks(&self) -> (u64, u64, u64) {
+        let Self { vmcr, ap0r: [ap0, ..], ap1r: [ap1, ..], .. } = self;
+        (*vmcr, *ap0, *ap1)
+    }
+}
+
 /// ICH_HCR_EL2.En: the virtual CPU interface delivers.
 pub(crate) const ICH_HCR_EN: u64 = 1;
 
@@ -159,7 +167,7 @@ macro_rules! list_registers {
         impl HardwareListRegisters {
             /// ICH_LR`n`_EL2; 0 for a register that no GIC has.
             #[inline]
-            fn read(n: usize) -> u64 {
+            pub(super) fn read(n: usize) -> u64 {
                 match n {
                     $( $n => mrs!($reg), )*
                     _ => 0,
@@ -168,7 +176,7 @@ macro_rules! list_registers {
 
             /// Writes ICH_LR`n`_EL2.
             #[inline]
-            fn write(n: usize, value: u64) {
+            pub(super) fn write(n: usize, value: u64) {
                 match n {
                     $( $n => msr!($reg, value), )*
                     _ => {}

@@ -15,6 +15,7 @@ pub(crate) mod gic;
 pub(crate) mod guest;
 pub(crate) mod ids;
 pub(crate) mod mmu;
+pub(crate) mod nested;
 pub(crate) mod sve;
 pub(crate) mod syndrome;
 mod sysreg;

@@ -80,10 +80,23 @@ pub(crate) struct El1Exception {
     pub(crate) elr: u64,
     /// SPSR_EL1.
     pub(crate) spsr: u64,
-    /// ESR_EL1.
-    pub(crate) esr: u64,
+    /// ESR_EL1; interrupts have none.
+    pub(crate) esr: Option<u64>,
     /// FAR_EL1, where the class defines it.
     pub(crate) far: Option<u64>,
+}
+
+/// ELR_EL1 and SPSR_EL1 of the resident vCPU.
+pub(crate) fn el1_return() -> (u64, u64) {
+    (ELR_EL1.get(), SPSR_EL1.get())
+}
+
+/// Sets SPSR_EL1 of the resident vCPU.
+///
+/// # Safety
+/// The vCPU must be the resident one.
+pub(crate) unsafe fn set_el1_spsr(value: u64) {
+    SPSR_EL1.set(value);
 }
 
 /// VBAR_EL1 and SCTLR_EL1 of the resident vCPU.
@@ -98,7 +111,9 @@ pub(crate) fn el1_vectors() -> (u64, u64) {
 pub(crate) unsafe fn set_el1_exception(e: &El1Exception) {
     ELR_EL1.set(e.elr);
     SPSR_EL1.set(e.spsr);
-    ESR_EL1.set(e.esr);
+    if let Some(esr) = e.esr {
+        ESR_EL1.set(esr);
+    }
     if let Some(far) = e.far {
         FAR_EL1.set(far);
     }

@@ -1,6 +1,6 @@
 //! The generic timers: the guest's EL1 pair, and EL2's own for time slices and deadlines.
 
-use super::sysreg::{instruction, msr};
+use super::sysreg::{instruction, mrs, msr};
 use aarch64_cpu::registers::{
     CNTFRQ_EL0, CNTHP_CTL_EL2, CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTPCT_EL0, CNTV_CTL_EL0, CNTV_CVAL_EL0,
     CNTVOFF_EL2,
@@ -64,6 +64,42 @@ pub(crate) fn lines() -> [bool; 2] {
     const STATUS: u64 = 4;
     let high = |ctl: u64| ctl & (ENABLE | IMASK | STATUS) == ENABLE | STATUS;
     [high(CNTV_CTL_EL0.get()), high(CNTP_CTL_EL0.get())]
+}
+
+/// CTL and CVAL of the resident vCPU's virtual and physical timer.
+pub(crate) fn registers() -> [(u64, u64); 2] {
+    [(CNTV_CTL_EL0.get(), CNTV_CVAL_EL0.get()), (CNTP_CTL_EL0.get(), CNTP_CVAL_EL0.get())]
+}
+
+/// Gives the resident vCPU's virtual and physical timer other registers, and the virtual counter an
+/// offset.
+///
+/// # Safety
+/// The vCPU must be entered next.
+pub(crate) unsafe fn set_registers([v, p]: [(u64, u64); 2], cntvoff: u64) {
+    CNTV_CTL_EL0.set(0);
+    CNTP_CTL_EL0.set(0);
+    CNTVOFF_EL2.set(cntvoff);
+    CNTV_CVAL_EL0.set(v.1);
+    CNTP_CVAL_EL0.set(p.1);
+    if (v.0 | p.0) & ENABLE != 0 {
+        // The comparators are in place before the timers are enabled.
+        instruction!("isb");
+        CNTV_CTL_EL0.set(v.0);
+        CNTP_CTL_EL0.set(p.0);
+    }
+}
+
+/// Whether this CPU has FEAT_ECV.
+pub(crate) fn has_ecv() -> bool {
+    mrs!("id_aa64mmfr0_el1") >> 60 != 0
+}
+
+/// Lets EL2's own timer fire at `deadline` if it would not fire before.
+pub(crate) fn advance_alarm(deadline: u64) {
+    if CNTHP_CTL_EL2.get() & ENABLE == 0 || mrs!("cnthp_cval_el2") > deadline {
+        set_alarm(Some(deadline));
+    }
 }
 
 /// The physical counter.

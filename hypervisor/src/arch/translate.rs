@@ -86,6 +86,14 @@ pub(crate) fn guest_ipa(va: Va, access: For) -> Result<Ipa<Canonical>, NoAddress
     par::decode(par, va).map(|output| output.ipa).map_err(NoAddress::Fault)
 }
 
+/// Writes PAR_EL1: the answer to an AT that the resident guest executed.
+///
+/// # Safety
+/// The vCPU must be the resident one.
+pub(crate) unsafe fn set_par(value: u64) {
+    msr!("par_el1", value);
+}
+
 /// The resident guest's stage 1, for a walk in software.
 pub(crate) fn regime() -> Regime {
     Regime {

@@ -28,7 +28,7 @@ impl Vector {
 
 global_asm!(
     r#"
-    .macro guest_exit kind
+    .macro guest_exit kind, to
     .balign 0x80
     stp     x0, x1, [sp, #{x}]
     stp     x2, x3, [sp, #{x} + 16]
@@ -48,7 +48,7 @@ global_asm!(
     str     x30, [sp, #{x} + 240]
     hint    #16                     // ESB, which this target's assembler does not name
     mov     x0, \kind
-    b       tagvisor_guest_exit
+    b       \to
     .endm
 
     .macro el2_exception kind
@@ -71,10 +71,10 @@ global_asm!(
     b       9b
     .endm
 
-    .section .text.vectors, "ax"
+    .macro vectors name, to
     .balign 0x800
-    .global tagvisor_vectors
-tagvisor_vectors:
+    .global \name
+\name:
     el2_exception 0
     el2_exception 1
     el2_exception 2
@@ -83,21 +83,27 @@ tagvisor_vectors:
     el2_exception 5
     el2_exception 6
     el2_exception 7
-    guest_exit {sync}
-    guest_exit {interrupt}
-    guest_exit {interrupt}
-    guest_exit {serror}
+    guest_exit {sync}, \to
+    guest_exit {interrupt}, \to
+    guest_exit {interrupt}, \to
+    guest_exit {serror}, \to
     // From AArch32: EL0 has no AArch32 in any VM, but the state could be forged by a guest's ERET on
     // a CPU that has it. The syndrome says so, and the vCPU is stopped.
-    guest_exit {sync}
-    guest_exit {interrupt}
-    guest_exit {interrupt}
-    guest_exit {serror}
+    guest_exit {sync}, \to
+    guest_exit {interrupt}, \to
+    guest_exit {interrupt}, \to
+    guest_exit {serror}, \to
+    .endm
+
+    .section .text.vectors, "ax"
+    vectors tagvisor_vectors, tagvisor_guest_exit
+    vectors tagvisor_nested_vectors, tagvisor_nested_exit
 
     // Where exits go on if a CPU needs its branch history flushed (Arm, "Spectre-BHB"), before EL2 takes
     // any branch that history predicts. Guest registers and flags are saved, x0 is the vector.
-    .global tagvisor_guest_exit_flushing
-tagvisor_guest_exit_flushing:
+    .macro flushing name, to
+    .global \name
+\name:
     adr     x1, {history_branches}
     ldrb    w1, [x1]
 1:  b       2f
@@ -107,7 +113,10 @@ tagvisor_guest_exit_flushing:
     isb
     // What the branch to here replaced.
     ldr     x1, [sp, #{host_sp}]
-    b       tagvisor_guest_exit + 4
+    b       \to + 4
+    .endm
+    flushing tagvisor_guest_exit_flushing, tagvisor_guest_exit
+    flushing tagvisor_nested_exit_flushing, tagvisor_nested_exit
 
     .balign 0x80
 tagvisor_el2_exception:
@@ -163,6 +172,18 @@ pub(crate) fn install() {
     unsafe extern "C" {
         static tagvisor_vectors: u8;
     }
-    super::sysreg::msr!("vbar_el2", (&raw const tagvisor_vectors).addr() as u64);
+    set((&raw const tagvisor_vectors).addr());
+}
+
+/// Makes the vectors of [`enter_nested`](super::guest::enter_nested) the ones of this CPU.
+pub(crate) fn install_nested() {
+    unsafe extern "C" {
+        static tagvisor_nested_vectors: u8;
+    }
+    set((&raw const tagvisor_nested_vectors).addr());
+}
+
+fn set(vectors: usize) {
+    super::sysreg::msr!("vbar_el2", vectors as u64);
     super::sysreg::instruction!("isb");
 }

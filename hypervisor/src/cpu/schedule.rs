@@ -5,7 +5,7 @@ use crate::arch::{cpu, timer, traps};
 use crate::dev::gic::KICK;
 use crate::vcpu::Activity;
 use crate::vcpu::run::{Pause, run};
-use crate::{console, exit};
+use crate::{console, exit, nested};
 use core::cmp::Reverse;
 
 impl Cpu {
@@ -95,7 +95,11 @@ impl Cpu {
         // A vCPU that polls with WFE gives way if there is somebody to give way to.
         traps::set_wfe_traps(contended);
         while let Some(vcpu) = self.vcpus.get_mut(next) {
-            match run(vcpu, &mut self.local) {
+            let pause = match vcpu.nested {
+                None => run(vcpu, &mut self.local),
+                Some(_) => nested::run::run(vcpu, &mut self.local),
+            };
+            match pause {
                 Pause::SwitchFp => self.switch_fp(next),
                 pause @ (Pause::Reschedule | Pause::Settle | Pause::Yield) => {
                     if pause == Pause::Yield {
@@ -128,13 +132,13 @@ impl Cpu {
     /// The resident vCPU used FP, or SVE for the first time: its registers into the hardware, the owner's,
     /// who may be itself, out of it.
     fn switch_fp(&mut self, index: usize) {
-        crate::arch::fp::open();
+        let cptr = crate::arch::fp::open();
         if let Some(owner) = self.local.fp_owner.and_then(|i| self.vcpus.get_mut(i)) {
             owner.save_fp();
         }
         if let Some(vcpu) = self.vcpus.get_mut(index) {
             // SAFETY: it is resident.
-            unsafe { vcpu.load_fp() };
+            unsafe { vcpu.load_fp(cptr) };
             self.local.fp_owner = Some(index);
         }
     }
@@ -148,6 +152,9 @@ impl Cpu {
         let mut alarm: Option<u64> = None;
         let mut contended = false;
         for (i, v) in self.vcpus.iter().enumerate() {
+            if i == running {
+                alarm = earlier(alarm, v.soft_deadline(now));
+            }
             if i == running || v.vm.spec.priority < priority {
                 continue;
             }
@@ -169,6 +176,8 @@ impl Cpu {
         for (i, v) in self.vcpus.iter().enumerate() {
             if self.resident != Some(i) {
                 alarm = earlier(alarm, v.sleeping_deadline());
+            } else {
+                alarm = earlier(alarm, v.soft_deadline(timer::now()));
             }
         }
         // What VMs without focus left unfinished is shown; if it has to wait, so does this CPU not for

@@ -5,6 +5,7 @@ use crate::arch::{cpu, gic, timer};
 use crate::console;
 use crate::cpu::Local;
 use crate::dev::gic::KICK;
+use crate::nested;
 use crate::panic;
 use crate::vcpu::Vcpu;
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
@@ -20,6 +21,12 @@ pub(crate) fn handle(vcpu: &mut Vcpu, local: &mut Local) -> bool {
     vcpu.shared.exits.interrupts.bump();
     let Some(intid) = gic::acknowledge() else { return false };
     gic::drop_priority(intid);
+    acknowledged(vcpu, local, intid)
+}
+
+/// Handles an interrupt whose priority is dropped.
+#[inline(always)]
+pub(crate) fn acknowledged(vcpu: &mut Vcpu, local: &mut Local, intid: u32) -> bool {
     match intid {
         KICK => {
             gic::deactivate(intid);
@@ -57,7 +64,10 @@ pub(crate) fn poll(local: &mut Local, mut resident: Option<&mut Vcpu>) {
                 }
                 local.shared.take_reschedule();
             }
-            VTIMER_INTID | PTIMER_INTID => match &resident {
+            VTIMER_INTID | PTIMER_INTID => match resident.as_deref_mut() {
+                Some(vcpu) if vcpu.nested.is_some() => {
+                    nested::timers::fired(vcpu, local, intid);
+                }
                 Some(vcpu) => {
                     let kick = vcpu.vm.vgic.lock().hw_fired(vcpu.id, intid);
                     // The scheduler looks at its requests next.
@@ -67,8 +77,10 @@ pub(crate) fn poll(local: &mut Local, mut resident: Option<&mut Vcpu>) {
             },
             MAINTENANCE => {
                 // The line is a level: what raised it must be gone before it is deactivated.
-                if let Some(vcpu) = resident.as_deref_mut() {
-                    vcpu.sync_interrupts(local);
+                match resident.as_deref_mut() {
+                    Some(vcpu) if vcpu.nested.is_some() => nested::lists::maintain(vcpu, local),
+                    Some(vcpu) => vcpu.sync_interrupts(local),
+                    None => {}
                 }
                 gic::complete();
                 gic::deactivate(intid);

@@ -27,8 +27,7 @@ const EXTERNAL: u8 = 0x10;
 #[inline(always)]
 pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operation) -> Outcome {
     let el0 = syndrome::spsr() & 0b1100 == 0;
-    let (_, sctlr) = syndrome::el1_vectors();
-    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), sctlr) {
+    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), || syndrome::el1_vectors().1) {
         Demand::Undefined => return Err(GuestFault::Undefined),
         Demand::Trap => return Err(GuestFault::Sysreg(access)),
         Demand::Sweep => return Ok(sweep(vcpu)),

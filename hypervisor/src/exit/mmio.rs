@@ -66,7 +66,7 @@ fn redistributor(vcpu: &mut Vcpu, local: &mut Local, abort: &DataAbort, offset: 
     let offset = (offset % GICR_STRIDE) as u32;
     let write = abort.write();
     if target == vcpu.id && offset.checked_sub(0x1_0000).is_some_and(|o| shows_state(o, write)) {
-        vcpu.sample_timers();
+        vcpu.sample_timers(local);
         vcpu.sync_interrupts(local);
     }
     let size = access(abort.size());

@@ -4,7 +4,7 @@ use super::{Outcome, maintenance};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
-use cmo::Operation;
+use cmo::{Line, Operation};
 use idreg::{CacheRegister, DebugRegister, Policy, index, policy, refusal};
 use trap::inject::Exception;
 use trap::{SysReg, SysregAccess};
@@ -116,6 +116,16 @@ fn deactivate(vcpu: &mut Vcpu, local: &mut Local, intid: u64) {
 #[inline(never)]
 pub(crate) fn instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Outcome {
     vcpu.shared.exits.sysregs.bump();
+    if access.reg == SysReg::DC_IVAC && !access.read {
+        // What a guest with read-only memory may do line by line.
+        return maintenance::trapped(vcpu, access, Operation::Line(Line::INVALIDATE));
+    }
+    rare_instruction(vcpu, access)
+}
+
+#[cold]
+#[inline(never)]
+fn rare_instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Outcome {
     match Operation::from_encoding(access.reg) {
         Some(operation) if !access.read && vcpu.ids.has_instruction(access.reg) => {
             maintenance::trapped(vcpu, access, operation)

@@ -3,7 +3,6 @@
 //! The shadow is filled, or L1 gets the fault that its own stage 2 would have given; and what L1 allows
 //! but the VM itself has not is handled as if L1 had accessed it: an emulated device, the region's
 //! policy, an external abort.
-#![allow(dead_code, reason = "virtual EL2 is about to use it")]
 
 use super::mmu::{self, Handled};
 use crate::arch::syndrome;
@@ -13,9 +12,9 @@ use crate::exit::{Outcome, abort};
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::Resume;
 use crate::vm::fault::next_page;
+use ::nested::fault::Attempt;
+use ::nested::stage2::{Access, Fault, Privilege};
 use addr::{Canonical, Ipa, Nested, Va};
-use nested::fault::Attempt;
-use nested::stage2::{Access, Fault, Privilege};
 use trap::{DataAbort, FaultKind, InstructionAbort, TagAccess, TagFault};
 use vmsa::par;
 use vmsa::walk::{self, GuestMemory};

@@ -1,13 +1,12 @@
 //! Address translation that L1 asks for at virtual EL2: all in software, because neither of the two
 //! stages that it means is in the hardware's registers then.
-#![allow(dead_code, reason = "virtual EL2 is about to use it")]
 
 use super::mmu::{L1Memory, NestedMmu};
 use crate::vm::Vm;
+use ::nested::at::{At, Second, Stage1};
+use ::nested::stage2::Registers;
+use ::nested::tlbi::Host;
 use addr::Va;
-use nested::at::{At, Second, Stage1};
-use nested::stage2::Registers;
-use nested::tlbi::Host;
 use trap::SysReg;
 use vmsa::walk::Regime;
 

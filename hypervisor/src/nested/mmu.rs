@@ -8,7 +8,6 @@
 //! L1's tables are read with no lock held. The pool's lock is taken twice for a fault: for the number of
 //! the last invalidation before L1's tables are read, and to map what was found, if that number is the
 //! same still.
-#![allow(dead_code, reason = "virtual EL2 is about to use it")]
 
 use crate::arch::tlb::{self, Stale};
 use crate::cpu::Local;
@@ -18,6 +17,11 @@ use crate::mem::window;
 use crate::vcpu::Vcpu;
 use crate::vm::build::Means;
 use crate::vm::{Stage2Registers, Vm};
+use ::nested::attributes::{Own, compose};
+use ::nested::fault::{Attempt, Blame, judge};
+use ::nested::shadow::{Config, Key, Refused, Shadows, Tlbs};
+use ::nested::stage2::{self, Access, Fault, Offered, Stop};
+use ::nested::tlbi;
 use addr::{BLOCK_2M, Canonical, Ipa, IpaRange, Nested, PAGE_SIZE};
 use alloc::format;
 use alloc::string::String;
@@ -25,11 +29,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use idreg::VirtualEl2;
 use manifest::{MAX_VMS, VmSpec};
-use nested::attributes::{Own, compose};
-use nested::fault::{Attempt, Blame, judge};
-use nested::shadow::{Config, Key, Refused, Shadows, Tlbs};
-use nested::stage2::{self, Access, Fault, Offered, Stop};
-use nested::tlbi;
 use spin::{Mutex, Once};
 use trap::SysReg;
 use vmsa::memory::Flush;

@@ -1,6 +1,142 @@
-//! Guest hypervisors: joins `crates/nested` with VMs, vCPUs and the hardware.
+//! Virtual EL2: a VM whose vCPUs start at EL2 and have guests of their own.
+//!
+//! A vCPU of such a VM is in one of two *contexts*. In **vEL2**, the hardware's EL1 plays EL2 with the
+//! help of FEAT_NV2; its EL0 belongs to it if L1 says so (VHE and TGE). In **L2**, the hardware's EL1
+//! and EL0 are those of a guest of L1's, or of L1's own EL1. [`Nested`] is what the vCPU has beside the
+//! state of any vCPU; it exists only for such VMs, and so does the run loop that knows of it.
+//!
+//! - `run`: the loop; `vel2`, `l2`: what an exit from either context means
+//! - `switch`: from one context to the other; `take`: exceptions into vEL2, ERET from it
+//! - `sysreg`: EL2 registers that trap; `timers`, `lists`: timers, L1's list registers
+//! - `mmu`: L2's stage 2; `abort`: its faults; `at`, `tlbi`: those instructions at vEL2
 
 pub(crate) mod abort;
 pub(crate) mod at;
+mod l2;
+pub(crate) mod lists;
 pub(crate) mod mmu;
+pub(crate) mod run;
+mod switch;
+mod sysreg;
+mod take;
+pub(crate) mod timers;
 pub(crate) mod tlbi;
+mod vel2;
+
+use crate::arch::nested::{Bank, VncrPage};
+use ::nested::controls::L1Hcr;
+use ::nested::{format, page};
+use alloc::boxed::Box;
+use timers::Timers;
+
+/// What a vCPU with virtual EL2 has beside the state of any vCPU.
+pub(crate) struct Nested {
+    /// The page that VNCR_EL2 names.
+    page: Box<VncrPage>,
+    /// HCR_EL2.E2H of this VM.
+    vhe: bool,
+    /// L2 is what runs, or would if the vCPU were resident.
+    in_l2: bool,
+    /// L1's list registers are those of the hardware: in L2, if L1 owns the interrupts.
+    lists_loaded: bool,
+    /// FP registers are in the hardware, as of when L2 was entered.
+    fp_loaded: bool,
+    /// vEL2's registers while L2 runs, as the hardware has them.
+    el2: Bank,
+    /// CNTKCTL_EL1 and TFSR_EL1 of the context that is not in the hardware.
+    other_cntkctl: u64,
+    other_tfsr: u64,
+    /// HCR_EL2.VSE of L0's, for vEL2, while L2 runs.
+    virtual_serror: u64,
+    /// Registers of EL2 that have no place in the hardware, or another format there.
+    regs: Shadow,
+    timers: Timers,
+}
+
+/// Registers of vEL2 as L1 wrote them. Those with a format of their own (without VHE) are in the
+/// hardware in EL1's.
+#[derive(Debug, Default)]
+struct Shadow {
+    sctlr: u64,
+    tcr: u64,
+    ttbr0: u64,
+    cptr: u64,
+    hpfar: u64,
+    mdcr: u64,
+    cnthctl: u64,
+}
+
+/// SCTLR_EL1 and SCTLR_EL2 at reset: RES1 bits, all else off.
+const SCTLR_EL1: u64 = 0x30d0_0980;
+const SCTLR_EL2: u64 = 0x30c5_0830;
+/// CPTR_EL2 with E2H 0: RES1 bits.
+const CPTR_RES1: u64 = 0x33ff;
+
+impl Nested {
+    /// That of an off vCPU.
+    pub(crate) fn new(vhe: bool) -> Box<Self> {
+        Box::new(Self {
+            page: VncrPage::new(),
+            vhe,
+            in_l2: false,
+            lists_loaded: false,
+            fp_loaded: false,
+            el2: Bank::default(),
+            other_cntkctl: 0,
+            other_tfsr: 0,
+            virtual_serror: 0,
+            regs: Shadow::default(),
+            timers: Timers::default(),
+        })
+    }
+
+    /// The first state: vEL2, MMU off. The vCPU is not resident.
+    pub(crate) fn reset(&mut self, midr: u64, vmpidr: u64) {
+        for slot in 0..page::WORDS {
+            self.page.set(slot, 0);
+        }
+        self.page.set(page::HCR_EL2, L1Hcr::new(0, self.vhe).get());
+        self.page.set(page::VPIDR_EL2, midr);
+        self.page.set(page::VMPIDR_EL2, vmpidr);
+        self.page.set(page::SCTLR_EL1, SCTLR_EL1);
+        self.page.set(page::SPSR_EL1, 0x3c5);
+        self.in_l2 = false;
+        self.lists_loaded = false;
+        self.other_cntkctl = 0;
+        self.other_tfsr = 0;
+        self.virtual_serror = 0;
+        let cptr = if self.vhe { 0 } else { CPTR_RES1 };
+        self.regs = Shadow { sctlr: SCTLR_EL2, cptr, ..Shadow::default() };
+        self.timers = Timers::default();
+    }
+
+    /// SCTLR_EL1 of the hardware at the first instruction, and CPACR_EL1.
+    pub(crate) fn first_controls(&self) -> (u64, u64) {
+        if self.vhe {
+            (SCTLR_EL1, 0)
+        } else {
+            (format::sctlr(SCTLR_EL2), format::cpacr(CPTR_RES1 & !(1 << 10)))
+        }
+    }
+
+    /// L1's HCR_EL2.
+    fn hcr(&self) -> L1Hcr {
+        L1Hcr::new(self.page.get(page::HCR_EL2), self.vhe)
+    }
+
+    /// L1's CPTR_EL2, in the format that L1 has, while L2 runs.
+    fn cptr(&self) -> u64 {
+        if self.vhe { self.el2.cpacr } else { self.regs.cptr }
+    }
+
+    /// CNTVOFF_EL2 for the context that is in the hardware. A VM with virtual EL2 gets the physical
+    /// counter as it is, so all of the offset is L1's; EL2 with VHE has none.
+    pub(crate) fn counter_offset(&self) -> u64 {
+        if self.in_l2 || !self.vhe { self.page.get(page::CNTVOFF_EL2) } else { 0 }
+    }
+
+    /// When the first timer fires that is not in the hardware, if that is not before `now`.
+    pub(crate) fn soft_deadline(&self, now: u64) -> Option<u64> {
+        self.timers.deadline(self, now)
+    }
+}

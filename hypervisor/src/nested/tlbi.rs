@@ -1,9 +1,8 @@
 //! TLB maintenance that L1 executes at virtual EL2, carried out.
-#![allow(dead_code, reason = "virtual EL2 is about to use it")]
 
 use super::mmu::NestedMmu;
 use crate::arch::tlb;
-use nested::tlbi::{Host, Regime, Tlbi};
+use ::nested::tlbi::{Host, Regime, Tlbi};
 use trap::SysReg;
 
 /// What of L1's registers a TLBI depends on.

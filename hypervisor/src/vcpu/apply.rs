@@ -91,7 +91,7 @@ pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {
         }
     };
     let entry = enter_el1(&source, exception);
-    let registers = El1Exception { elr: entry.elr, spsr: entry.spsr, esr: entry.esr, far: entry.far };
+    let registers = El1Exception { elr: entry.elr, spsr: entry.spsr, esr: Some(entry.esr), far: entry.far };
     // SAFETY: the exited vCPU is resident.
     unsafe { syndrome::set_el1_exception(&registers) };
     // SAFETY: as above.

@@ -12,10 +12,12 @@ use crate::arch::el1::{El1State, MteState, PauthKeys};
 use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::TimerState;
+use crate::nested::Nested;
 use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
 use crate::vm::fault::PendingAbort;
 use crate::vm::prepare::Preparation;
+use alloc::boxed::Box;
 use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use fp::FpRegisters;
@@ -174,6 +176,8 @@ pub(crate) struct Vcpu {
     pub(crate) os_lock: bool,
     /// CSSELR_EL1, where it is trapped.
     pub(crate) csselr: u64,
+    /// Virtual EL2, for a VM that has it.
+    pub(crate) nested: Option<Box<Nested>>,
     /// Which shadow stage 2 its guest uses, if it is a hypervisor's.
     pub(crate) shadow: Attachment,
     /// HCR_EL2.VSE while it is not resident.
@@ -212,6 +216,7 @@ impl Vcpu {
             mdscr: 0,
             os_lock: true,
             csselr: 0,
+            nested: vm.spec.nested.map(|kind| Nested::new(kind == manifest::Nested::Vhe)),
             shadow: Attachment::default(),
             virtual_serror: 0,
             el1: El1State::default(),
@@ -235,9 +240,15 @@ impl Vcpu {
         self.mdscr = 0;
         self.os_lock = true;
         self.csselr = 0;
+        if let Some(nested) = &mut self.nested {
+            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8));
+        }
         self.reset_shadow();
         self.virtual_serror = 0;
         self.el1 = El1State::at_reset(entry);
+        if let Some(nested) = &self.nested {
+            (self.el1.sctlr_el1, self.el1.cpacr_el1) = nested.first_controls();
+        }
         self.mte = MteState::default();
         self.pauth = PauthKeys::default();
         self.timers = TimerState::default();
@@ -247,7 +258,22 @@ impl Vcpu {
 
     /// When one of its timers fires while it is not resident, in counts of the physical counter.
     pub(crate) fn timer_deadline(&self) -> Option<u64> {
-        self.timers.deadline(self.vm.counter_offset())
+        let own = self.timers.deadline(self.counter_offset());
+        match (own, self.soft_deadline(0)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// When a timer fires that is in no hardware, from `now` on: one of those of which vEL2 and L2 take
+    /// turns. Of one that is due already nothing is said again once its interrupt is pending.
+    pub(crate) fn soft_deadline(&self, now: u64) -> Option<u64> {
+        self.nested.as_ref()?.soft_deadline(now)
+    }
+
+    /// CNTVOFF_EL2 for its virtual timer.
+    fn counter_offset(&self) -> u64 {
+        self.nested.as_ref().map_or_else(|| self.vm.counter_offset(), |nested| nested.counter_offset())
     }
 
     /// The name for reports: `vm/vcpu`.

@@ -83,7 +83,7 @@ fn heed_requests(vcpu: &mut Vcpu, local: &mut Local) -> bool {
 }
 
 /// The rarer ways to go on.
-fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option<Pause> {
+pub(crate) fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option<Pause> {
     match resume {
         Resume::Next => {
             advance(esr);

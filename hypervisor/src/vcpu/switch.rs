@@ -4,6 +4,7 @@ use super::Vcpu;
 use crate::arch::gic::HardwareListRegisters;
 use crate::arch::{fp, gic, timer, tlb, traps};
 use crate::cpu::Local;
+use crate::nested;
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
 use vgic::PhysIntids;
 
@@ -13,6 +14,9 @@ const FORWARDED: [u32; 2] = [VTIMER_INTID, PTIMER_INTID];
 impl Vcpu {
     /// Takes the vCPU out of the hardware.
     pub(crate) fn unload(&mut self, local: &Local) {
+        if self.nested.is_some() {
+            self.unload_nested(local);
+        }
         self.virtual_serror = traps::pending_virtual_serror();
         self.el1.save();
         if local.host.mte {
@@ -72,7 +76,36 @@ impl Vcpu {
         self.vm.kick(changes.kick, None);
         gic::complete();
         // SAFETY: as above. Last: a timer that is due fires from here on.
-        unsafe { self.timers.load(self.vm.counter_offset()) };
+        unsafe { self.timers.load(self.counter_offset()) };
+        if self.nested.is_some() {
+            // SAFETY: as above; all that the states have in common is loaded.
+            unsafe { self.load_nested(local, fp_loaded) };
+        }
+    }
+
+    /// Takes the virtual CPU interface out of the hardware, for that of a guest of the vCPU's.
+    pub(crate) fn take_out_interface(&mut self, local: &Local) {
+        let changes = self.vm.vgic.lock().unload(self.id, &mut HardwareListRegisters);
+        self.vgic.save(local.host.vgic.active_priority_registers);
+        deactivate(changes.deactivate, local);
+        self.vm.kick(changes.kick, None);
+    }
+
+    /// Puts it back.
+    ///
+    /// # Safety
+    /// The vCPU must be entered next.
+    pub(crate) unsafe fn put_in_interface(&mut self, local: &Local) {
+        // SAFETY: the caller's promise.
+        unsafe { self.vgic.load(local.host.vgic.active_priority_registers) };
+        let changes = self.vm.vgic.lock().load(self.id, &mut HardwareListRegisters);
+        deactivate(changes.deactivate, local);
+        self.vm.kick(changes.kick, None);
+    }
+
+    /// ICH_VMCR_EL2 and the active priorities of both groups, while the interface is out.
+    pub(crate) fn interface_masks(&self) -> (u64, u64, u64) {
+        self.vgic.masks()
     }
 
     /// It wants to use SVE: the next [`load_fp`](Self::load_fp) brings it.
@@ -85,22 +118,25 @@ impl Vcpu {
         self.fp.save();
     }
 
-    /// Loads the FP registers, which nobody's are in the hardware any more, and lets the guest use them.
+    /// Loads the FP registers, which nobody's are in the hardware any more, and lets the guest use them;
+    /// `cptr` is CPTR_EL2 as it was when they trapped.
     ///
     /// # Safety
     /// The vCPU must be entered next.
-    pub(crate) unsafe fn load_fp(&mut self) {
+    pub(crate) unsafe fn load_fp(&mut self, cptr: u64) {
         // SAFETY: the caller's promise.
         unsafe { self.fp.load() };
-        // Whoever was loaded had this.
-        let base = self.traps.map_or(0, |traps| traps.cptr);
-        fp::set_cptr(base, self.fp.traps(true));
+        let closed = self.fp.traps(true);
+        fp::set_cptr(cptr & !(fp::TFP | fp::TZ), cptr & closed);
     }
 
     /// Takes back a timer interrupt whose line has fallen before the guest acknowledged it: the guest
     /// masked or moved its timer, which does not exit. To be asked before the guest reads pending
     /// state.
-    pub(crate) fn sample_timers(&mut self) {
+    pub(crate) fn sample_timers(&mut self, local: &Local) {
+        if self.nested.is_some() {
+            return nested::timers::update(self, local);
+        }
         for (intid, level) in FORWARDED.into_iter().zip(timer::lines()) {
             if !level {
                 let kick = self.vm.vgic.lock().set_line(self.id, intid, false);

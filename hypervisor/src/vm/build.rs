@@ -1,6 +1,7 @@
 //! From the manifest to VMs: memory, stage 2, ID registers, device trees. Runs once, at boot, on one
 //! CPU; everything that can be refused is refused here, with a sentence.
 
+mod interrupts;
 mod lazy;
 
 use super::events::{Events, controls};
@@ -34,7 +35,6 @@ use manifest::{
 };
 use spin::Mutex;
 use vdev::power::{PowerTable, Start};
-use vgic::{Config, Vgic};
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
 use vmsa::stage2::{Geometry, tables_needed};
 
@@ -150,7 +150,7 @@ fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'stati
         stage2,
         map: Mutex::new(map),
         tree,
-        vgic: Mutex::new(interrupt_controller(&spec, means)),
+        vgic: Mutex::new(interrupts::controller(&spec, means)),
         uart: Mutex::new(GuestUart::new()),
         power: Mutex::new(PowerTable::new(vcpus.len(), boot)),
         life: Mutex::new(Life::new()),
@@ -162,7 +162,7 @@ fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'stati
         resets: AtomicU64::new(0),
         counter_offset: AtomicU64::new(0),
         reports: AtomicU64::new(0),
-        forwarded: forwarded(&spec),
+        forwarded: interrupts::forwarded(&spec),
         vcpus,
         backing,
         spec,
@@ -423,30 +423,4 @@ fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {
         psci: if spec.nested.is_some() { fdt::Conduit::Smc } else { fdt::Conduit::Hvc },
     };
     heap::hastily(|| fdt::guest::write(&guest).map_err(|e| format!("{e}")))
-}
-
-fn forwarded(spec: &VmSpec) -> Vec<(u32, u32)> {
-    let mut all = Vec::new();
-    for region in &spec.regions {
-        if let RegionKind::Device { interrupts, .. } = &region.kind {
-            all.extend(interrupts.iter().map(|i| (i.physical, i.guest)));
-        }
-    }
-    all
-}
-
-fn interrupt_controller(spec: &VmSpec, means: &Means<'_>) -> Vgic {
-    let mut vgic = Vgic::new(Config {
-        vcpus: spec.cpus.len(),
-        spis: layout::SPIS as usize,
-        list_registers: usize::from(means.list_registers),
-        priority_bits: 5,
-    });
-    for intid in [layout::VTIMER_INTID, layout::PTIMER_INTID] {
-        vgic.map_hw(intid, intid);
-    }
-    for (physical, guest) in forwarded(spec) {
-        vgic.map_hw(guest, physical);
-    }
-    vgic
 }

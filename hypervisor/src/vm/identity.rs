@@ -11,7 +11,6 @@ use alloc::string::String;
 use core::fmt;
 use idreg::{
     Contradiction, Denied, Draft, Features, Freeze, GuestIds, REGISTERS, Refused, TrapConfig, VirtualEl2,
-    register_at,
 };
 use manifest::{RegionKind, RegionSpec, Sve, VmSpec};
 use spin::{Mutex, Once};
@@ -55,7 +54,7 @@ pub(crate) fn of(
     };
     let host = means.ids.on_cpus(features.mte, cpus()).map_err(|mixed| {
         let ((a, b), (x, y)) = (mixed.cpus, mixed.values);
-        format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", register_at(mixed.register))
+        format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", mixed.name())
     })?;
     let mut draft = Draft::new(&host, &features, cpus().all(|(_, ids)| ids.ctr == host.ctr));
     for (field, name) in spec.cpu.fields.iter().zip(spec.cpu.names.lines()) {

@@ -255,7 +255,10 @@ impl Vcpu {
             Activity::Off | Activity::Faulted => false,
             Activity::Preparing(_) | Activity::Sweeping(_) | Activity::Ready => true,
             // A resident one's timers are in the hardware, which interrupts.
-            Activity::Waiting => !resident && self.timer_deadline().is_some_and(|at| at <= now),
+            Activity::Waiting => {
+                let in_memory = if resident { self.soft_deadline(0) } else { self.timer_deadline() };
+                in_memory.is_some_and(|at| at <= now)
+            }
         }
     }
 

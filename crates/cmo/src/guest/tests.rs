@@ -196,7 +196,7 @@ fn invalidation_under_a_dirty_log_is_no_write() {
     assert_eq!(after_fault(&fault, Place::Writable, Found::NotRead), Action::Fetch);
     let line = Line { how: Invalidate, content: Data };
     assert_eq!(after_fault(&fault, Place::Writable, this(Invalidate)), Action::Perform(line));
-    assert_eq!(line.on(Kind::Tagged, Point::Coherency).map(|l| l.how), Some(CleanInvalidate));
+    assert_eq!(line.on(Kind::Tagged, || Point::Coherency).map(|l| l.how), Some(CleanInvalidate));
     // DC ZVA would be a write: the log's business.
     assert_eq!(after_fault(&fault, Place::Writable, Found::This(Operation::Zero)), Action::Access);
 }
@@ -244,7 +244,7 @@ fn demands_of_every_instruction() {
                 .into_iter()
                 .flat_map(move |mte| [0, OPEN, OPEN | SCTLR_CMOW].map(|sctlr| (el0, mte, sctlr)))
         }) {
-            let got = demand(operation, el0, mte, sctlr);
+            let got = demand(operation, el0, mte, || sctlr);
             let translate = |write| Demand::Translate { el0, write };
             let tags = match operation {
                 Operation::Line(line) => line.content != Data,
@@ -285,7 +285,7 @@ fn what_el2_executes_for_a_line() {
     for line in lines() {
         for kind in [Kind::WriteBack, Kind::Tagged, Kind::NonCacheable] {
             for farthest in [Point::Coherency, Point::Persistence, Point::DeepPersistence] {
-                let Some(done) = line.on(kind, farthest) else {
+                let Some(done) = line.on(kind, || farthest) else {
                     assert!(line.content == Tags && kind != Kind::Tagged);
                     continue;
                 };

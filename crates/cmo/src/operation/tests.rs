@@ -65,6 +65,12 @@ fn every_name() {
 
 /// Of all encodings of system instructions only those with a name, and AT, mean something.
 #[test]
+fn dc_ivac() {
+    let operation = Operation::from_encoding(SysReg::DC_IVAC);
+    assert_eq!(operation, Some(Operation::Line(Line::INVALIDATE)));
+}
+
+#[test]
 fn nothing_else() {
     let all = (0..8).flat_map(|op1| (0..16).flat_map(move |crm| (0..8).map(move |op2| (op1, crm, op2))));
     let mut meanings = Vec::new();

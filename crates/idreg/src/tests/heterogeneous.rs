@@ -44,7 +44,8 @@ fn other_sizes_are_not_mixed() {
     assert_eq!(mixed(false, &[0, 2]), Ok(()), "a VM without MTE does not see GMID_EL1");
     let lines = [max(), HostIds { ctr: max().ctr ^ 1 << 16, ..max() }];
     let e = machine(&lines).on_cpus(false, lines.iter().enumerate()).unwrap_err();
-    assert_eq!((e.register, e.cpus), (index::CTR, (0, 1)));
+    assert_eq!((e.name(), e.cpus), ("the sizes in CTR_EL0", (0, 1)));
+    assert_eq!((dczid.name(), Mixed { register: index::GMID, ..dczid }.name()), ("DCZID_EL0", "GMID_EL1"));
     assert_eq!(mixed(true, &[3]), Ok(()));
     assert_eq!(mixed(true, &[]), Ok(()));
 }

@@ -76,5 +76,12 @@ pub(super) fn places(machine: &Machine) -> impl Iterator<Item = Place> {
     // A machine without stage 2 may have something there, or may not like maintenance of nothing.
     let absent = Place { absent: true, ..Place::new("nothing", machine.absent()) };
     let emulated = [absent, Place::new("distributor", gic::GICD), Place::new("UART", uart::BASE)];
-    core::iter::once(ram).chain(regions).chain(emulated.into_iter().filter(|_| tagvisor()))
+    // The first memory is that of the payload; others may get their tags on demand.
+    let more = machine.memory().get(1).map(|&(start, size)| Place {
+        memory: true,
+        writable: true,
+        tags: true,
+        ..Place::new("memory", start + size - 4096)
+    });
+    core::iter::once(ram).chain(more).chain(regions).chain(emulated.into_iter().filter(|_| tagvisor()))
 }

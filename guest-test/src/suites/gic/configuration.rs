@@ -5,27 +5,27 @@ use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::gic::*;
 use crate::rt::machine::Machine;
 use crate::rt::mem::{read8, read32, write8, write32, write64};
-use crate::rt::timer::{ENABLE, SECOND, VIRTUAL};
+use crate::rt::timer::{ENABLE, SECOND, virtual_intid};
 use crate::rt::{cpu, irq, timer};
 
 pub(super) fn level_by_timer(_: &Machine) -> Outcome {
-    enable(VIRTUAL);
+    enable(virtual_intid());
     msr!("cntv_tval_el0", 0);
     msr!("cntv_ctl_el0", ENABLE);
-    check_eq!(acknowledge_soon(), VIRTUAL, "INTID");
+    check_eq!(acknowledge_soon(), virtual_intid(), "INTID");
     // Still high while active: ending it makes it pending again, lowering the line does not.
-    end(VIRTUAL);
-    check_eq!(acknowledge_soon(), VIRTUAL, "INTID while the line stays high");
+    end(virtual_intid());
+    check_eq!(acknowledge_soon(), virtual_intid(), "INTID while the line stays high");
     timer::off();
-    end(VIRTUAL);
+    end(virtual_intid());
     nothing("after the line went low")?;
     // High, then low before it is acknowledged: gone.
-    disable(VIRTUAL);
+    disable(virtual_intid());
     msr!("cntv_ctl_el0", ENABLE);
-    check!(timer::wait(SECOND, || pending(VIRTUAL)), "the line is high and the PPI not pending");
+    check!(timer::wait(SECOND, || pending(virtual_intid())), "the line is high and the PPI not pending");
     timer::off();
-    check!(timer::wait(SECOND, || !pending(VIRTUAL)), "the line is low and the PPI pending");
-    enable(VIRTUAL);
+    check!(timer::wait(SECOND, || !pending(virtual_intid())), "the line is low and the PPI pending");
+    enable(virtual_intid());
     nothing("after the line went low, disabled")
 }
 

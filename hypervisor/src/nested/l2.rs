@@ -1,0 +1,160 @@
+//! Exits from L2: what L1 asked for goes to vEL2, all else is as for any VM.
+
+use super::abort::{self, Reply};
+use super::{Nested, lists, take};
+use crate::arch::syndrome;
+use crate::cpu::Local;
+use crate::exit::{self, Outcome, call};
+use crate::vcpu::Vcpu;
+use crate::vcpu::apply::{GuestFault, Resume};
+use ::nested::controls::{self, MDCR_TDE, hcr};
+use ::nested::page;
+use ::nested::route::Controls;
+use trap::{DataAbort, Exit, WaitKind};
+
+/// What an exit of L2's is.
+enum Owner {
+    /// L1 trapped it: the exception is vEL2's.
+    L1,
+    /// L0 handles it as for any VM.
+    L0,
+}
+
+/// Hands an exit of L2 to its handler.
+pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Outcome {
+    let Some(nested) = &vcpu.nested else { return exit::dispatch(vcpu, local, exit) };
+    match (exit, owner(nested, exit)) {
+        (_, Owner::L1) => {
+            count(vcpu, exit);
+            take::sync(vcpu, local, esr, far(exit));
+            Ok(Resume::Here)
+        }
+        (Exit::Hvc { .. }, Owner::L0) => {
+            // HCD: the hardware has it as well, so this does not come.
+            Err(GuestFault::Undefined)
+        }
+        (Exit::Smc { imm }, Owner::L0) => call::smc(vcpu, local, imm),
+        (other @ Exit::Sysreg(_), Owner::L0) if lists::are_l1s(vcpu) => {
+            // A register of L0's GIC model wants the list registers to be L0's.
+            lists::unload(vcpu, local);
+            let outcome = exit::dispatch(vcpu, local, other);
+            lists::resume(vcpu, local);
+            outcome
+        }
+        (Exit::InstructionAbort(abort), Owner::L0) => {
+            vcpu.shared.exits.aborts.bump();
+            reply(abort::instruction(vcpu, abort), vcpu, local)
+        }
+        (Exit::TagFault(fault), Owner::L0) => {
+            vcpu.shared.exits.aborts.bump();
+            reply(abort::tag(vcpu, local, &fault), vcpu, local)
+        }
+        (Exit::DataAbort(abort), Owner::L0) => data(vcpu, local, abort),
+        (other, Owner::L0) => exit::dispatch(vcpu, local, other),
+    }
+}
+
+/// A data abort. It may be at a device of L0's, which wants the list registers to be L0's.
+fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outcome {
+    let swapped = abort.isv() && lists::are_l1s(vcpu);
+    if swapped {
+        lists::unload(vcpu, local);
+    }
+    let answer = abort::data(vcpu, local, abort);
+    if swapped {
+        lists::resume(vcpu, local);
+    }
+    reply(answer, vcpu, local)
+}
+
+/// Carries out what an abort comes to.
+fn reply(reply: Reply, vcpu: &mut Vcpu, local: &Local) -> Outcome {
+    match reply {
+        Reply::L0(outcome) => outcome,
+        Reply::L1 { esr, hpfar } => {
+            take::stage2(vcpu, local, esr, syndrome::far(), hpfar);
+            Ok(Resume::Here)
+        }
+    }
+}
+
+fn owner(nested: &Nested, exit: Exit) -> Owner {
+    let hcr = nested.hcr();
+    let claimed = match exit {
+        Exit::Hvc { .. } => true,
+        Exit::Smc { .. } => hcr.has(hcr::TSC),
+        Exit::Sysreg(access) | Exit::SystemInstruction(access) => nested.controls().claim(access),
+        Exit::Wfx(wait) => match wait.kind {
+            WaitKind::Interrupt | WaitKind::InterruptTimeout => hcr.has(hcr::TWI),
+            WaitKind::Event | WaitKind::EventTimeout => hcr.has(hcr::TWE),
+        },
+        Exit::Fp => controls::traps_fp(nested.cptr(), nested.vhe),
+        Exit::PAuth => !hcr.has(hcr::API),
+        Exit::Debug(_) => nested.regs.mdcr & MDCR_TDE != 0,
+        Exit::DataAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
+        Exit::InstructionAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
+        Exit::TagFault(_)
+        | Exit::Sve
+        | Exit::Sme { .. }
+        | Exit::Eret(_)
+        | Exit::Bti
+        | Exit::IllegalState
+        | Exit::PcAlignment { .. }
+        | Exit::SpAlignment
+        | Exit::AArch32 { .. }
+        | Exit::MopsFault
+        | Exit::Gcs
+        | Exit::Ls64
+        | Exit::Unknown { .. } => false,
+    };
+    if claimed { Owner::L1 } else { Owner::L0 }
+}
+
+/// FAR_EL2, for the classes that define it.
+fn far(exit: Exit) -> Option<u64> {
+    matches!(exit, Exit::DataAbort(_) | Exit::InstructionAbort(_) | Exit::Debug(_)).then(syndrome::far)
+}
+
+fn count(vcpu: &Vcpu, exit: Exit) {
+    let exits = &vcpu.shared.exits;
+    if matches!(exit, Exit::Hvc { .. } | Exit::Smc { .. }) {
+        exits.calls.bump();
+    } else if matches!(exit, Exit::Sysreg(_) | Exit::SystemInstruction(_)) {
+        exits.sysregs.bump();
+    } else {
+        exits.others.bump();
+    }
+}
+
+impl Nested {
+    /// L1's controls of L2, as far as they trap.
+    fn controls(&self) -> Controls {
+        Controls {
+            hcr: self.hcr(),
+            mdcr: self.regs.mdcr,
+            cptr: self.cptr(),
+            cnthctl: controls::cnthctl_for_l2(self.regs.cnthctl, self.vhe),
+            ich_hcr: self.page.get(page::ICH_HCR_EL2),
+        }
+    }
+}
+
+/// Whether an external abort that L0 has for L2 is L1's to hear of (HCR_EL2.TEA).
+pub(super) fn external_abort_is_l1s(vcpu: &Vcpu, fault: GuestFault) -> bool {
+    let external = matches!(fault, GuestFault::ExternalDataAbort | GuestFault::ExternalInstructionAbort);
+    external && vcpu.nested.as_ref().is_some_and(|n| n.in_l2 && n.hcr().has(hcr::TEA))
+}
+
+/// The syndrome of a stage-2 fault as that of an external abort at the same access.
+pub(super) fn external_abort(fault: GuestFault, esr: u64) -> u64 {
+    /// WnR and CM.
+    const KEPT: u64 = 1 << 6 | 1 << 8;
+    const IL: u64 = 1 << 25;
+    const SYNCHRONOUS_EXTERNAL: u64 = 0x10;
+    let class = if fault == GuestFault::ExternalDataAbort {
+        u64::from(trap::class::DATA_ABORT) << 26 | esr & KEPT
+    } else {
+        u64::from(trap::class::INSTRUCTION_ABORT) << 26
+    };
+    class | IL | SYNCHRONOUS_EXTERNAL
+}

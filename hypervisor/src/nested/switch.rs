@@ -1,0 +1,155 @@
+//! From vEL2 to L2 and back, and in and out of the CPU.
+
+use super::Nested;
+use crate::arch::nested as hw;
+use crate::arch::nested::Controls;
+use crate::arch::{fp, traps, vectors};
+use crate::cpu::Local;
+use crate::vcpu::Vcpu;
+use ::nested::controls::hcr;
+use ::nested::stage2::Registers;
+use ::nested::{controls, page};
+
+/// The vCPU, which is resident and in vEL2, enters L2. Interrupts are the caller's to look at.
+pub(super) fn to_l2(vcpu: &mut Vcpu, local: &Local) {
+    let Some(nested) = vcpu.nested.as_deref_mut() else { return };
+    // SAFETY: the vCPU is entered next; controls and stage 2 follow.
+    unsafe { nested.el2.enter_l2(&nested.page) };
+    nested.in_l2 = true;
+    nested.fp_loaded = fp::is_open();
+    nested.swap_rest(local.host.mte);
+    nested.virtual_serror = traps::pending_virtual_serror();
+    let (registers, on) = nested.stage2();
+    super::timers::swap(vcpu, local);
+    // SAFETY: the vCPU is entered next, in L2.
+    unsafe { vcpu.load_l2(local, registers, on) };
+    // SAFETY: as above.
+    unsafe { apply(vcpu, local) };
+}
+
+/// The vCPU, which is resident and in L2, is back in vEL2.
+pub(super) fn to_vel2(vcpu: &mut Vcpu, local: &Local) {
+    super::lists::unload(vcpu, local);
+    let Some(nested) = vcpu.nested.as_deref_mut() else { return };
+    nested.keep_virtual_serror();
+    if !controls::traps_fp(nested.cptr(), nested.vhe) {
+        nested.fp_loaded = fp::is_open();
+    }
+    // SAFETY: the vCPU is entered next; controls and stage 2 follow.
+    unsafe { nested.el2.leave_l2(&nested.page) };
+    nested.in_l2 = false;
+    nested.swap_rest(local.host.mte);
+    super::timers::swap(vcpu, local);
+    // SAFETY: the vCPU is entered next, in vEL2.
+    unsafe { vcpu.load_vel2(local) };
+    // SAFETY: as above.
+    unsafe { apply(vcpu, local) };
+}
+
+impl Nested {
+    /// What has no slot, or a rule of its own.
+    fn swap_rest(&mut self, mte: bool) {
+        if self.vhe {
+            // Without VHE CNTKCTL_EL1 is L2's in both contexts.
+            self.other_cntkctl = hw::swap_cntkctl(self.other_cntkctl);
+        }
+        if mte {
+            if self.in_l2 {
+                self.other_tfsr = hw::swap_tfsr(self.page.get(page::TFSR_EL1));
+            } else {
+                self.page.set(page::TFSR_EL1, hw::swap_tfsr(self.other_tfsr));
+            }
+        }
+    }
+
+    /// L1's stage 2 for L2, and whether it is on. L2 is what runs.
+    fn stage2(&self) -> (Registers, bool) {
+        const EE: u64 = 1 << 25;
+        let sctlr = if self.vhe { self.el2.sctlr } else { self.regs.sctlr };
+        let registers = Registers {
+            vttbr: self.page.get(page::VTTBR_EL2),
+            vtcr: self.page.get(page::VTCR_EL2),
+            big_endian: sctlr & EE != 0,
+            fwb: self.hcr().has(hcr::FWB),
+        };
+        (registers, self.hcr().has(hcr::VM | hcr::DC))
+    }
+
+    /// The hardware clears HCR_EL2.VSE when L2 takes its virtual SError: L1 sees that.
+    fn keep_virtual_serror(&self) {
+        const VSE: u64 = controls::hcr::VSE;
+        let hcr = self.page.get(page::HCR_EL2);
+        if self.hcr().for_l2(0) & VSE != 0 {
+            self.page.set(page::HCR_EL2, hcr & !VSE | traps::pending_virtual_serror());
+        }
+    }
+}
+
+/// Writes the EL2 registers of the context that is current.
+///
+/// # Safety
+/// The vCPU must be entered next, and its EL1 registers must be those of that context.
+unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
+    let Some(nested) = vcpu.nested.as_deref() else { return };
+    let Some(base) = vcpu.traps else { return };
+    let vhe = nested.vhe;
+    let values = if nested.in_l2 {
+        let l1 = nested.hcr();
+        let traps_fp = controls::traps_fp(nested.cptr(), vhe);
+        let cptr = controls::cptr_for_l2(base.cptr, nested.cptr(), vhe);
+        fp::set_cptr(cptr, fp::unless(nested.fp_loaded && !traps_fp));
+        Controls {
+            hcr: l1.for_l2(base.hcr),
+            mdcr: controls::mdcr_for_l2(base.mdcr, nested.regs.mdcr),
+            cnthctl: controls::cnthctl_for_l2(nested.regs.cnthctl, vhe),
+            vpidr: nested.page.get(page::VPIDR_EL2),
+            vmpidr: nested.page.get(page::VMPIDR_EL2) | 1 << 31,
+        }
+    } else {
+        fp::set_cptr(base.cptr, fp::unless(nested.fp_loaded));
+        Controls {
+            hcr: controls::for_vel2(base.hcr, vhe) | nested.virtual_serror,
+            mdcr: base.mdcr,
+            cnthctl: controls::cnthctl_for_vel2(vhe, super::timers::ecv()),
+            vpidr: local.midr,
+            vmpidr: idreg::vmpidr(vcpu.id as u8),
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { values.load() };
+}
+
+impl Vcpu {
+    /// Before the rest of the vCPU is taken out of the hardware: what L2 has in places that are L1's
+    /// otherwise.
+    pub(crate) fn unload_nested(&mut self, local: &Local) {
+        vectors::install();
+        super::timers::release(self, local);
+        super::lists::unload(self, local);
+        if let Some(nested) = self.nested.as_deref_mut()
+            && nested.in_l2
+        {
+            nested.keep_virtual_serror();
+        }
+    }
+
+    /// After the rest of the vCPU is in the hardware.
+    ///
+    /// # Safety
+    /// The vCPU must be entered next, on this CPU, with nobody else resident.
+    pub(crate) unsafe fn load_nested(&mut self, local: &Local, fp_loaded: bool) {
+        let Some(nested) = self.nested.as_deref_mut() else { return };
+        nested.fp_loaded = fp_loaded;
+        if !nested.in_l2 {
+            nested.virtual_serror = traps::pending_virtual_serror();
+        }
+        vectors::install_nested();
+        // SAFETY: the page lives as long as the vCPU, which is entered next.
+        unsafe { nested.page.install() };
+        // SAFETY: it is what runs next.
+        unsafe { self.reload_l2(local) };
+        // SAFETY: the EL1 registers that were loaded are those of the context.
+        unsafe { apply(self, local) };
+        super::lists::entered(self, local);
+    }
+}

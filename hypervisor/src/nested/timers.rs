@@ -1,0 +1,232 @@
+//! The four timers of a vCPU with virtual EL2, of which the hardware has two at a time.
+//!
+//! In L2, the hardware's EL1 timers are L2's. In vEL2 they are those of EL2: with VHE, vEL2 reaches
+//! them by the names of EL1's without an exit. The other pair is in memory, EL1's in the page where L1
+//! writes them with or without an exit, EL2's here; EL2's own timer wakes L0 for them. Each has a line
+//! into L0's model of the GIC.
+
+use super::Nested;
+use crate::arch::timer;
+use crate::cpu::Local;
+use crate::vcpu::Vcpu;
+use ::nested::page;
+use ::nested::registers::{Timer, TimerPart};
+use ::nested::timer::Registers;
+use manifest::layout::{HYP_PTIMER_INTID, HYP_VTIMER_INTID, PTIMER_INTID, VTIMER_INTID};
+
+/// The INTID of each [`Timer`].
+const INTIDS: [u32; 4] = [VTIMER_INTID, PTIMER_INTID, HYP_VTIMER_INTID, HYP_PTIMER_INTID];
+/// Those of the two timers of the hardware.
+const PHYSICAL: [u32; 2] = [VTIMER_INTID, PTIMER_INTID];
+
+/// Timers as far as they are not in the hardware or the page.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    /// EL2's virtual and physical timer, while L2 runs.
+    hyp: [Registers; 2],
+    /// Level of each timer's line, as the model has it.
+    lines: [bool; 4],
+    /// Whether a physical timer interrupt is active: its line is high, and L1 knows.
+    active: [bool; 2],
+    /// Level of the maintenance interrupt's line.
+    pub(super) maintenance: bool,
+}
+
+impl Timers {
+    /// See [`Nested::soft_deadline`].
+    pub(super) fn deadline(&self, nested: &Nested, now: u64) -> Option<u64> {
+        let mut first: Option<u64> = None;
+        for (n, line) in self.lines.into_iter().enumerate() {
+            if (n < 2) == nested.in_l2 || line {
+                continue;
+            }
+            let (registers, offset) = nested.soft(n);
+            let at = if registers.armed() { Some(registers.cval.wrapping_add(offset)) } else { None };
+            first = match (first, at.filter(|at| *at >= now)) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        first
+    }
+}
+
+impl Nested {
+    /// A timer that is not in the hardware, and what its counter lags behind the physical one.
+    fn soft(&self, n: usize) -> (Registers, u64) {
+        let word = |slot| self.page.get(slot);
+        match n {
+            0 => {
+                let registers = Registers { ctl: word(page::CNTV_CTL_EL0), cval: word(page::CNTV_CVAL_EL0) };
+                (registers, word(page::CNTVOFF_EL2))
+            }
+            1 => (Registers { ctl: word(page::CNTP_CTL_EL0), cval: word(page::CNTP_CVAL_EL0) }, 0),
+            2 => (self.timers.hyp[0], 0),
+            _ => (self.timers.hyp[1], 0),
+        }
+    }
+
+    /// The level of each timer's line.
+    fn levels(&self, now: u64) -> [bool; 4] {
+        let hardware = timer::lines();
+        let soft = |n: usize| {
+            let (registers, offset) = self.soft(n);
+            registers.line(now.wrapping_sub(offset))
+        };
+        let [v, p] = hardware;
+        if self.in_l2 { [v, p, soft(2), soft(3)] } else { [soft(0), soft(1), v, p] }
+    }
+}
+
+/// FEAT_ECV on this CPU: the timers of EL1 can be trapped exactly.
+pub(super) fn ecv() -> bool {
+    timer::has_ecv()
+}
+
+/// Brings the lines of all timers into the model, and the physical interrupts in line with them.
+pub(crate) fn update(vcpu: &mut Vcpu, local: &Local) {
+    let Some(nested) = vcpu.nested.as_deref_mut() else { return };
+    let levels = nested.levels(timer::count());
+    if levels != nested.timers.lines {
+        set_lines(vcpu, levels);
+    }
+    settle(vcpu, local);
+}
+
+fn set_lines(vcpu: &mut Vcpu, levels: [bool; 4]) {
+    let Some(nested) = vcpu.nested.as_deref_mut() else { return };
+    let old = core::mem::replace(&mut nested.timers.lines, levels);
+    let mut vgic = vcpu.vm.vgic.lock();
+    let mut kick = vgic::Kick::NONE;
+    for ((intid, level), was) in INTIDS.into_iter().zip(levels).zip(old) {
+        if level != was {
+            kick |= vgic.set_line(vcpu.id, intid, level);
+        }
+    }
+    drop(vgic);
+    vcpu.vm.kick(kick, Some(vcpu.id));
+}
+
+/// A physical timer interrupt came. It stays active, so that it does not come again, as long as its
+/// line is high.
+pub(crate) fn fired(vcpu: &mut Vcpu, local: &Local, intid: u32) {
+    if let Some(nested) = vcpu.nested.as_deref_mut() {
+        for (active, physical) in nested.timers.active.iter_mut().zip(PHYSICAL) {
+            *active |= physical == intid;
+        }
+    }
+    update(vcpu, local);
+}
+
+/// A physical timer interrupt is active just as long as the line of the timer that is in the hardware
+/// is high, as the model knows it.
+fn settle(vcpu: &mut Vcpu, local: &Local) {
+    let Some(nested) = vcpu.nested.as_deref_mut() else { return };
+    let [v, p, hv, hp] = nested.timers.lines;
+    let wanted = if nested.in_l2 { [v, p] } else { [hv, hp] };
+    for ((active, wanted), intid) in nested.timers.active.iter_mut().zip(wanted).zip(PHYSICAL) {
+        if *active != wanted {
+            *active = wanted;
+            local.redistributor.set_active(intid, wanted);
+        }
+    }
+}
+
+/// The vCPU leaves the CPU, and the physical timers are no longer its.
+pub(super) fn release(vcpu: &mut Vcpu, _local: &Local) {
+    if let Some(nested) = vcpu.nested.as_deref_mut() {
+        // Whoever takes the vCPU out clears both.
+        nested.timers.active = [false; 2];
+    }
+}
+
+/// The other context's timers go into the hardware. `in_l2` is the new one already.
+pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
+    let Some(nested) = vcpu.nested.as_deref_mut() else { return };
+    let old = timer::registers();
+    let as_pair = |r: Registers| (r.ctl & 3, r.cval);
+    let new = if nested.in_l2 {
+        nested.timers.hyp = old.map(|(ctl, cval)| Registers { ctl: ctl & 3, cval });
+        [as_pair(nested.soft(0).0), as_pair(nested.soft(1).0)]
+    } else {
+        let [v, p] = old;
+        nested.page.set(page::CNTV_CTL_EL0, v.0);
+        nested.page.set(page::CNTV_CVAL_EL0, v.1);
+        nested.page.set(page::CNTP_CTL_EL0, p.0);
+        nested.page.set(page::CNTP_CVAL_EL0, p.1);
+        nested.timers.hyp.map(as_pair)
+    };
+    // SAFETY: the vCPU is entered next, in that context.
+    unsafe { timer::set_registers(new, nested.counter_offset()) };
+    let any = (old[0].0 | old[1].0 | new[0].0 | new[1].0) & 1 != 0;
+    if any || nested.timers.lines != [false; 4] {
+        let deadline = nested.soft_deadline(timer::count());
+        update(vcpu, local);
+        if let Some(at) = deadline {
+            timer::advance_alarm(at);
+        }
+    }
+}
+
+/// vEL2 reads a register of a timer, by a name that traps.
+pub(super) fn read(nested: &Nested, which: Timer, part: TimerPart) -> u64 {
+    let n = which as usize;
+    let (registers, offset) = nested.current(n);
+    let count = timer::now().wrapping_sub(offset);
+    match part {
+        TimerPart::Tval => registers.read_tval(count),
+        TimerPart::Ctl => registers.read_ctl(count),
+        TimerPart::Cval => registers.cval,
+    }
+}
+
+/// vEL2 writes one.
+pub(super) fn write(vcpu: &mut Vcpu, local: &Local, which: Timer, part: TimerPart, value: u64) {
+    let Some(nested) = vcpu.nested.as_deref_mut() else { return };
+    let n = which as usize;
+    let (mut registers, offset) = nested.current(n);
+    match part {
+        TimerPart::Tval => {
+            registers.cval = Registers::cval_of(value, timer::now().wrapping_sub(offset));
+        }
+        TimerPart::Ctl => registers.ctl = value & 3,
+        TimerPart::Cval => registers.cval = value,
+    }
+    nested.set_current(n, registers);
+    let deadline = nested.soft_deadline(timer::count());
+    update(vcpu, local);
+    if let Some(at) = deadline {
+        timer::advance_alarm(at);
+    }
+}
+
+impl Nested {
+    /// A timer while vEL2 runs.
+    fn current(&self, n: usize) -> (Registers, u64) {
+        let [v, p] = timer::registers();
+        match n {
+            0 | 1 => self.soft(n),
+            2 => (Registers { ctl: v.0 & 3, cval: v.1 }, 0),
+            _ => (Registers { ctl: p.0 & 3, cval: p.1 }, 0),
+        }
+    }
+
+    fn set_current(&mut self, n: usize, registers: Registers) {
+        let [mut v, mut p] = timer::registers();
+        let pair = (registers.ctl, registers.cval);
+        match n {
+            0 => {
+                self.page.set(page::CNTV_CTL_EL0, pair.0);
+                return self.page.set(page::CNTV_CVAL_EL0, pair.1);
+            }
+            1 => {
+                self.page.set(page::CNTP_CTL_EL0, pair.0);
+                return self.page.set(page::CNTP_CVAL_EL0, pair.1);
+            }
+            2 => v = pair,
+            _ => p = pair,
+        }
+        // SAFETY: the vCPU is in vEL2, whose timers these are.
+        unsafe { timer::set_registers([v, p], self.counter_offset()) };
+    }
+}
