@@ -13,6 +13,8 @@ use crate::rt::{cpu, gic, irq, mmu, mte, timer};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+mod tags;
+
 const ROUNDS: u64 = 1000;
 const WARM_UP: u64 = 100;
 
@@ -39,6 +41,7 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
     measure("mmio_vgic_read", mmio_vgic_read);
     measure("idreg_read", idreg_read);
     maintenance(machine);
+    tags::run(machine);
     let sgi = sgi_ipi(machine);
     let timer = vtimer_irq();
     timer.and(sgi)

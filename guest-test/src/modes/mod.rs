@@ -5,7 +5,9 @@ use crate::rt::cpu;
 use crate::rt::machine::Machine;
 
 mod bench;
+mod faulted;
 mod hostile;
+pub(crate) mod proxy;
 mod reset;
 mod restart;
 pub(crate) mod tlb;
@@ -18,6 +20,8 @@ pub(crate) fn run(mode: &'static str, machine: &Machine) {
         "bench" => bench::run,
         "hostile" => hostile::run,
         "tlb" => |machine| tlb::run(machine, machine.number("count").unwrap_or(40)),
+        "proxy" => proxy::run,
+        "faulted" => faulted::run,
         "reset" => reset::run,
         "restart-loop" => restart::run,
         _ => |_| {

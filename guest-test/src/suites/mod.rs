@@ -15,12 +15,14 @@ mod nested;
 mod psci;
 mod region;
 mod sched;
+mod shadow;
 mod share;
 mod smccc;
 mod smp;
 mod stage2;
 mod sve;
 mod sysreg;
+mod tags;
 mod timer;
 
 /// All suites in the order in which they run.
@@ -37,6 +39,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &idregs::SUITE,
     &mte::SUITE,
     &nested::SUITE,
+    &shadow::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,
@@ -45,4 +48,5 @@ pub(crate) static ALL: &[&Suite] = &[
     &device::SUITE,
     &share::SUITE,
     &sched::SUITE,
+    &tags::SUITE,
 ];

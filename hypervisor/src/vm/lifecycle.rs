@@ -168,6 +168,7 @@ impl Vcpu {
         let asked = self.shared.take();
         if asked & request::STOP != 0 {
             self.activity = Activity::Off;
+            self.vm.end_wait(self.id);
             // The last one completes the stop. AcqRel: what the others did before is seen by it.
             if self.vm.to_stop.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.vm.stopped(machine);

@@ -112,7 +112,7 @@ impl GuestMap {
     /// Any [`MapError`]; nothing has changed then.
     pub(crate) fn retype(&mut self, range: IpaRange, memory: S2Memory) -> Result<(), Refusal> {
         let mut tlb = self.tlb();
-        self.stage2.plan_retype(&mut self.tables, range, memory).map(|plan| plan.commit(&mut tlb))
+        self.stage2.retype(&mut self.tables, &mut tlb, range, memory)
     }
 
     /// Allows or forbids stores to a page. Lazy memory that is not mapped because its data moves is mapped
