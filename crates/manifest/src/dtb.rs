@@ -9,7 +9,8 @@
 //!     tag-storage = <PA64 SIZE64 ...>;
 //!     vm@0 {
 //!         name = "linux"; cpus = <0 1>; cmdline = "..."; priority = <100>; on-serror = "inject";
-//!         mte; sve = "if-present"; sve-vl = <BITS>; autostart; background; tag-quota = <PAGES64>; lazy-unit = "4KiB";
+//!         mte; sve = "if-present"; sve-vl = <BITS>; autostart; background; no-debug;
+//!         tag-quota = <PAGES64>; lazy-unit = "4KiB";
 //!         nested = "vhe";
 //!         kernel = "FILE"; kernel-at = <IPA64>; entry = <IPA64>; dtb-at = <IPA64>;
 //!         initrd = "FILE"; initrd-at = <IPA64>;
@@ -58,6 +59,7 @@ const VM: &[&str] = &[
     "nested",
     "autostart",
     "background",
+    "no-debug",
     "tag-quota",
     "lazy-unit",
     "kernel",
@@ -153,6 +155,7 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
         control,
         autostart: entry.flag("autostart")?,
         background: entry.flag("background")?,
+        debug: !entry.flag("no-debug")?,
         on_serror: entry.named::<OnSError>("on-serror")?,
         tag_quota: entry.get("tag-quota")?,
         cpu: cpu(entry)?,

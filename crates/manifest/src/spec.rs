@@ -80,6 +80,8 @@ pub struct VmSpec {
     /// Whether it runs in the background: the machine ends when all others have stopped, and its own
     /// end is not judged.
     pub background: bool,
+    /// Whether a control VM may look at its memory by virtual addresses.
+    pub debug: bool,
     /// What an SError that its accesses caused does.
     pub on_serror: OnSError,
     /// Most pages of 4 KiB that `lazy` regions may turn tagged; `None` is no limit.

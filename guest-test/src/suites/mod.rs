@@ -5,6 +5,7 @@ use crate::harness::Suite;
 mod abort;
 mod cmo;
 pub(crate) mod control;
+mod copy;
 pub(crate) mod device;
 mod entry;
 mod fp;
@@ -44,6 +45,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &cmo::SUITE,
     &smp::SUITE,
     &control::SUITE,
+    &copy::SUITE,
     &region::SUITE,
     &device::SUITE,
     &share::SUITE,

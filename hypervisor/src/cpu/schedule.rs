@@ -49,6 +49,7 @@ impl Cpu {
                 self.local.fp_owner = None;
             }
         }
+        vcpu.tell_regime(self.resident == Some(index));
         vcpu.settle(self.local.machine);
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod abort;
 pub(crate) mod call;
 pub(crate) mod control;
+pub(crate) mod copy;
 pub(crate) mod idregs;
 pub(crate) mod interrupt;
 pub(crate) mod maintenance;

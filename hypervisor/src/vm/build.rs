@@ -388,6 +388,7 @@ fn map_all(
         map.map_unused(ipa, pa, attr)
             .map_err(|e| format!("region {} cannot be mapped: {e:?}", region.name))?;
     }
+    map.cover(spec, controlled);
     crate::arch::tlb::publish_guest();
     let registers = Stage2Registers { root: map.root(), vtcr: geometry.vtcr(means.vmid16) };
     Ok((registers, map))

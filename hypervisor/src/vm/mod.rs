@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod console;
+pub(crate) mod dirty;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod identity;
@@ -10,6 +11,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod map;
 mod memory;
 pub(crate) mod prepare;
+pub(crate) mod reach;
 pub(crate) mod uart;
 
 use crate::arch::gic;

@@ -61,6 +61,7 @@ fn example() -> VmSpec {
         control: Control::All,
         autostart: true,
         background: false,
+        debug: true,
         on_serror: OnSError::Stop,
         tag_quota: None,
         cpu: manifest::CpuSpec::default(),

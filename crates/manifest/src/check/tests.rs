@@ -48,6 +48,7 @@ pub(crate) fn vm(name: &str) -> VmSpec {
         control: Control::None,
         autostart: true,
         background: false,
+        debug: true,
         on_serror: OnSError::Inject,
         tag_quota: None,
         cpu: crate::CpuSpec::default(),

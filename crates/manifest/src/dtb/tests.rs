@@ -65,7 +65,7 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
         (option::of(placed_at()), any::<u64>(), text(), any::<bool>(), any::<u8>()),
         (
             control,
-            any::<(bool, bool)>(),
+            any::<(bool, bool, bool)>(),
             word::<OnSError>(),
             option::of(any::<u64>()),
             (
@@ -78,7 +78,7 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
         ),
     )
         .prop_map(|((name, cpus, regions, kernel), (initrd, dtb, cmdline, mte, priority), rest)| {
-            let (control, (autostart, background), on_serror, tag_quota, rest) = rest;
+            let (control, (autostart, background, debug), on_serror, tag_quota, rest) = rest;
             let (nested, lazy_unit, cpu, sve, sve_vl) = rest;
             let dtb = Ipa::new(dtb);
             VmSpec {
@@ -97,6 +97,7 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 control,
                 autostart,
                 background,
+                debug,
                 on_serror,
                 tag_quota,
                 cpu,
