@@ -385,8 +385,7 @@ fn map_all(
         .ok_or_else(|| format!("EL2's heap has no room for its stage 2, {} KiB of tables", budget << 2))?;
     for (region, ipa, pa) in ranges() {
         let attr = attributes(region, memory_type(region, spec, means)?);
-        map.map_unused(ipa, pa, attr)
-            .map_err(|e| format!("region {} cannot be mapped: {e:?}", region.name))?;
+        map.map_unused(ipa, pa, attr).map_err(|e| format!("region {} cannot be mapped: {e}", region.name))?;
     }
     map.cover(spec, controlled);
     crate::arch::tlb::publish_guest();
