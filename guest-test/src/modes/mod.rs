@@ -8,6 +8,7 @@ mod bench;
 mod faulted;
 mod hostile;
 pub(crate) mod proxy;
+pub(crate) mod puppet;
 mod reset;
 mod restart;
 pub(crate) mod tlb;
@@ -20,6 +21,7 @@ pub(crate) fn run(mode: &'static str, machine: &Machine) {
         "bench" => bench::run,
         "hostile" => hostile::run,
         "tlb" => |machine| tlb::run(machine, machine.number("count").unwrap_or(40)),
+        "puppet" => puppet::run,
         "proxy" => proxy::run,
         "faulted" => faulted::run,
         "reset" => reset::run,

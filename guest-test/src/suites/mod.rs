@@ -5,6 +5,7 @@ use crate::harness::Suite;
 mod abort;
 mod cmo;
 pub(crate) mod control;
+mod copy;
 pub(crate) mod device;
 mod entry;
 mod fp;
@@ -15,10 +16,12 @@ mod nested;
 mod psci;
 mod region;
 mod sched;
+mod shadow;
 mod share;
 mod smccc;
 mod smp;
 mod stage2;
+mod sve;
 mod sysreg;
 mod tags;
 mod timer;
@@ -32,14 +35,17 @@ pub(crate) static ALL: &[&Suite] = &[
     &gic::SUITE,
     &timer::SUITE,
     &fp::SUITE,
+    &sve::SUITE,
     &sysreg::SUITE,
     &idregs::SUITE,
     &mte::SUITE,
     &nested::SUITE,
+    &shadow::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,
     &control::SUITE,
+    &copy::SUITE,
     &region::SUITE,
     &device::SUITE,
     &share::SUITE,

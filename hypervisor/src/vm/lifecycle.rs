@@ -232,6 +232,7 @@ impl Vcpu {
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.faults.lock().forget();
         vm.forgive_reports();
+        vm.map.lock().dirty.stop();
         vm.restart_counter(timer::now());
         let mut life = vm.life.lock();
         if life.state != VmState::Starting {

@@ -48,10 +48,13 @@ pub(crate) fn vm(name: &str) -> VmSpec {
         control: Control::None,
         autostart: true,
         background: false,
+        debug: true,
         on_serror: OnSError::Inject,
         tag_quota: None,
         cpu: crate::CpuSpec::default(),
         lazy_unit: LazyUnit::Page,
+        sve: crate::Sve::IfPresent,
+        sve_vl: None,
         nested: None,
     }
 }
