@@ -83,6 +83,10 @@ fn measure(name: &str) -> Result<Figures> {
     let mut figures = Figures::new();
     let several = boot(name, "bench", 4)?;
     figures.extend(several.iter().filter_map(|line| figure(line)));
+    let copies = boot(&format!("{name}-tags"), "bench-tags", 1)?;
+    figures.extend(copies.iter().filter_map(|line| figure(line)));
+    let stays = copies.iter().filter_map(|line| between(line, "longest stay at EL2: ", " counts"));
+    figures.extend(stays.max().map(|stay| ("max_copy_stay".into(), stay)));
     // On one CPU nobody else's instructions count.
     let one = boot(&format!("{name}-one"), "bench-one", 1)?;
     figures.extend(one.iter().filter_map(|line| figure(line)));

@@ -30,7 +30,7 @@ pub fn command(arguments: &Arguments) -> Result<bool> {
 type Values = Vec<(usize, u64)>;
 
 /// Tables of all VMs in the log, or of one.
-fn table(log: &str, only: Option<&str>, all: bool) -> Result<String> {
+pub fn table(log: &str, only: Option<&str>, all: bool) -> Result<String> {
     let (mut host, mut vms) = (None, Vec::new());
     for line in log.lines() {
         let Some((_, line)) = line.split_once("idregs ") else { continue };

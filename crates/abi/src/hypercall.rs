@@ -75,6 +75,100 @@ pub const TAG_DEMOTE: u32 = 0xC600_000D;
 /// x2 of TAG_STATS: the VM as a whole.
 pub const ALL_REGIONS: u64 = u64::MAX;
 
+/// TAGS_COPY(x1 = VM, x2 = IPA, x3 = bytes, x4 = IPA of the caller's buffer, x5 = flags, x6 = x7 = 0):
+/// allocation tags, whole pages. As all calls from here on it returns x1 = bytes of the guest's that are
+/// done, x2 = [`CopyEnd`], x3 = bytes of the buffer that were used. x0 is 0 if anything is done.
+pub const TAGS_COPY: u32 = 0xC600_0010;
+/// TAGS_MAP(x1 = VM, x2 = IPA, x3 = bytes, x4 = buffer): a bit for each page that has a tag other than 0.
+pub const TAGS_MAP: u32 = 0xC600_0011;
+/// MEMORY_COPY(x1 = VM, x2 = IPA, x3 = bytes, x4 = buffer, x5 = flags): data of all of a VM's memory.
+pub const MEMORY_COPY: u32 = 0xC600_0012;
+/// DIRTY_LOG(x1 = VM, x2 = [`DirtyOp`], x3 = IPA, x4 = bytes, x5 = buffer): which pages were written.
+pub const DIRTY_LOG: u32 = 0xC600_0013;
+/// DEBUG_COPY(x1 = VM, x2 = vCPU, x3 = VA, x4 = bytes, x5 = buffer, x6 = flags): data by the vCPU's stage 1.
+pub const DEBUG_COPY: u32 = 0xC600_0014;
+/// MIGRATE_COPY(x1 = VM, x2 = IPA, x3 = bytes, x4 = buffer, x5 = bytes of it, x6 = flags): data and tags.
+pub const MIGRATE_COPY: u32 = 0xC600_0015;
+/// DEVICE_COPY(x1 = VM, x2 = IPA, x3 = bytes, x4 = buffer, x5 = flags): data as a device's DMA would.
+pub const DEVICE_COPY: u32 = 0xC600_0016;
+
+/// Flag of all copies: from the guest to the buffer; without it, from the buffer to the guest.
+pub const COPY_FROM_GUEST: u64 = 1;
+/// Flag of TAGS_COPY: the buffer is packed.
+pub const COPY_PACKED: u64 = 1 << 1;
+/// Flag of MIGRATE_COPY from the guest: only pages that the dirty log has.
+pub const COPY_DIRTY: u64 = 1 << 1;
+
+/// Why a copy ended, x2 of all copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum CopyEnd {
+    /// All of it is done.
+    Complete = 0,
+    /// Enough for one call: go on behind what is done.
+    More = 1,
+    /// No region of the VM is there.
+    NoRegion = 2,
+    /// A device is there.
+    Device = 3,
+    /// It cannot be written in this way.
+    ReadOnly = 4,
+    /// The memory cannot have tags, or its quota of lazy tags is used up.
+    NoTags = 5,
+    /// The caller's buffer is not memory of kind `ram`, or too short.
+    Buffer = 6,
+    /// The memory is being moved at the moment: try again.
+    Moving = 7,
+    /// The buffer holds what no copy from a guest could have written.
+    Stream = 8,
+    /// The virtual address leads nowhere.
+    Unmapped = 9,
+}
+
+impl CopyEnd {
+    /// What x0 says if nothing was done; `None` if that is no error.
+    #[must_use]
+    pub const fn error(self) -> Option<Error> {
+        match self {
+            Self::Complete | Self::More => None,
+            Self::NoRegion | Self::Device | Self::ReadOnly | Self::Buffer | Self::Unmapped => {
+                Some(Error::Fault)
+            }
+            Self::NoTags => Some(Error::NoTags),
+            Self::Moving => Some(Error::Busy),
+            Self::Stream => Some(Error::Invalid),
+        }
+    }
+}
+
+/// x2 of DIRTY_LOG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum DirtyOp {
+    /// Ends the log.
+    Stop = 0,
+    /// Begins it, or a new round of it: the memory is clean.
+    Start = 1,
+    /// Which pages were written: a bit for each.
+    Get = 2,
+    /// The same; they are clean from now on.
+    GetAndClear = 3,
+}
+
+impl DirtyOp {
+    /// By its number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Stop),
+            1 => Some(Self::Start),
+            2 => Some(Self::Get),
+            3 => Some(Self::GetAndClear),
+            _ => None,
+        }
+    }
+}
+
 /// The UID's four words, w0 to w3: 6d0d7461-6776-4973-8f72-2d656c322d31.
 pub const UID_WORDS: [u32; 4] = [0x6174_0d6d, 0x7349_7667, 0x652d_728f, 0x312d_326c];
 /// The service's revision: major, minor.
@@ -94,6 +188,10 @@ pub enum Error {
     Busy = -4,
     /// Nothing there.
     Empty = -5,
+    /// Memory is not there, or may not be used so.
+    Fault = -6,
+    /// Memory that cannot have tags.
+    NoTags = -7,
 }
 
 /// State of a VM, x1 of VM_INFO.

@@ -21,11 +21,14 @@ const VM: &[&str] = &[
     "cmdline",
     "cpu",
     "mte",
+    "sve",
+    "sve-vl",
     "nested",
     "priority",
     "control",
     "autostart",
     "background",
+    "debug",
     "on-serror",
     "tag-quota",
     "lazy-unit",
@@ -100,7 +103,7 @@ fn ranges(value: &Value<'_>) -> Result<Vec<PaRange>, Error> {
 
 fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, Error> {
     table.known(VM)?;
-    let (cpu, mte) = cpu::read(&table)?;
+    let cpu::Cpu { spec: cpu, mte, sve, sve_vl } = cpu::read(&table)?;
     let mut regions = region::all(&table, mte)?;
     regions.sort_by_key(|(region, _)| region.ipa.start());
     let (regions, files) = regions.into_iter().unzip();
@@ -114,10 +117,13 @@ fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, E
         dtb: Ipa::new(0),
         cmdline: table.get("cmdline").map(|v| v.str()).transpose()?.unwrap_or("").into(),
         mte,
+        sve,
+        sve_vl,
         nested: table.get("nested").map(|v| v.word()).transpose()?,
         priority: table.get("priority").map(|v| v.small(u8::MAX)).transpose()?.unwrap_or(100),
         control: table.get("control").map_or(Ok(Control::None), |v| control(&v, names))?,
         autostart: table.get("autostart").map(|v| v.bool()).transpose()?.unwrap_or(true),
+        debug: table.get("debug").map(|v| v.bool()).transpose()?.unwrap_or(true),
         background: table.get("background").map(|v| v.bool()).transpose()?.unwrap_or(false),
         on_serror: table.get("on-serror").map(|v| v.word()).transpose()?.unwrap_or(OnSError::Inject),
         tag_quota: table.get("tag-quota").map(|v| pages(&v)).transpose()?,

@@ -54,10 +54,20 @@ fn vm(node: &mut DeviceTreeNode, vm: &VmSpec) {
         Control::All => set(node, "control-all", [0_u8; 0]),
         Control::Vms(vms) => set(node, "control", cells(vms)),
     }
-    for (flag, name) in [(vm.mte, "mte"), (vm.autostart, "autostart"), (vm.background, "background")] {
+    let flags = [
+        (vm.mte, "mte"),
+        (vm.autostart, "autostart"),
+        (vm.background, "background"),
+        (!vm.debug, "no-debug"),
+    ];
+    for (flag, name) in flags {
         if flag {
             set(node, name, [0_u8; 0]);
         }
+    }
+    set(node, "sve", vm.sve.name());
+    if let Some(bits) = vm.sve_vl {
+        set(node, "sve-vl", u32::from(bits));
     }
     if let Some(nested) = vm.nested {
         set(node, "nested", nested.name());

@@ -75,6 +75,9 @@ struct Unit {
     frame: u32,
 }
 
+/// Where a unit is: number of its region, and its own there.
+type At = (usize, usize);
+
 const HOME: u32 = u32::MAX;
 const _: () = assert!(size_of::<Unit>() == 8);
 
@@ -226,25 +229,52 @@ impl Ledger {
 
     /// Gives the unit of `ipa` tags.
     pub fn promote(&mut self, ipa: Ipa<Canonical>) -> Next {
-        let Some((region, index)) = self.find(ipa) else { return Next::Refused(Refusal::NotLazy) };
-        let Some(unit) = self.at(region, index) else { return Next::Refused(Refusal::NotLazy) };
+        let Some((at, unit)) = self.known(ipa) else { return Next::Refused(Refusal::NotLazy) };
         match unit.phase {
-            Phase::Untagged => match self.begin(region, index) {
-                Some(()) => self.resume(ipa),
+            Phase::Untagged => match self.begin(at) {
+                Some(unit) => self.carry_on(at, unit),
                 None => {
                     self.counts.refused = self.counts.refused.saturating_add(1);
                     Next::Refused(Refusal::Quota)
                 }
             },
             Phase::Valid => Next::Done,
-            Phase::Initialising | Phase::Retiring => self.resume(ipa),
+            Phase::Initialising | Phase::Retiring => self.carry_on(at, unit),
         }
     }
 
     /// Carries on with what the unit of `ipa` is in the middle of.
     pub fn resume(&mut self, ipa: Ipa<Canonical>) -> Next {
-        let Some((region, index)) = self.find(ipa) else { return Next::Refused(Refusal::NotLazy) };
-        let Some(unit) = self.at(region, index) else { return Next::Refused(Refusal::NotLazy) };
+        let Some((at, unit)) = self.known(ipa) else { return Next::Refused(Refusal::NotLazy) };
+        self.carry_on(at, unit)
+    }
+
+    /// Takes the tags of the unit of `ipa` away; its data stays.
+    pub fn demote(&mut self, ipa: Ipa<Canonical>) -> Next {
+        let Some((at, unit)) = self.known(ipa) else { return Next::Refused(Refusal::NotLazy) };
+        match unit.phase {
+            Phase::Untagged => Next::Done,
+            Phase::Valid => self.carry_on(at, Unit { phase: Phase::Retiring, step: 0, ..unit }),
+            // Its data is still at home.
+            Phase::Initialising => self.forget(ipa),
+            Phase::Retiring => self.carry_on(at, unit),
+        }
+    }
+
+    /// Takes tags and data of the unit of `ipa` away: it is home again, with whatever is there.
+    pub fn forget(&mut self, ipa: Ipa<Canonical>) -> Next {
+        match self.known(ipa) {
+            Some((at, unit)) if unit.phase != Phase::Untagged => {
+                self.end(at, unit);
+                Next::Act(Action::Publish { frame: Frame::Home, tagged: false, writable: unit.writable })
+            }
+            Some(_) => Next::Done,
+            None => Next::Refused(Refusal::NotLazy),
+        }
+    }
+
+    /// The next action of `unit`, which is the one at `at`, or is to be.
+    fn carry_on(&mut self, at: At, unit: Unit) -> Next {
         let action = match unit.phase {
             Phase::Untagged | Phase::Valid => return Next::Done,
             Phase::Initialising => self.initialise(unit),
@@ -253,43 +283,14 @@ impl Ledger {
         match action {
             Action::Publish { tagged: true, .. } => {
                 self.counts.promoted = self.counts.promoted.saturating_add(1);
-                self.set(region, index, Unit { phase: Phase::Valid, step: 0, ..unit });
+                self.set(at, Unit { phase: Phase::Valid, step: 0, ..unit });
             }
-            Action::Publish { tagged: false, .. } => self.end(region, index, unit),
+            Action::Publish { tagged: false, .. } => self.end(at, unit),
             Action::ZeroTags { .. } | Action::Break | Action::Copy { .. } => {
-                self.set(region, index, Unit { step: unit.step.saturating_add(1), ..unit });
+                self.set(at, Unit { step: unit.step.saturating_add(1), ..unit });
             }
         }
         Next::Act(action)
-    }
-
-    /// Takes the tags of the unit of `ipa` away; its data stays.
-    pub fn demote(&mut self, ipa: Ipa<Canonical>) -> Next {
-        let Some((region, index)) = self.find(ipa) else { return Next::Refused(Refusal::NotLazy) };
-        let Some(unit) = self.at(region, index) else { return Next::Refused(Refusal::NotLazy) };
-        match unit.phase {
-            Phase::Untagged => Next::Done,
-            Phase::Valid => {
-                self.set(region, index, Unit { phase: Phase::Retiring, step: 0, ..unit });
-                self.resume(ipa)
-            }
-            // Its data is still at home.
-            Phase::Initialising => self.forget(ipa),
-            Phase::Retiring => self.resume(ipa),
-        }
-    }
-
-    /// Takes tags and data of the unit of `ipa` away: it is home again, with whatever is there.
-    pub fn forget(&mut self, ipa: Ipa<Canonical>) -> Next {
-        let Some((region, index)) = self.find(ipa) else { return Next::Refused(Refusal::NotLazy) };
-        match self.at(region, index) {
-            Some(unit) if unit.phase != Phase::Untagged => {
-                self.end(region, index, unit);
-                Next::Act(Action::Publish { frame: Frame::Home, tagged: false, writable: unit.writable })
-            }
-            Some(_) => Next::Done,
-            None => Next::Refused(Refusal::NotLazy),
-        }
     }
 
     /// The first unit of `range` that is not untagged, among the first `most` units; the second value is
@@ -313,22 +314,19 @@ impl Ledger {
     }
 
     /// Counts the unit, and finds a frame with tag storage for it.
-    fn begin(&mut self, region: usize, index: usize) -> Option<()> {
+    fn begin(&mut self, (region, _): At) -> Option<Unit> {
         if self.counts.used >= self.quota {
             return None;
         }
-        let in_place = self.regions.get(region)?.in_place;
-        let frame = if in_place { HOME } else { self.free.pop()? };
+        let region = self.regions.get_mut(region)?;
+        let frame = if region.in_place { HOME } else { self.free.pop()? };
         self.counts.used = self.counts.used.saturating_add(1);
-        if let Some(region) = self.regions.get_mut(region) {
-            region.tagged = region.tagged.saturating_add(1);
-        }
-        self.set(region, index, Unit { phase: Phase::Initialising, writable: true, step: 0, frame });
-        Some(())
+        region.tagged = region.tagged.saturating_add(1);
+        Some(Unit { phase: Phase::Initialising, writable: true, step: 0, frame })
     }
 
     /// The unit is untagged; its quota and its reserve frame are free again.
-    fn end(&mut self, region: usize, index: usize, unit: Unit) {
+    fn end(&mut self, at: At, unit: Unit) {
         if unit.frame != HOME {
             self.free.push(unit.frame);
         }
@@ -336,10 +334,10 @@ impl Ledger {
             self.counts.demoted = self.counts.demoted.saturating_add(1);
         }
         self.counts.used = self.counts.used.saturating_sub(1);
-        if let Some(region) = self.regions.get_mut(region) {
+        if let Some(region) = self.regions.get_mut(at.0) {
             region.tagged = region.tagged.saturating_sub(1);
         }
-        self.set(region, index, Unit::UNTAGGED);
+        self.set(at, Unit::UNTAGGED);
     }
 
     const fn zero_steps(&self) -> u64 {
@@ -379,25 +377,26 @@ impl Ledger {
         self.part(step, COPY_STEP).map(|(at, size)| Action::Copy { from, to, at, size })
     }
 
-    fn find(&self, ipa: Ipa<Canonical>) -> Option<(usize, usize)> {
+    fn find(&self, ipa: Ipa<Canonical>) -> Option<At> {
         let region = self.regions.iter().position(|r| r.range.contains(ipa))?;
         let offset = ipa.offset_from(self.regions.get(region)?.range.start())?;
         Some((region, usize::try_from(offset.checked_div(self.size.bytes())?).ok()?))
     }
 
-    fn at(&self, region: usize, index: usize) -> Option<Unit> {
-        self.regions.get(region)?.units.get(index).copied()
+    /// The unit of `ipa`, and where it is.
+    fn known(&self, ipa: Ipa<Canonical>) -> Option<(At, Unit)> {
+        let at = self.find(ipa)?;
+        Some((at, self.regions.get(at.0)?.units.get(at.1).copied()?))
     }
 
-    fn set(&mut self, region: usize, index: usize, unit: Unit) {
+    fn set(&mut self, (region, index): At, unit: Unit) {
         if let Some(slot) = self.regions.get_mut(region).and_then(|r| r.units.get_mut(index)) {
             *slot = unit;
         }
     }
 
     fn look(&self, ipa: Ipa<Canonical>) -> Option<Unit> {
-        let (region, index) = self.find(ipa)?;
-        self.at(region, index)
+        self.known(ipa).map(|(_, unit)| unit)
     }
 
     fn look_mut(&mut self, ipa: Ipa<Canonical>) -> Option<&mut Unit> {

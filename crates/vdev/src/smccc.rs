@@ -47,6 +47,13 @@ pub enum Call {
     FaultDecide,
     TagStats,
     TagDemote,
+    TagsCopy,
+    TagsMap,
+    MemoryCopy,
+    DirtyLog,
+    DebugCopy,
+    MigrateCopy,
+    DeviceCopy,
     Unknown,
 }
 
@@ -119,6 +126,13 @@ const fn hypervisor64(id: u32) -> Call {
         hypercall::FAULT_DECIDE => Call::FaultDecide,
         hypercall::TAG_STATS => Call::TagStats,
         hypercall::TAG_DEMOTE => Call::TagDemote,
+        hypercall::TAGS_COPY => Call::TagsCopy,
+        hypercall::TAGS_MAP => Call::TagsMap,
+        hypercall::MEMORY_COPY => Call::MemoryCopy,
+        hypercall::DIRTY_LOG => Call::DirtyLog,
+        hypercall::DEBUG_COPY => Call::DebugCopy,
+        hypercall::MIGRATE_COPY => Call::MigrateCopy,
+        hypercall::DEVICE_COPY => Call::DeviceCopy,
         _ => Call::Unknown,
     }
 }
@@ -219,6 +233,13 @@ pub const fn psci_features(function: u32) -> i64 {
         | Call::FaultDecide
         | Call::TagStats
         | Call::TagDemote
+        | Call::TagsCopy
+        | Call::TagsMap
+        | Call::MemoryCopy
+        | Call::DirtyLog
+        | Call::DebugCopy
+        | Call::MigrateCopy
+        | Call::DeviceCopy
         | Call::Unknown => psci::NOT_SUPPORTED,
     }
 }
@@ -357,7 +378,7 @@ mod tests {
     use std::vec::Vec;
 
     /// Every id of `abi`, and what it decodes to.
-    const IDS: [(u32, Call); 41] = [
+    const IDS: [(u32, Call); 48] = [
         (0x8400_0000, Call::PsciVersion),
         (0x8400_0001, Call::CpuSuspend),
         (0xC400_0001, Call::CpuSuspend),
@@ -399,6 +420,13 @@ mod tests {
         (0xC600_000B, Call::FaultDecide),
         (0xC600_000C, Call::TagStats),
         (0xC600_000D, Call::TagDemote),
+        (0xC600_0010, Call::TagsCopy),
+        (0xC600_0011, Call::TagsMap),
+        (0xC600_0012, Call::MemoryCopy),
+        (0xC600_0013, Call::DirtyLog),
+        (0xC600_0014, Call::DebugCopy),
+        (0xC600_0015, Call::MigrateCopy),
+        (0xC600_0016, Call::DeviceCopy),
     ];
 
     const NONE: Mitigations = Mitigations {

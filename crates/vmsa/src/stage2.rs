@@ -171,6 +171,25 @@ where
         self.tree.plan(mem, range, Change::Update { keep: !mask, set })
     }
 
+    /// [`plan_retype`](Self::plan_retype) and commit, by the short way if `range` is a page that is one.
+    ///
+    /// # Errors
+    /// Any [`MapError`]; nothing has changed then.
+    pub fn retype<M: TableMemory>(
+        &mut self,
+        mem: &mut M,
+        tlb: &mut impl Tlb<Ipa<S>>,
+        range: Range<Ipa<S>>,
+        memory: S2Memory,
+    ) -> Result<(), MapError<Ipa<S>>> {
+        let (mask, set) = memory.encode(self.features).map_err(MapError::Attr)?;
+        let (start, size) = Ipa::<S>::split(range);
+        if size == PAGE_SIZE && self.tree.update_page(mem, tlb, Ipa::<S>::from_u64(start), (!mask, set)) {
+            return Ok(());
+        }
+        self.plan_retype(mem, range, memory).map(|plan| plan.commit(tlb))
+    }
+
     /// Plans to allow or forbid stores to `range`, all of which is mapped; all else stays as it is.
     ///
     /// # Errors

@@ -17,13 +17,14 @@
 //! the same lock as who changes tables, and retries. The flush is a callback rather than a result
 //! because tables may be freed only after it; it cannot be forgotten.
 
+use core::fmt;
 use core::marker::PhantomData;
 
 use addr::{PAGE_SIZE, Pa, Range};
 
 use crate::attr::AttrError;
-use crate::descriptor::{ADDRESS, Kind, Level, kind};
-use crate::memory::{InputAddress, TableMemory};
+use crate::descriptor::{ADDRESS, Kind, Level, TABLE_OR_PAGE, VALID, kind, needs_break};
+use crate::memory::{Flush, InputAddress, TableMemory, Tlb};
 
 mod edit;
 mod plan;
@@ -50,6 +51,20 @@ pub enum MapError<A> {
     OutOfTables,
     /// The attributes have no encoding.
     Attr(AttrError),
+}
+
+impl<A> fmt::Display for MapError<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Misaligned => "it is no multiple of 4 KiB",
+            Self::InputTooHigh => "it ends above the IPA size",
+            Self::OutputTooHigh => "its memory ends above the physical address size",
+            Self::Mapped(_) => "something is mapped there already",
+            Self::Unmapped(_) => "nothing is mapped there",
+            Self::OutOfTables => "the tables set aside are used up",
+            Self::Attr(AttrError::NoMtePerm) => "the machine lacks FEAT_MTE_PERM",
+        })
+    }
 }
 
 /// What happens to a range.
@@ -146,6 +161,47 @@ impl<A: InputAddress> Tree<A> {
             plan.spare.push(plan.mem, table);
         }
         Ok(plan)
+    }
+
+    /// The short way for one page that is a page already and cannot be joined with its neighbours: its
+    /// attribute bits become what [`Change::Update`] says. False, and nothing has changed, if that is not
+    /// so: [`plan`](Self::plan) does it then.
+    #[inline]
+    pub fn update_page<M: TableMemory>(
+        &mut self,
+        mem: &mut M,
+        tlb: &mut impl Tlb<A>,
+        page: A,
+        (keep, set): (u64, u64),
+    ) -> bool {
+        const FIXED: u64 = ADDRESS | TABLE_OR_PAGE | VALID;
+        let at = page.to_u64();
+        let Some(table) = self.last_table(mem, at).filter(|table| table.level == Level::Three) else {
+            return false;
+        };
+        let entry = table.entry(at);
+        let old = mem.read(entry);
+        let new = old & FIXED | old & keep & !FIXED | set;
+        // One of these is not the page itself, and they are the likeliest to differ.
+        let block = at & !Level::Two.size().wrapping_sub(1);
+        let others = [at.wrapping_add(PAGE_SIZE), at.wrapping_sub(PAGE_SIZE), block]
+            .map(|other| block | other & Level::Two.size().wrapping_sub(1));
+        let joins = |other: &u64| *other == at || (mem.read(table.entry(*other)) ^ new) & !ADDRESS == 0;
+        if kind(old, Level::Three) != Kind::Leaf || others.iter().all(joins) {
+            return false;
+        }
+        let end = A::from_u64(at.wrapping_add(PAGE_SIZE));
+        let flush = Flush { start: page, end, level: Level::Three };
+        if needs_break(old, new) {
+            mem.write(entry, old & !VALID);
+            tlb.flush(flush);
+            mem.write(entry, new);
+            tlb.publish();
+        } else if old != new {
+            mem.write(entry, new);
+            tlb.flush(flush);
+        }
+        true
     }
 
     /// Translates `input`: the leaf's descriptor, the output address, and the level.

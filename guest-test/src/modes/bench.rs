@@ -9,11 +9,20 @@
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::el2::{self, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
+use crate::rt::mem::{self, write64};
+use crate::rt::smccc::call_with;
 use crate::rt::timer::{ENABLE, MASK, SECOND, virtual_intid};
 use crate::rt::{cpu, gic, irq, mmu, mte, timer};
+use crate::suites::control::find;
 use crate::suites::nested::{counting, guest_el1};
+use abi::hypercall::{
+    COPY_FROM_GUEST, COPY_PACKED, DEVICE_COPY, DIRTY_LOG, DirtyOp, MEMORY_COPY, MIGRATE_COPY, TAGS_COPY,
+    TAGS_MAP,
+};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+mod tags;
 
 const ROUNDS: u64 = 1000;
 const WARM_UP: u64 = 100;
@@ -40,10 +49,14 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
         measure("cmo_untrapped", |rounds| invalidate(crate::rt::mem::scratch(1), rounds));
         return vcpu_switch(machine);
     }
+    if machine.option("copy").is_some() {
+        return copies(machine);
+    }
     measure("hypercall_null", hypercall_null);
     measure("mmio_vgic_read", mmio_vgic_read);
     measure("idreg_read", idreg_read);
     maintenance(machine);
+    tags::run(machine);
     let sgi = sgi_ipi(machine);
     let timer = vtimer_irq();
     timer.and(sgi)
@@ -133,6 +146,57 @@ fn nested_hypercall() -> Outcome {
     });
     check_eq!(count, WARM_UP + ROUNDS, "calls");
     print(if el2::vhe() { "nested_hypercall" } else { "nested_hypercall_nvhe" }, ticks);
+    Ok(())
+}
+
+/// Copies of the tags of a VM that is stopped, and of its data so that the longest stay is seen.
+fn copies(machine: &Machine) -> Outcome {
+    const AREA: u64 = 0x4080_0000;
+    const BLOCK: u64 = 2 << 20;
+    const PAGES: u64 = 64;
+    let Some(vm) = find("target") else { skip!("no VM is called target") };
+    let (start, size) = machine.memory()[0];
+    let at = start + size - BLOCK;
+    let must = |name: &str, id: u32, x: [u64; 7]| {
+        let x = call_with(id, x);
+        check!(x[0] == 0 && x[1] > 0, "{name}: {:x?}", &x[..4]);
+        Ok(x[1])
+    };
+    for (name, flags) in [("tag_copy_4k_from", COPY_FROM_GUEST), ("tag_copy_4k_to", 0)] {
+        let x = [vm, AREA, PAGES << 12, at, flags, 0, 0];
+        must(name, TAGS_COPY, x)?;
+        let start = timer::now();
+        must(name, TAGS_COPY, x)?;
+        print(name, (timer::now() - start) * ROUNDS / PAGES);
+    }
+    // Packed groups without a tag: 64 pages each.
+    (0..8).for_each(|word| write64(at + 8 * word, 0));
+    let begin = timer::now();
+    let mut done = 0;
+    while done < BLOCK {
+        done += must("tags_zero_2m", TAGS_COPY, [vm, AREA + done, BLOCK - done, at, COPY_PACKED, 0, 0])?;
+    }
+    print("tags_zero_2m", (timer::now() - begin) * ROUNDS);
+    // The longest calls, each twice: for the log's line about the longest stay.
+    for tags in [0x11, 0] {
+        (at..at + (PAGES << 8)).for_each(|byte| mem::write8(byte, tags));
+        must("to", TAGS_COPY, [vm, AREA, PAGES << 12, at, 0, 0, 0])?;
+        for flags in [COPY_FROM_GUEST, COPY_FROM_GUEST | COPY_PACKED] {
+            must("from", TAGS_COPY, [vm, AREA, PAGES << 12, at, flags, 0, 0])?;
+        }
+        must("packed", TAGS_COPY, [vm, AREA, PAGES << 12, at, COPY_PACKED, 0, 0])?;
+        must("map", TAGS_MAP, [vm, AREA, BLOCK, at, 0, 0, 0])?;
+        must("memory", MEMORY_COPY, [vm, AREA + 8, BLOCK - 16, at + 8, COPY_FROM_GUEST, 0, 0])?;
+        must("memory", MEMORY_COPY, [vm, AREA + 8, BLOCK - 16, at + 8, 0, 0, 0])?;
+        must("device", DEVICE_COPY, [vm, AREA + 1, BLOCK - 16, at + 8, 0, 0, 0])?;
+        let from = [vm, AREA, BLOCK, at, BLOCK, COPY_FROM_GUEST, 0];
+        let used = call_with(MIGRATE_COPY, from)[3];
+        must("migrate", MIGRATE_COPY, [vm, AREA, BLOCK, at, used, 0, 0])?;
+        must("dirty", DIRTY_LOG, [vm, DirtyOp::Start as u64, AREA, 4 << 20, 0, 0, 0])?;
+        must("device", DEVICE_COPY, [vm, AREA, BLOCK, at, 0, 0, 0])?;
+        must("dirty", DIRTY_LOG, [vm, DirtyOp::GetAndClear as u64, AREA, 8 << 20, at, 0, 0])?;
+        must("migrate", MIGRATE_COPY, from)?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,10 @@ use crate::rt::cpu;
 use crate::rt::machine::Machine;
 
 mod bench;
+mod faulted;
 mod hostile;
+pub(crate) mod proxy;
+pub(crate) mod puppet;
 mod reset;
 mod restart;
 pub(crate) mod tlb;
@@ -18,6 +21,9 @@ pub(crate) fn run(mode: &'static str, machine: &Machine) {
         "bench" => bench::run,
         "hostile" => hostile::run,
         "tlb" => |machine| tlb::run(machine, machine.number("count").unwrap_or(40)),
+        "puppet" => puppet::run,
+        "proxy" => proxy::run,
+        "faulted" => faulted::run,
         "reset" => reset::run,
         "restart-loop" => restart::run,
         _ => |_| {

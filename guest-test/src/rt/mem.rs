@@ -22,14 +22,17 @@ static SCRATCH: Pages<SCRATCH_PAGES> = Pages(UnsafeCell::new([[0; 4096]; SCRATCH
 #[unsafe(link_section = ".fresh")]
 static FRESH: Pages<FRESH_PAGES> = Pages(UnsafeCell::new([[0; 4096]; FRESH_PAGES]));
 
-unsafe extern "C" {
-    static __image_start: u8;
-    static __image_end: u8;
-}
-
 /// First and last address + 1 of the payload with all its memory.
 pub(crate) fn image() -> (u64, u64) {
-    (&raw const __image_start as u64, &raw const __image_end as u64)
+    let (start, end);
+    // By ADRP: the end is too far away for the code model's ADR.
+    // SAFETY: only addresses are computed.
+    unsafe {
+        asm!("adrp {0}, __image_start", "add {0}, {0}, :lo12:__image_start",
+            "adrp {1}, __image_end", "add {1}, {1}, :lo12:__image_end",
+            out(reg) start, out(reg) end, options(pure, nomem, nostack))
+    };
+    (start, end)
 }
 
 /// Physical address of scratch page `n`.

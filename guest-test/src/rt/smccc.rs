@@ -25,6 +25,20 @@ pub(crate) fn call(id: u32, a1: u64, a2: u64, a3: u64) -> [u64; 8] {
     if el2::present() { conduit!("smc #0", id, [a1, a2, a3]) } else { conduit!("hvc #0", id, [a1, a2, a3]) }
 }
 
+/// Calls function `id` with x1 to x7; returns x0 to x7.
+pub(crate) fn call_with(id: u32, a: [u64; 7]) -> [u64; 8] {
+    let mut x = [u64::from(id), a[0], a[1], a[2], a[3], a[4], a[5], a[6]];
+    // SAFETY: as in `conduit`.
+    unsafe {
+        asm!("hvc #0",
+            inout("x0") x[0], inout("x1") x[1], inout("x2") x[2], inout("x3") x[3],
+            inout("x4") x[4], inout("x5") x[5], inout("x6") x[6], inout("x7") x[7],
+            out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _,
+            out("x14") _, out("x15") _, out("x16") _, out("x17") _, options(nostack))
+    };
+    x
+}
+
 /// The same by SMC, which a machine without EL3 or hypervisor does not have.
 pub(crate) fn try_smc(id: u32, a1: u64, a2: u64, a3: u64) -> Result<[u64; 8], Fault> {
     let mut x = [0; 8];

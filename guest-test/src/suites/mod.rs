@@ -5,6 +5,7 @@ use crate::harness::Suite;
 mod abort;
 mod cmo;
 pub(crate) mod control;
+mod copy;
 pub(crate) mod device;
 mod entry;
 mod fp;
@@ -15,11 +16,14 @@ pub(crate) mod nested;
 mod psci;
 mod region;
 mod sched;
+mod shadow;
 mod share;
 mod smccc;
 mod smp;
 mod stage2;
+mod sve;
 mod sysreg;
+mod tags;
 mod timer;
 
 /// All suites in the order in which they run.
@@ -31,16 +35,20 @@ pub(crate) static ALL: &[&Suite] = &[
     &gic::SUITE,
     &timer::SUITE,
     &fp::SUITE,
+    &sve::SUITE,
     &sysreg::SUITE,
     &idregs::SUITE,
     &mte::SUITE,
     &nested::SUITE,
+    &shadow::SUITE,
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,
     &control::SUITE,
+    &copy::SUITE,
     &region::SUITE,
     &device::SUITE,
     &share::SUITE,
     &sched::SUITE,
+    &tags::SUITE,
 ];

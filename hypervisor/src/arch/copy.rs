@@ -33,3 +33,15 @@ pub(crate) unsafe fn any_alignment(from: *const u8, to: *mut u8, size: usize) {
     // SAFETY: the rest, inside both buffers.
     unsafe { core::ptr::copy_nonoverlapping(from.wrapping_add(done), to.wrapping_add(done), size - done) };
 }
+
+/// The bytes of `words`, in their order in memory.
+pub(crate) fn bytes(words: &[u64]) -> &[u8] {
+    // SAFETY: any word is eight bytes, and bytes have no alignment.
+    unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+/// The same, to be written.
+pub(crate) fn bytes_mut(words: &mut [u64]) -> &mut [u8] {
+    // SAFETY: as above; any eight bytes are a word.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
+}

@@ -1,6 +1,7 @@
 //! Allocation tags: EL2's own, with which it checks its heap, and zeroing memory with and without them.
 
 use super::sysreg::{instruction, mrs, msr, operation};
+use ::tags::copy::PageTags;
 use core::marker::PhantomData;
 
 /// SCTLR_EL2.ATA: EL2 may access allocation tags. Without it DC GZVA and STZG store data only.
@@ -11,6 +12,8 @@ const TCF_SYNC: u64 = 1 << 40;
 const TCO: u64 = 1 << 25;
 /// Bytes that share an allocation tag.
 pub(crate) const GRANULE: usize = 16;
+/// Bytes whose tags are a word.
+const WORD: u64 = 16 * GRANULE as u64;
 
 /// `va` with logical tag `tag`.
 pub(crate) const fn with_tag(va: u64, tag: u8) -> u64 {
@@ -210,6 +213,66 @@ pub(crate) unsafe fn zero_tags(va: u64, size: u64) {
         unsafe { store_block(at, 0) };
         at = at.wrapping_add(block);
     }
+}
+
+/// Loads the tags of pages.
+///
+/// # Safety
+/// As many pages as `tags` has must be mapped Tagged from `va` on, on a CPU with FEAT_MTE2.
+pub(crate) unsafe fn load_pages(va: u64, tags: &mut [PageTags]) {
+    let (block, mut at) = (block(), va);
+    if block == WORD {
+        for word in tags.as_flattened_mut() {
+            // SAFETY: in the pages, by the caller's promise.
+            *word = unsafe { load_block(at) };
+            at = at.wrapping_add(WORD);
+        }
+        return;
+    }
+    for word in tags.as_flattened_mut() {
+        (*word, at) = (0..WORD / block).fold((0, at), |(tags, at), _| {
+            // SAFETY: as above; each block has its tags in their own place of the word.
+            (tags | unsafe { load_block(at) }, at.wrapping_add(block))
+        });
+    }
+}
+
+/// Stores the tags of pages.
+///
+/// # Safety
+/// As many pages as `tags` has must be mapped writable and Tagged from `va` on, on a CPU with FEAT_MTE2.
+pub(crate) unsafe fn store_pages(va: u64, tags: &[PageTags]) {
+    let (block, mut at) = (block(), va);
+    if block == WORD {
+        for word in tags.as_flattened() {
+            // SAFETY: in the pages, by the caller's promise.
+            unsafe { store_block(at, *word) };
+            at = at.wrapping_add(WORD);
+        }
+        return;
+    }
+    for word in tags.as_flattened() {
+        for _ in 0..WORD / block {
+            // SAFETY: as above; a block takes its tags from their own place of the word.
+            unsafe { store_block(at, *word) };
+            at = at.wrapping_add(block);
+        }
+    }
+}
+
+/// LDGM: the tags of the block at `va`, those of other granules zero; as [`store_block`] takes them.
+///
+/// # Safety
+/// The block must be mapped Tagged.
+#[inline(always)]
+pub(crate) unsafe fn load_block(va: u64) -> u64 {
+    let tags;
+    // SAFETY: reads tags.
+    unsafe {
+        core::arch::asm!(".arch_extension memtag", "ldgm {0}, [{1}]", out(reg) tags, in(reg) va,
+            options(nostack, preserves_flags))
+    };
+    tags
 }
 
 /// Whether an allocation tag stored at `va` comes back; it is zero afterwards.

@@ -6,8 +6,10 @@ use crate::arch::translate::{self, NoAddress};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
+use crate::vm::dirty;
 use crate::vm::map::Access;
 use addr::Va;
+use core::fmt::Display;
 use trap::{DataAbort, FaultKind, InstructionAbort, Level, TagFault};
 use vmsa::walk::{self, Privilege};
 
@@ -30,13 +32,17 @@ pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outc
 #[cold]
 #[inline(never)]
 fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
-    // A walk of the guest's own tables loads descriptors; what faults when hardware updates them is a
-    // permission.
-    let access = if abort.write() && !abort.s1ptw() { Access::Write } else { Access::Read };
+    // If memory is there now, but may not be written, the next fault says so: the dirty log may have
+    // protected it meanwhile.
     if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
-        && vcpu.vm.map.lock().is_there(ipa, access)
+        && vcpu.vm.map.lock().is_there(ipa, Access::Read)
     {
         return Ok(Resume::Here);
+    }
+    if let FaultKind::Permission(_) = abort.kind()
+        && let Some(outcome) = dirty::store(vcpu, &abort)
+    {
+        return outcome;
     }
     if abort.s1ptw() {
         return Err(on_walk(vcpu, abort.va, walk::Access::Read));
@@ -45,12 +51,12 @@ fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
         return outcome;
     }
     log::debug!(
-        "{}/{}: data abort at {:#x}: VA {}, IPA {:?}, {}, ESR {:#x}",
+        "{}/{}: data abort at {:#x}: VA {}, IPA {}, {}, ESR {:#x}",
         vcpu.name().0,
         vcpu.id,
         syndrome::elr(),
         abort.va,
-        abort.ipa,
+        abort.ipa.as_ref().map_or(&"unknown" as &dyn Display, |ipa| ipa),
         if abort.write() { "write" } else { "read" },
         abort.esr()
     );

@@ -1,11 +1,12 @@
 //! HVC and SMC: PSCI, SMCCC architecture calls, TRNG, hypercalls.
 
-use super::{Outcome, control, idregs, tags};
+use super::{Outcome, control, copy, idregs, tags};
 use crate::arch::cpu;
 use crate::cpu::Local;
 use crate::firmware::{self, Workaround};
 use crate::vcpu::apply::Resume;
 use crate::vcpu::{Activity, Vcpu, request};
+use crate::vm::reach::Purpose;
 use abi::hypercall::{self, StopCause};
 use abi::{psci, smccc};
 use vdev::power::Start;
@@ -112,6 +113,13 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, call: Call) -> Option<Resume> {
         Call::FaultDecide => tags::fault_decide(vcpu, local, x1, x2, x3),
         Call::TagStats => return tags::stats(vcpu, local, x1, x2),
         Call::TagDemote => return tags::demote(vcpu, local, x1, x2, x3),
+        Call::TagsCopy => return copy::tags(vcpu, local),
+        Call::TagsMap => return copy::tags_map(vcpu, local),
+        Call::MemoryCopy => return copy::data(vcpu, local, Purpose::Whole),
+        Call::DirtyLog => return copy::dirty_log(vcpu, local),
+        Call::DebugCopy => return copy::debug(vcpu, local),
+        Call::MigrateCopy => return copy::migrate(vcpu, local),
+        Call::DeviceCopy => return copy::data(vcpu, local, Purpose::Device),
         Call::ArchSocId | Call::TrngRnd | Call::Unknown => signed(smccc::NOT_SUPPORTED),
     };
     vcpu.regs.set(0, result);

@@ -10,6 +10,7 @@
 use crate::arch::copy;
 use crate::arch::{cache, cpu, tags, tlb};
 use crate::mem::map::{self, WindowPlace as Place};
+use ::tags::copy::PageTags;
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
 use cmo::{Chunk, Kind, Line};
 use core::marker::PhantomData;
@@ -36,6 +37,15 @@ impl Window<'_> {
             unsafe { copy::any_alignment(data.as_ptr(), to, data.len()) };
         }
         fits
+    }
+
+    /// Copies as many bytes as `data` has from the start of the window, and nothing if there are not so many.
+    fn read(&self, data: &mut [u8]) {
+        if data.len() as u64 <= self.size {
+            let from = self.va as *const u8;
+            // SAFETY: the source is inside the window, mapped as Normal memory; the destination is EL2's own.
+            unsafe { copy::any_alignment(from, data.as_mut_ptr(), data.len()) };
+        }
     }
 
     /// Zeroes all of it, tags too where the guest sees some. Returns false, and zeroes nothing, unless
@@ -144,6 +154,35 @@ pub(crate) fn zero_tags(chunk: Chunk) -> Option<()> {
         // where all CPUs have MTE.
         unsafe { tags::zero_tags(w.va, w.size) }
     })
+}
+
+/// Reads memory of a guest that runs, within a page, as its CPUs see it; unchecked. `None` if there is no
+/// window for it.
+pub(crate) fn read(pa: Pa, kind: Kind, data: &mut [u8]) -> Option<()> {
+    with(pa, data.len() as u64, data_kind(kind), |w| w.read(data))
+}
+
+/// Writes within a page of a guest, so that it sees that past the caches too; unchecked, and tags stay.
+/// `None` if there is no window for it.
+pub(crate) fn write(pa: Pa, kind: Kind, data: &[u8]) -> Option<()> {
+    let memory = PaRange::new(pa, data.len() as u64)?;
+    fill_data(Chunk { memory, kind }, |w| w.write(0, data)).map(drop)
+}
+
+/// The tags of pages that have some, of one block if it is more than a page. `None` if there is no window
+/// for it.
+pub(crate) fn load_tags(pages: Pa, to: &mut [PageTags]) -> Option<()> {
+    let size = to.len() as u64 * PAGE_SIZE;
+    // SAFETY: the window is as many pages and Tagged; memory has tags only where all CPUs have MTE.
+    with(pages, size, Kind::Tagged, |w| unsafe { tags::load_pages(w.va, to) })
+}
+
+/// Stores the tags of pages that have some, of one block if it is more than a page. Guests reach tags
+/// through their caches only, so nothing is cleaned. `None` if there is no window for it.
+pub(crate) fn store_tags(pages: Pa, from: &[PageTags]) -> Option<()> {
+    let size = from.len() as u64 * PAGE_SIZE;
+    // SAFETY: as for `load_tags`.
+    with(pages, size, Kind::Tagged, |w| unsafe { tags::store_pages(w.va, from) })
 }
 
 /// Copies the data of a page of a guest's write-back memory to another one, unchecked and without tags:

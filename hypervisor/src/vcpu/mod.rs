@@ -4,14 +4,15 @@
 //! [`VcpuShared`], in the VM.
 
 pub(crate) mod apply;
+mod fp;
 pub(crate) mod run;
 pub(crate) mod switch;
 
 use crate::arch::el1::{El1State, MteState, PauthKeys};
-use crate::arch::fp::FpState;
 use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
-use crate::arch::timer::TimerState;
+use crate::arch::timer::{self, TimerState};
+use crate::arch::translate;
 use crate::nested::Nested;
 use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
@@ -20,7 +21,10 @@ use crate::vm::prepare::Preparation;
 use alloc::boxed::Box;
 use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use fp::FpRegisters;
 use idreg::{GuestIds, TrapConfig};
+use spin::Mutex;
+use vmsa::walk::Regime;
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].
 pub(crate) mod request {
@@ -34,6 +38,8 @@ pub(crate) mod request {
     pub(crate) const POWER_ON: u32 = 1 << 3;
     /// A control VM decided about its tag fault.
     pub(crate) const DECIDED: u32 = 1 << 4;
+    /// Say what its stage 1 is: [`VcpuShared::take_regime`](super::VcpuShared::take_regime).
+    pub(crate) const REGIME: u32 = 1 << 5;
 }
 
 /// The part of a vCPU that other CPUs see.
@@ -51,6 +57,8 @@ pub(crate) struct VcpuShared {
     attentive: AtomicBool,
     /// Exits so far.
     pub(crate) exits: ExitCounts,
+    /// Its stage 1 as its CPU found it when it was asked, and when that was, in counts of the physical counter.
+    regime: Mutex<Option<(u64, Regime)>>,
 }
 
 impl VcpuShared {
@@ -61,7 +69,18 @@ impl VcpuShared {
             requests: AtomicU32::new(0),
             attentive: AtomicBool::new(false),
             exits: ExitCounts::default(),
+            regime: Mutex::new(None),
         }
+    }
+
+    /// What was found of its stage 1 since [`request::REGIME`] was asked, once.
+    pub(crate) fn take_regime(&self) -> Option<(u64, Regime)> {
+        self.regime.lock().take()
+    }
+
+    /// Answers [`request::REGIME`].
+    pub(crate) fn set_regime(&self, now: u64, regime: Regime) {
+        *self.regime.lock() = Some((now, regime));
     }
 
     /// Asks; returns whether a kick is due: for what was not asked already, and for an interrupt only
@@ -192,7 +211,7 @@ pub(crate) struct Vcpu {
     /// Virtual CPU interface while it is not resident.
     vgic: VirtualCpuInterface,
     /// FP registers while they are not in the hardware.
-    fp: FpState,
+    fp: FpRegisters,
 }
 
 /// The ID registers of a vCPU that has not run: all zero.
@@ -223,7 +242,7 @@ impl Vcpu {
             pauth: PauthKeys::default(),
             timers: TimerState::default(),
             vgic: VirtualCpuInterface::at_reset(),
-            fp: FpState::new(),
+            fp: FpRegisters::new(vm.sve_bits),
         }
     }
 
@@ -252,7 +271,28 @@ impl Vcpu {
         self.pauth = PauthKeys::default();
         self.timers = TimerState::default();
         self.vgic = VirtualCpuInterface::at_reset();
-        self.fp = FpState::new();
+        self.fp.reset();
+    }
+
+    /// Answers [`request::REGIME`], if that is asked.
+    pub(crate) fn tell_regime(&self, resident: bool) {
+        if self.shared.asked() & request::REGIME == 0 {
+            return;
+        }
+        self.shared.take_only(request::REGIME);
+        let El1State { tcr_el1, ttbr0_el1, ttbr1_el1, sctlr_el1, mair_el1, .. } = self.el1;
+        let saved = Regime {
+            tcr: tcr_el1,
+            ttbr0: ttbr0_el1,
+            ttbr1: ttbr1_el1,
+            sctlr: sctlr_el1,
+            mair: mair_el1,
+            pan: false,
+            el2: false,
+        };
+        // Whoever looks from outside is not bound by PAN.
+        let regime = if resident { Regime { pan: false, ..translate::regime() } } else { saved };
+        self.shared.set_regime(timer::now(), regime);
     }
 
     /// When one of its timers fires while it is not resident, in counts of the physical counter.

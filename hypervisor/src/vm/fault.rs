@@ -42,6 +42,19 @@ pub(crate) struct Record {
     pub(crate) esr: u64,
 }
 
+impl Record {
+    const NONE: Self = Self {
+        state: FaultState::Past,
+        pc: 0,
+        va: 0,
+        ipa: 0,
+        region: 0,
+        access: Access::ReadOrChecked,
+        decision: None,
+        esr: 0,
+    };
+}
+
 /// Faults of a region by what became of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RegionCounts {
@@ -59,25 +72,27 @@ pub(crate) struct RegionCounts {
 #[derive(Debug)]
 pub(crate) struct Faults {
     /// The last of each vCPU, and how many it had.
-    vcpus: Vec<(Option<Record>, u64)>,
+    vcpus: Vec<(Record, u64)>,
     regions: Vec<RegionCounts>,
 }
 
 impl Faults {
     /// None yet.
     pub(crate) fn new(vcpus: usize, regions: usize) -> Self {
-        Self { vcpus: alloc::vec![(None, 0); vcpus], regions: alloc::vec![RegionCounts::default(); regions] }
+        let none = (Record::NONE, 0);
+        Self { vcpus: alloc::vec![none; vcpus], regions: alloc::vec![RegionCounts::default(); regions] }
     }
 
     /// A new start.
     pub(crate) fn forget(&mut self) {
-        self.vcpus.fill((None, 0));
+        self.vcpus.fill((Record::NONE, 0));
         self.regions.fill(RegionCounts::default());
     }
 
     /// The last fault of a vCPU, and how many it had. `None` if there is no such vCPU.
     pub(crate) fn last(&self, vcpu: usize) -> Option<(Option<Record>, u64)> {
-        self.vcpus.get(vcpu).copied()
+        let (last, count) = self.vcpus.get(vcpu)?;
+        Some(((*count != 0).then_some(*last), *count))
     }
 
     /// A region's counts.
@@ -85,9 +100,18 @@ impl Faults {
         self.regions.get(region).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, vcpu: usize, record: Record, policy: OnTagAccess) {
+    #[inline(always)]
+    fn add(&mut self, vcpu: usize, record: &Record, policy: OnTagAccess) {
         if let Some((last, count)) = self.vcpus.get_mut(vcpu) {
-            *last = Some(record);
+            // Field by field: all are in registers, and a copy of the whole would be a call.
+            last.state = record.state;
+            last.pc = record.pc;
+            last.va = record.va;
+            last.ipa = record.ipa;
+            last.region = record.region;
+            last.access = record.access;
+            last.decision = record.decision;
+            last.esr = record.esr;
             *count = count.saturating_add(1);
         }
         if let Some(region) = self.regions.get_mut(record.region) {
@@ -104,7 +128,7 @@ impl Faults {
 
     /// The decision about a vCPU that waits; false if none waits.
     fn decide(&mut self, vcpu: usize, decision: FaultDecision) -> bool {
-        let waiting = self.vcpus.get_mut(vcpu).and_then(|(last, _)| last.as_mut());
+        let waiting = self.vcpus.get_mut(vcpu).map(|(last, _)| last);
         let Some(record) = waiting.filter(|r| r.state == FaultState::Waiting) else { return false };
         record.state = FaultState::Past;
         record.decision = Some(decision);
@@ -174,9 +198,9 @@ fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>
     };
     let (pc, va, esr) = (syndrome::elr(), fault.va.get(), fault.esr());
     let record = Record { state, pc, va, ipa: ipa.get(), region, access, decision, esr };
-    vm.faults.lock().add(vcpu.id, record, policy);
+    vm.faults.lock().add(vcpu.id, &record, policy);
     if logged {
-        log(vcpu, &record, policy);
+        log(vcpu, policy);
     }
     match policy {
         OnTagAccess::Inject => Err(GuestFault::ExternalDataAbort),
@@ -195,8 +219,10 @@ fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>
 }
 
 #[cold]
-fn log(vcpu: &Vcpu, record: &Record, policy: OnTagAccess) {
+#[inline(never)]
+fn log(vcpu: &Vcpu, policy: OnTagAccess) {
     let (name, id) = vcpu.name();
+    let Some((Some(record), _)) = vcpu.vm.faults.lock().last(id) else { return };
     log::warn!(
         "{name}/{id}: {} without tag storage: PC {:#x}, VA {:#x}, IPA {:#x}, region {}: {}",
         record.access.name(),
@@ -213,6 +239,11 @@ fn log(vcpu: &Vcpu, record: &Record, policy: OnTagAccess) {
 }
 
 impl Vm {
+    /// A vCPU stops: nobody decides about its fault any more.
+    pub(crate) fn end_wait(&self, vcpu: usize) {
+        self.faults.lock().decide(vcpu, FaultDecision::Stop);
+    }
+
     /// FAULT_DECIDE.
     pub(crate) fn decide_fault(&'static self, vcpu: usize, decision: FaultDecision) -> Result<(), Error> {
         if vcpu >= self.vcpus.len() {

@@ -3,12 +3,13 @@
 //! All of it happens under `vm.map`, in pieces that are short enough to hold it: a unit of 4 KiB in one
 //! go, one of 2 MiB action by action, each time that a vCPU that needs it exits.
 
+use super::Vm;
 use super::map::GuestMap;
 use crate::arch::cache;
 use crate::mem::window;
 use addr::{Canonical, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange};
 use alloc::vec::Vec;
-use cmo::{Kind, chunks};
+use cmo::{Chunk, Kind, chunks};
 use manifest::LazyUnit;
 use tags::lazy::{Action, Frame, Ledger, Next, Size};
 use vmsa::attr::{S2Attr, S2Memory};
@@ -166,6 +167,9 @@ impl GuestMap {
     /// Asks the ledger and does what it says, until it has nothing to say or a large unit has had a turn.
     fn change(&mut self, ipa: Ipa<Canonical>, ask: fn(&mut Ledger, Ipa<Canonical>) -> Next) -> Change {
         let mut acted = false;
+        // Regions begin and end at units; what is not lazy is refused.
+        let size = self.lazy.ledger.size().bytes();
+        let Some(unit) = IpaRange::new(ipa.align_down(size), size) else { return Change::Refused };
         loop {
             if acted && self.lazy.ledger.size() == Size::Block {
                 return Change::Underway;
@@ -174,7 +178,6 @@ impl GuestMap {
                 Next::Done => return Change::Done(acted),
                 Next::Refused(_) => return Change::Refused,
                 Next::Act(action) => {
-                    let Some(unit) = self.lazy.ledger.unit(ipa) else { return Change::Refused };
                     self.carry_out(unit, action);
                     acted = true;
                     if matches!(action, Action::Publish { .. }) {
@@ -188,9 +191,12 @@ impl GuestMap {
     fn carry_out(&mut self, unit: IpaRange, action: Action) {
         match action {
             Action::ZeroTags { frame, at, size } => {
-                let memory = self.lazy.memory(unit, frame, at, size);
-                for chunk in memory.flat_map(|piece| chunks(piece, Kind::Tagged)) {
-                    assert!(window::zero_tags(chunk).is_some(), "no window for a VM's memory");
+                for memory in self.lazy.memory(unit, frame, at, size) {
+                    if size == PAGE_SIZE {
+                        zero_tags(Chunk { memory, kind: Kind::Tagged });
+                    } else {
+                        chunks(memory, Kind::Tagged).for_each(zero_tags);
+                    }
                 }
             }
             Action::Break => {
@@ -212,6 +218,11 @@ impl GuestMap {
 
     fn publish(&mut self, unit: IpaRange, frame: Frame, tagged: bool, mut writable: bool) {
         let memory = if tagged { S2Memory::WriteBack } else { S2Memory::WriteBackNoTag };
+        if tagged && frame == Frame::Home {
+            // It never left.
+            changed(self.retype(unit, memory));
+            return;
+        }
         let wanted = self.lazy.memory(unit, frame, 0, PAGE_SIZE).next().map(|page| page.start());
         if let Some(leaf) = self.leaf(unit.start()) {
             if Some(leaf.pa) == wanted {
@@ -247,6 +258,24 @@ impl GuestMap {
             at = next;
         }
         true
+    }
+}
+
+fn zero_tags(chunk: Chunk) {
+    assert!(window::zero_tags(chunk).is_some(), "no window for a VM's memory");
+}
+
+impl Vm {
+    /// A line about how much of its lazy memory has tags, if it has some; a guest that resets itself again
+    /// and again does not fill the console.
+    pub(crate) fn report_lazy_memory(&self) {
+        let map = self.map.lock();
+        let all: u64 = map.lazy.ledger.regions().map(|r| r.size()).sum();
+        let tagged = map.lazy.ledger.counts().used.saturating_mul(map.lazy.ledger.size().bytes());
+        drop(map);
+        if all != 0 && self.may_report() {
+            log::info!("{}: {} of {} KiB of lazy memory have tags", self.spec.name, tagged >> 10, all >> 10);
+        }
     }
 }
 

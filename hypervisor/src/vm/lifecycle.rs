@@ -112,6 +112,7 @@ impl Vm {
         life.state = if restart { VmState::Starting } else { VmState::Stopped };
         drop(life);
         self.finish_output();
+        self.report_lazy_memory();
         // A guest that resets itself again and again does not fill the console.
         let resets =
             if cause == StopCause::SystemReset { self.resets.fetch_add(1, Ordering::Relaxed) } else { 0 };
@@ -168,6 +169,7 @@ impl Vcpu {
         let asked = self.shared.take();
         if asked & request::STOP != 0 {
             self.activity = Activity::Off;
+            self.vm.end_wait(self.id);
             // The last one completes the stop. AcqRel: what the others did before is seen by it.
             if self.vm.to_stop.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.vm.stopped(machine);
@@ -231,6 +233,7 @@ impl Vcpu {
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.faults.lock().forget();
         vm.forgive_reports();
+        vm.map.lock().dirty.stop();
         vm.restart_counter(timer::now());
         let mut life = vm.life.lock();
         if life.state != VmState::Starting {

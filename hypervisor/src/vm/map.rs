@@ -14,6 +14,7 @@ use crate::arch::tlb;
 use crate::machine;
 use crate::mem::tables::StageTwoTables;
 use addr::{Canonical, Ipa, IpaRange, Pa};
+use tags::dirty::DirtyLog;
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
 use vmsa::descriptor::Level;
 use vmsa::memory::{Flush, Tlb, Unused};
@@ -54,6 +55,8 @@ pub(crate) struct GuestMap {
     tables: StageTwoTables,
     /// Memory that gets tags on demand.
     pub(crate) lazy: LazyMemory,
+    /// Which pages were written.
+    pub(crate) dirty: DirtyLog,
 }
 
 impl GuestMap {
@@ -67,7 +70,7 @@ impl GuestMap {
     ) -> Option<Self> {
         let mut tables = StageTwoTables::new(tables)?;
         let stage2 = Stage2::new(&mut tables, geometry, features)?;
-        Some(Self { vm, stage2, tables, lazy })
+        Some(Self { vm, stage2, tables, lazy, dirty: DirtyLog::new() })
     }
 
     /// Maps `range` before the VM has run: no TLB knows of it.
@@ -112,15 +115,14 @@ impl GuestMap {
     /// Any [`MapError`]; nothing has changed then.
     pub(crate) fn retype(&mut self, range: IpaRange, memory: S2Memory) -> Result<(), Refusal> {
         let mut tlb = self.tlb();
-        self.stage2.plan_retype(&mut self.tables, range, memory).map(|plan| plan.commit(&mut tlb))
+        self.stage2.retype(&mut self.tables, &mut tlb, range, memory)
     }
 
-    /// Allows or forbids stores to a page. Lazy memory that is not mapped because its data moves is mapped
+    /// Allows or forbids stores to a page, or to several of which none is lazy memory on the move. Lazy memory that is not mapped because its data moves is mapped
     /// like that afterwards.
     ///
     /// # Errors
     /// Any [`MapError`]; nothing has changed then.
-    #[allow(dead_code, reason = "the dirty log is about to use it")]
     pub(crate) fn set_writable(&mut self, page: IpaRange, writable: bool) -> Result<(), Refusal> {
         if self.lazy.ledger.is_broken(page.start()) {
             self.lazy.ledger.set_writable(page.start(), writable);

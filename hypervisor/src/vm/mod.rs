@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod console;
+pub(crate) mod dirty;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod identity;
@@ -10,6 +11,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod map;
 mod memory;
 pub(crate) mod prepare;
+pub(crate) mod reach;
 pub(crate) mod uart;
 
 use crate::arch::gic;
@@ -79,6 +81,8 @@ pub(crate) struct Vm {
     pub(crate) spec: VmSpec,
     /// Its ID registers, and what traps.
     pub(crate) identity: identity::Guarded,
+    /// Bits of its longest SVE vectors; 0 without SVE.
+    pub(crate) sve_bits: u16,
     /// Where its stage 2 is.
     pub(crate) stage2: Stage2Registers,
     /// Its stage 2, to look at and to change.

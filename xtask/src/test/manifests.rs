@@ -17,12 +17,13 @@
 //! #@ qemu = ["-m", "1G"]           # further arguments, default []
 //! #@ keys = [{ wait = "$ ", send = "\u0001x" }]  # on a terminal: wait for, then press
 //! ```
-//! Without any, the defaults hold. The category is `linux` if the file's name starts so, `pty` for
+//! A log with `log=trace` must make a table of ID registers. Without any, the defaults hold. The category is `linux` if the file's name starts so, `pty` for
 //! runs with keys, `payload` for all others.
 
 use super::{machine, terminal};
 use crate::build::{self, Binary};
 use crate::bundle;
+use crate::idregs;
 use crate::paths;
 use crate::qemu::{Firmware, Machine};
 use crate::trial::{Tally, Trial};
@@ -181,6 +182,10 @@ impl Boot {
         };
         let mut complaints = run.missing(&self.directive.contains);
         complaints.extend(self.verdict(&run));
+        if self.directive.opt.iter().any(|option| option == "log=trace") {
+            let table = idregs::table(&run.lines.join("\n"), None, false);
+            complaints.extend(table.err().map(|e| format!("idregs: {e:#}")));
+        }
         for text in &self.directive.lacks {
             complaints.extend(
                 run.lines

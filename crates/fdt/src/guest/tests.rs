@@ -61,10 +61,13 @@ fn example() -> VmSpec {
         control: Control::All,
         autostart: true,
         background: false,
+        debug: true,
         on_serror: OnSError::Stop,
         tag_quota: None,
         cpu: manifest::CpuSpec::default(),
         lazy_unit: manifest::LazyUnit::Page,
+        sve: manifest::Sve::IfPresent,
+        sve_vl: None,
         nested: None,
     }
 }

@@ -205,6 +205,30 @@ fn one_property_of_a_leaf_at_a_time() {
     assert!(vm.plan_writable(&mut mem, range(0x4020_0000, 0x1000), true).is_err());
 }
 
+#[test]
+fn pages_one_by_one_until_they_join() {
+    let (mut mem, mut vm) = vm(36);
+    let block = range(0x4000_0000, BLOCK_2M);
+    vm.map(&mut mem, &mut Unused, block, Pa::new(0x8000_0000), S2Attr::rwx(WriteBackNoTag)).unwrap();
+    let mut tlb = Recorder::default();
+    let at = |mem: &Fake, vm: &Vm, n: u64| vm.walk(mem, Ipa::new(0x4000_0000 + n * 4096)).unwrap();
+    // In an order that leaves the neighbours for last.
+    let order = (0..512_u64).map(|n| n * 7 % 512);
+    for (count, n) in (1..).zip(order.clone()) {
+        vm.retype(&mut mem, &mut tlb, range(0x4000_0000 + n * 4096, 4096), WriteBack).unwrap();
+        let level = if count == 512 { Level::Two } else { Level::Three };
+        assert_eq!(at(&mem, &vm, n), (Pa::new(0x8000_0000 + n * 4096), RAM, level));
+    }
+    for n in order {
+        let flushes = tlb.flushes.len();
+        vm.retype(&mut mem, &mut tlb, range(0x4000_0000 + n * 4096, 4096), WriteBackNoTag).unwrap();
+        assert_eq!(at(&mem, &vm, n).1, S2Attr::rwx(WriteBackNoTag));
+        assert!(tlb.flushes.len() > flushes);
+    }
+    assert_eq!(at(&mem, &vm, 9).2, Level::Two);
+    assert_eq!((mem.broken_rules, mem.tables()), (0, 2));
+}
+
 fn pages() -> impl Strategy<Value = (u64, u64)> {
     let aligned = (0_u64..4, 1_u64..4).prop_map(|(start, n)| (start * 512, n * 512));
     prop_oneof![aligned, (0_u64..2048, 1_u64..700), (0_u64..2048, 1_u64..4)]
