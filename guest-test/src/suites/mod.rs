@@ -16,7 +16,7 @@ pub(crate) mod nested;
 mod psci;
 mod region;
 mod sched;
-mod shadow;
+pub(crate) mod shadow;
 mod share;
 mod smccc;
 mod smp;

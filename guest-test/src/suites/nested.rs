@@ -92,7 +92,7 @@ macro_rules! guest_code {
         )*
     };
 }
-pub(super) use guest_code;
+pub(crate) use guest_code;
 
 guest_code! {
     /// Counts in x0 and calls with 0x2a.
