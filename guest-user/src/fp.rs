@@ -57,13 +57,13 @@ fn kept(seed: u128, rounds: u128) -> bool {
     })
 }
 
-/// This process and a child take turns on `cpus`.
-fn two_on(cpus: u64, rounds: u128) -> Outcome {
+/// This process and a child take turns on `cpus`; each does `keeps`, with a number of its own.
+pub(crate) fn two_on(cpus: u64, keeps: impl Fn(u128) -> bool) -> Outcome {
     if !linux::run_on(cpus) {
         return Err("sched_setaffinity failed");
     }
-    let child = linux::start_child(|| u8::from(!kept(2, rounds))).ok_or("clone failed")?;
-    let own = kept(1, rounds);
+    let child = linux::start_child(|| u8::from(!keeps(2))).ok_or("clone failed")?;
+    let own = keeps(1);
     let childs = linux::wait_for(child);
     match (own, childs) {
         (true, Some(0)) => Ok(()),
@@ -74,7 +74,7 @@ fn two_on(cpus: u64, rounds: u128) -> Outcome {
 
 fn kept_over_switches() -> Outcome {
     let all = linux::cpus();
-    let result = two_on(1 << all.trailing_zeros().min(63), 500);
+    let result = two_on(1 << all.trailing_zeros().min(63), |seed| kept(seed, 500));
     linux::run_on(all);
     result
 }
@@ -82,7 +82,7 @@ fn kept_over_switches() -> Outcome {
 fn kept_on_every_cpu() -> Outcome {
     let all = linux::cpus();
     let each = (0..64).map(|cpu| 1 << cpu).filter(|cpu| all & cpu != 0);
-    let result = each.map(|cpu| two_on(cpu, 50)).find(Result::is_err).unwrap_or(Ok(()));
+    let result = each.map(|cpu| two_on(cpu, |seed| kept(seed, 50))).find(Result::is_err).unwrap_or(Ok(()));
     linux::run_on(all);
     result
 }

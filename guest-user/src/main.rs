@@ -1,6 +1,6 @@
 //! A static Linux program without any library that proves memory tagging from user space: it maps
-//! tagged memory, sets tags, and sees the faults that the kernel reports; and that FP registers of
-//! processes are kept apart. It prints KTAP and is what `/init` of the test RAM disk runs.
+//! tagged memory, sets tags, and sees the faults that the kernel reports; and that FP and SVE registers
+//! of processes are kept apart. It prints KTAP and is what `/init` of the test RAM disk runs.
 //!
 //! [`linux`] makes system calls, [`signal`] catches faults, [`tag`] has the tag instructions.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -17,6 +17,8 @@ mod report;
 mod signal;
 #[cfg(target_os = "none")]
 mod start;
+#[cfg(target_os = "none")]
+mod sve;
 #[cfg(target_os = "none")]
 mod tag;
 

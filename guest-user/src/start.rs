@@ -3,7 +3,7 @@
 //! UNSAFETY: the entry point is named for the linker and reads the stack that the kernel built.
 
 use crate::report::Report;
-use crate::{fp, linux, mte};
+use crate::{fp, linux, mte, sve};
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 
@@ -19,13 +19,17 @@ global_asm!(
     main = sym main,
 );
 
+/// Entry of the auxiliary vector with CPU features (Linux, include/uapi/linux/auxvec.h).
+const AT_HWCAP: usize = 16;
+/// Scalable vectors (Linux, arch/arm64/include/uapi/asm/hwcap.h).
+const HWCAP_SVE: usize = 1 << 22;
 /// Entry of the auxiliary vector with further CPU features (Linux, include/uapi/linux/auxvec.h).
 const AT_HWCAP2: usize = 26;
 /// Memory tagging (Linux, arch/arm64/include/uapi/asm/hwcap.h).
 const HWCAP2_MTE: usize = 1 << 18;
 
 extern "C" fn main(stack: *const usize) -> ! {
-    let mut report = Report::start(mte::TESTS.len() + fp::TESTS.len());
+    let mut report = Report::start(mte::TESTS.len() + fp::TESTS.len() + sve::TESTS.len());
     // SAFETY: this is the initial stack, as the kernel left it.
     let features = unsafe { auxiliary(stack, AT_HWCAP2) }.unwrap_or(0);
     for (name, test) in mte::TESTS {
@@ -37,6 +41,15 @@ extern "C" fn main(stack: *const usize) -> ! {
     }
     for (name, test) in fp::TESTS {
         report.result(name, test());
+    }
+    // SAFETY: as above.
+    let features = unsafe { auxiliary(stack, AT_HWCAP) }.unwrap_or(0);
+    for (name, test) in sve::TESTS {
+        if features & HWCAP_SVE == 0 {
+            report.skip(name, "the CPU has no SVE");
+        } else {
+            report.result(name, test());
+        }
     }
     linux::exit(report.failures())
 }

@@ -28,7 +28,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     finish(&mut out, "panic")
 }
 
-/// An exception that EL2 itself took: called by the vectors on the panic stack.
+/// An exception that EL2 itself took: called by the vectors on the panic stack. It lies in the room
+/// before them.
+// SAFETY: a section of code that the linker script places with the rest of it.
+#[unsafe(link_section = ".text.before_vectors")]
 pub(crate) extern "C" fn el2_exception(frame: &El2Frame, vector: u64) -> ! {
     let kind = match vector & 3 {
         0 => "synchronous exception",
@@ -108,6 +111,8 @@ fn finish(out: &mut console::Emergency, reason: &str) -> ! {
 
 /// Return addresses along the frame pointers, as offsets into the image (add the link address to
 /// look them up).
+// SAFETY: as above.
+#[unsafe(link_section = ".text.before_vectors")]
 fn backtrace(out: &mut console::Emergency, mut fp: u64) {
     let text = image::start().get()..image::rodata().get();
     for _ in 0..24 {

@@ -21,6 +21,8 @@ const VM: &[&str] = &[
     "cmdline",
     "cpu",
     "mte",
+    "sve",
+    "sve-vl",
     "nested",
     "priority",
     "control",
@@ -101,7 +103,7 @@ fn ranges(value: &Value<'_>) -> Result<Vec<PaRange>, Error> {
 
 fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, Error> {
     table.known(VM)?;
-    let (cpu, mte) = cpu::read(&table)?;
+    let cpu::Cpu { spec: cpu, mte, sve, sve_vl } = cpu::read(&table)?;
     let mut regions = region::all(&table, mte)?;
     regions.sort_by_key(|(region, _)| region.ipa.start());
     let (regions, files) = regions.into_iter().unzip();
@@ -115,6 +117,8 @@ fn vm<'a>(table: Table<'a>, name: &str, names: &[&str]) -> Result<VmEntry<'a>, E
         dtb: Ipa::new(0),
         cmdline: table.get("cmdline").map(|v| v.str()).transpose()?.unwrap_or("").into(),
         mte,
+        sve,
+        sve_vl,
         nested: table.get("nested").map(|v| v.word()).transpose()?,
         priority: table.get("priority").map(|v| v.small(u8::MAX)).transpose()?.unwrap_or(100),
         control: table.get("control").map_or(Ok(Control::None), |v| control(&v, names))?,

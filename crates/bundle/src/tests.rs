@@ -244,6 +244,44 @@ fn a_nested_vm_says_which_kind() {
 }
 
 #[test]
+fn vectors_have_lengths_of_the_architecture() {
+    for (bits, line) in [("0", 4), ("64", 4), ("200", 4), ("2176", 4)] {
+        let wanted = format!("{line}: vm \"a\": sve-vl is {bits}, not a multiple of 128 from 128 to 2048");
+        assert_eq!(vm(&format!("sve-vl = {bits}")), wanted);
+    }
+    assert_eq!(vm("sve = false\nsve-vl = 128"), "5: vm \"a\": sve-vl is given, but sve is false");
+    assert_eq!(vm("sve = \"yes\""), "4: vm \"a\": sve must be true or false, not a string");
+    let old = "cpu = \"armv8.2-a\"\n";
+    for key in ["sve = true", "sve-vl = 256"] {
+        let name = key.split(' ').next().unwrap();
+        let wanted = format!("5: vm \"a\": {name} is given, but cpu is \"armv8.2-a\", which has no SVE");
+        assert_eq!(vm(&[old, key].concat()), wanted);
+    }
+}
+
+/// SVE as the machine has it, unless the CPU is named; then none, unless the entry asks for it.
+#[test]
+fn sve_by_cpu() {
+    use manifest::Sve::{IfPresent, No, Yes};
+    let sve = |lines: &str| {
+        let ram = "memory = \"32MiB\"\n";
+        let toml = ["[[vm]]\nname = \"a\"\nkernel = \"Image\"\n", ram, lines].concat();
+        let vm = Dir::new().compile(&toml).unwrap().spec.vms.remove(0);
+        let fields = vm.cpu.names.lines().filter(|name| name.contains("SVE")).count();
+        (vm.sve, vm.sve_vl, fields)
+    };
+    assert_eq!(sve(""), (IfPresent, None, 0));
+    assert_eq!(sve("cpu = \"host\""), (IfPresent, None, 0));
+    assert_eq!(sve("sve = false"), (No, None, 0));
+    assert_eq!(sve("sve = true"), (Yes, None, 0));
+    assert_eq!(sve("sve-vl = 384"), (Yes, Some(384), 0));
+    assert_eq!(sve("cpu = \"armv8.5-a\""), (No, None, 0));
+    assert_eq!(sve("cpu = \"armv9.0-a\""), (No, None, 0));
+    // ID_AA64PFR0_EL1.SVE and ID_AA64ZFR0_EL1.SVEver.
+    assert_eq!(sve("cpu = \"armv9.0-a\"\nsve-vl = 128"), (Yes, Some(128), 2));
+}
+
+#[test]
 fn cpus_by_name_and_by_field() {
     let spec = |lines: &str| {
         let toml = ["[[vm]]\nname = \"a\"\nkernel = \"Image\"\nmemory = \"32MiB\"\n", lines].concat();

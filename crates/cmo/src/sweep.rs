@@ -4,38 +4,58 @@
 //! of the VM's memory: every line is cleaned and invalidated by address, to the point of coherency, tags
 //! too, on all CPUs. Guests are told of caches with one set and one way, so their loops are short.
 
-use crate::Kind;
-use crate::preparation::{Chunk, Contents, Region, chunk};
+use addr::{Canonical, Ipa, IpaRange, PAGE_SIZE, PaRange};
 
-/// Bytes maintained in one step: some 32,000 instructions with lines of 64 bytes.
-const STEP: u64 = 256 << 10;
+use crate::Kind;
+use crate::preparation::{Chunk, chunk};
+
+/// Bytes maintained in one step, with the VM's map locked: some 5,000 instructions with lines of 64 bytes.
+const STEP: u64 = 64 << 10;
+/// Leaves looked at in one step.
+const LOOKS: usize = 32;
 
 /// How far the sweep through a VM's memory is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sweep {
     region: usize,
-    piece: usize,
     offset: u64,
 }
 
 impl Sweep {
-    /// What to clean and invalidate now, and how far the sweep is then; `None` at its end. Memory that
-    /// is mapped non-cacheable has no lines.
+    /// What to clean and invalidate now, if anything, and how far the sweep is then; `None` at its end.
+    ///
+    /// `region`: the VM's regions, one after the other. `leaf`: the memory that stage 2 maps as one at an
+    /// address, if it maps any, and how EL2 reaches it; non-cacheable memory has no lines.
     #[must_use]
-    pub fn step(self, contents: &impl Contents) -> Option<(Chunk, Self)> {
-        let Self { mut region, mut piece, mut offset } = self;
-        while let Some(Region { pieces, kind, .. }) = contents.region(region) {
-            match pieces.get(piece).filter(|_| kind != Kind::NonCacheable) {
-                None => (region, piece, offset) = (region.saturating_add(1), 0, 0),
-                Some(memory) => match chunk(memory, offset, STEP) {
-                    None => (piece, offset) = (piece.saturating_add(1), 0),
-                    Some(memory) => {
-                        let offset = offset.saturating_add(memory.size());
-                        return Some((Chunk { memory, kind }, Self { region, piece, offset }));
-                    }
-                },
+    pub fn step(
+        self,
+        region: impl Fn(usize) -> Option<IpaRange>,
+        leaf: impl Fn(Ipa<Canonical>) -> Option<(PaRange, Kind)>,
+    ) -> Option<(Option<Chunk>, Self)> {
+        let mut at = self;
+        for _ in 0..LOOKS {
+            let range = region(at.region)?;
+            let left = range.size().saturating_sub(at.offset);
+            let Some(ipa) = range.start().checked_add(at.offset).filter(|_| left != 0) else {
+                at = Self { region: at.region.saturating_add(1), offset: 0 };
+                continue;
+            };
+            let (found, size) = match leaf(ipa) {
+                None => (None, PAGE_SIZE),
+                Some((memory, kind)) => {
+                    // Leaves are as large in both address spaces, and aligned.
+                    let inside = ipa.get() & memory.size().wrapping_sub(1);
+                    let cacheable =
+                        chunk(&memory, inside, STEP.min(left)).filter(|_| kind != Kind::NonCacheable);
+                    let size = cacheable.map_or(memory.size().wrapping_sub(inside), |memory| memory.size());
+                    (cacheable.map(|memory| Chunk { memory, kind }), size)
+                }
+            };
+            at.offset = at.offset.saturating_add(size.max(1));
+            if found.is_some() {
+                return Some((found, at));
             }
         }
-        None
+        Some((None, at))
     }
 }

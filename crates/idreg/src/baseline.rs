@@ -62,10 +62,14 @@ const V8_5: Step = &[
 /// Memory tagging. MTE_frac 0 promises asynchronous faults.
 const MEMTAG: Step = &[(Reg::Pfr1, "MTE", 2), (Reg::Pfr1, "MTE_frac", 0)];
 
+/// SVE2 without any of its options. Its vectors are as long as the manifest says.
+const V9_0: Step = &[(Reg::Pfr0, "SVE", 1), (Reg::Zfr0, "SVEver", 1)];
+
 const ARMV8_0: &[Step] = &[V8_0];
 const ARMV8_2: &[Step] = &[V8_0, V8_1, V8_2];
 const ARMV8_4: &[Step] = &[V8_0, V8_1, V8_2, V8_3, V8_4];
 const ARMV8_5: &[Step] = &[V8_0, V8_1, V8_2, V8_3, V8_4, V8_5];
+const ARMV9_0: &[Step] = &[V8_0, V8_1, V8_2, V8_3, V8_4, V8_5, V9_0];
 
 /// A named CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,15 +87,15 @@ const fn named(name: &'static str, steps: &'static [Step], pauth: bool, memtag: 
     Baseline { name, steps, pauth, memtag }
 }
 
-/// All baselines. Armv9.0 is Armv8.5 with SVE2, which is not a matter of baselines: a VM has it or not.
+/// All baselines. Armv9.0 is Armv8.5 with SVE2, which a VM has only if its entry says so besides.
 pub const BASELINES: [Baseline; 7] = [
     named("armv8.0-a", ARMV8_0, false, false),
     named("armv8.2-a", ARMV8_2, false, false),
     named("armv8.4-a", ARMV8_4, true, false),
     named("armv8.5-a", ARMV8_5, true, false),
     named("armv8.5-a+memtag", ARMV8_5, true, true),
-    named("armv9.0-a", ARMV8_5, true, false),
-    named("armv9.0-a+memtag", ARMV8_5, true, true),
+    named("armv9.0-a", ARMV9_0, true, false),
+    named("armv9.0-a+memtag", ARMV9_0, true, true),
 ];
 
 impl Baseline {
@@ -106,6 +110,12 @@ impl Baseline {
         rows().filter_map(move |row| Some((row, self.value(row)?)))
     }
 
+    /// Whether a VM with it may have SVE.
+    #[must_use]
+    pub fn sve(self) -> bool {
+        self.steps.iter().any(|step| step.iter().any(|(reg, ..)| *reg == Reg::Zfr0))
+    }
+
     /// What it sets a field to; `None` leaves it to the machine.
     fn value(self, row: &Row) -> Option<u8> {
         let memtag = [MEMTAG];
@@ -118,7 +128,7 @@ impl Baseline {
         }
         let machine = match row.entry.offer {
             Offer::Value(_) | Offer::Hidden => true,
-            Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) => {
+            Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) | Offer::WithSve(_) => {
                 row.entry.reg == Reg::Ctr || self.pauth && is_pauth(row)
             }
         };

@@ -68,7 +68,7 @@ pub(crate) const fn check(mut entries: &[Entry]) -> Result<(), TableError> {
         }
         free = start + width;
         let limit = match offer {
-            Offer::AtMost(v) | Offer::WithMte(v) | Offer::Value(v) => v,
+            Offer::AtMost(v) | Offer::WithMte(v) | Offer::WithSve(v) | Offer::Value(v) => v,
             Offer::Host | Offer::Hidden => 0,
         };
         if field.absent as u64 > field.ones() || limit as u64 > field.ones() {

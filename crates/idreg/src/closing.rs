@@ -193,7 +193,7 @@ impl TrapConfig {
         Self {
             hcr: hcr_value(host, ids, native_ctr),
             hcrx: host.has_hcx().then_some(set(HCRX_TALLINT, nmi)),
-            cptr: cptr_value(host, amu) | set(cptr::TFP, !ids.has_fp()),
+            cptr: cptr_value(host, amu) | set(cptr::TFP, !ids.has_fp()) | set(cptr::TZ, !ids.has_sve()),
             mdcr: mdcr_value(host, fgt),
             fgt,
             hfgrtr: 0,
@@ -261,7 +261,7 @@ fn hfgitr_value(host: &HostIds, ids: &GuestIds) -> u64 {
 }
 
 fn cptr_value(host: &HostIds, amu: bool) -> u64 {
-    cptr::RES1 | cptr::TZ | cptr::TSM | set(cptr::TTA, host.field(Reg::Dfr0, 4) != 0) | set(cptr::TAM, amu)
+    cptr::RES1 | cptr::TSM | set(cptr::TTA, host.field(Reg::Dfr0, 4) != 0) | set(cptr::TAM, amu)
 }
 
 fn mdcr_value(host: &HostIds, fgt: FgtLevel) -> u64 {

@@ -98,6 +98,8 @@ pub enum Offer {
     AtMost(u8),
     /// As `AtMost` if the VM has MTE, else the field's `absent`.
     WithMte(u8),
+    /// As `AtMost` if the VM has SVE, else the field's `absent`.
+    WithSve(u8),
     /// This value, whatever the machine has.
     Value(u8),
     /// The field's `absent`.
@@ -245,15 +247,10 @@ impl Entry {
         match self.offer {
             Offer::Host => host,
             Offer::AtMost(cap) => self.field.safe(host, cap as u64),
-            Offer::WithMte(cap) => {
-                if features.mte {
-                    self.field.safe(host, cap as u64)
-                } else {
-                    self.field.absent as u64
-                }
-            }
+            Offer::WithMte(cap) if features.mte => self.field.safe(host, cap as u64),
+            Offer::WithSve(cap) if features.sve => self.field.safe(host, cap as u64),
             Offer::Value(value) => value as u64,
-            Offer::Hidden => self.field.absent as u64,
+            Offer::Hidden | Offer::WithMte(_) | Offer::WithSve(_) => self.field.absent as u64,
         }
     }
 
@@ -262,7 +259,9 @@ impl Entry {
     pub const fn for_features(self, features: &Features) -> Self {
         match self.offer {
             Offer::WithMte(_) if !features.mte => Self { offer: Offer::Hidden, ..self },
-            Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) | Offer::Value(_) | Offer::Hidden => self,
+            Offer::WithSve(_) if !features.sve => Self { offer: Offer::Hidden, ..self },
+            Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) | Offer::WithSve(_) => self,
+            Offer::Value(_) | Offer::Hidden => self,
         }
     }
 
@@ -270,7 +269,9 @@ impl Entry {
     #[must_use]
     pub const fn allows(&self, asked: u64, limit: u64) -> bool {
         match self.offer {
-            Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) => self.field.safe(asked, limit) == asked,
+            Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) | Offer::WithSve(_) => {
+                self.field.safe(asked, limit) == asked
+            }
             Offer::Value(_) | Offer::Hidden => asked == limit,
         }
     }

@@ -13,6 +13,8 @@ use crate::{REGISTERS, cache};
 pub struct Features {
     /// Memory tagging. Without effect on a machine that has none.
     pub mte: bool,
+    /// The Scalable Vector Extension. Without effect on a machine that has none, and at virtual EL2.
+    pub sve: bool,
     /// Virtual EL2.
     pub nested: Option<VirtualEl2>,
 }
@@ -88,6 +90,12 @@ impl GuestIds {
         self.field(Reg::Pfr1, 8) >= 2
     }
 
+    /// Whether the VM has SVE.
+    #[must_use]
+    pub fn has_sve(&self) -> bool {
+        self.field(Reg::Pfr0, 32) != 0
+    }
+
     /// CTR_EL0.
     #[must_use]
     pub fn ctr(&self) -> u64 {
@@ -129,7 +137,8 @@ impl Features {
     /// Those that this machine can give.
     #[must_use]
     pub fn on(self, host: &HostIds) -> Self {
-        Self { mte: self.mte && host.has_mte(), ..self }
+        let sve = self.sve && host.has_sve() && self.nested.is_none();
+        Self { mte: self.mte && host.has_mte(), sve, ..self }
     }
 }
 

@@ -24,6 +24,10 @@ pub struct HostIds {
     pub gmid: u64,
     /// PMCR_EL0, for the number of counters; 0 without PMU.
     pub pmcr: u64,
+    /// Vector lengths of SVE, bit n for 128 times n + 1 bits; 0 without SVE. What holds for several CPUs
+    /// is the shorter ones, up to the first in which they differ: ZCR_EL2 and ZCR_EL1 limit the length,
+    /// they choose none.
+    pub sve_lengths: u16,
 }
 
 /// Two CPUs that cannot be in one VM, because they differ in sizes that a guest reads from the hardware.
@@ -82,6 +86,28 @@ impl HostIds {
             self.gmid = 0;
         }
         self.pmcr = self.pmcr.min(other.pmcr);
+        let differ = self.sve_lengths ^ other.sve_lengths;
+        let lowest = differ & differ.wrapping_neg();
+        self.sve_lengths &= lowest.wrapping_sub(1);
+    }
+
+    /// Whether VMs can have SVE: on all CPUs, with a vector length in common.
+    #[must_use]
+    pub fn has_sve(&self) -> bool {
+        self.field(Reg::Pfr0, 32) != 0 && self.sve_lengths != 0
+    }
+
+    /// The longest vector that all CPUs have, in bits; 0 without SVE.
+    #[must_use]
+    pub const fn longest_vector(&self) -> u16 {
+        128_u16.saturating_mul(16_u32.saturating_sub(self.sve_lengths.leading_zeros()) as u16)
+    }
+
+    /// Whether all CPUs have vectors of `bits`.
+    #[must_use]
+    pub const fn has_vector(&self, bits: u16) -> bool {
+        let step = (bits / 128).wrapping_sub(1);
+        bits.is_multiple_of(128) && step < 16 && self.sve_lengths >> step & 1 != 0
     }
 
     /// The machine's values for a VM on `cpus`: features as they hold on all CPUs, sizes as on these.

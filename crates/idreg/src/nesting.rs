@@ -76,11 +76,11 @@ mod tests {
         features[Reg::Mmfr4 as usize] = mmfr4;
         features[Reg::Pfr1 as usize] = 3 << 8;
         features[Reg::Pfr2 as usize] = 1;
-        HostIds { features, midr: 0, revidr: 0, aidr: 0, ctr: 0, dczid: 4, gmid: 6, pmcr: 0 }
+        HostIds { features, midr: 0, revidr: 0, aidr: 0, ctr: 0, dczid: 4, gmid: 6, pmcr: 0, sve_lengths: 0 }
     }
 
     fn field(kind: Option<VirtualEl2>, mte: bool, reg: Reg, lsb: u32) -> u64 {
-        let ids = GuestIds::new(&machine(2 << 24, 0), &Features { mte, nested: kind });
+        let ids = GuestIds::new(&machine(2 << 24, 0), &Features { mte, sve: false, nested: kind });
         ids.read(reg as usize) >> lsb & 0xf
     }
 

@@ -34,7 +34,7 @@ mod tests {
         let mut features = [0; FEATURE_REGISTERS];
         features[Reg::Pfr0 as usize] = pfr0;
         features[Reg::Mmfr0 as usize] = mmfr0;
-        HostIds { features, midr: 0, revidr: 0, aidr: 0, ctr: 0, dczid: 0, gmid: 0, pmcr: 0 }
+        HostIds { features, midr: 0, revidr: 0, aidr: 0, ctr: 0, dczid: 0, gmid: 0, pmcr: 0, sve_lengths: 0 }
     }
 
     #[test]

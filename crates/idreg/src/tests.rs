@@ -19,8 +19,8 @@ mod maintenance;
 mod oracle;
 mod race;
 
-const MTE: Features = Features { mte: true, nested: None };
-const PLAIN: Features = Features { mte: false, nested: None };
+const MTE: Features = Features { mte: true, sve: false, nested: None };
+const PLAIN: Features = Features { mte: false, sve: false, nested: None };
 
 fn traps(host: &HostIds, features: &Features) -> TrapConfig {
     TrapConfig::new(host, &GuestIds::new(host, features), true)
@@ -40,6 +40,7 @@ fn ids(values: &[(Reg, u64)]) -> HostIds {
         dczid: 4,
         gmid: 6,
         pmcr: 0x4101_3000,
+        sve_lengths: 0,
     }
 }
 
@@ -64,6 +65,7 @@ fn max() -> HostIds {
         (Reg::Mmfr4, 0x0000_0000_0000_0100),
     ]);
     // AArch32: ID_PFR0_EL1 and ID_ISAR0_EL1.
+    ids.sve_lengths = 0xffff;
     ids.features[0] = 0x2101_0131;
     ids.features[8] = 0x0210_1110;
     ids
@@ -74,6 +76,7 @@ fn n2() -> HostIds {
     HostIds {
         midr: 0x410f_d493,
         gmid: 4,
+        sve_lengths: 1,
         ..ids(&[
             (Reg::Pfr0, 0x1201_1111_2111_1112),
             (Reg::Pfr1, 0x221),
@@ -130,9 +133,9 @@ fn rows_are_explained() {
 #[test]
 fn oracle_of_fields() {
     for row in rows() {
-        // The oracle has no ID_AA64DFR2_EL1.
+        // The oracle has no ID_AA64DFR2_EL1 and ID_AA64ZFR0_EL1.
         let entry = row.entry;
-        if !matches!(entry.reg, Reg::Dfr2 | Reg::Ctr) {
+        if !matches!(entry.reg, Reg::Dfr2 | Reg::Zfr0 | Reg::Ctr) {
             let name = format!("{}_SHIFT", row.name.to_ascii_uppercase());
             assert!(oracle::FIELDS.contains(&(entry.reg, name.as_str(), entry.field.lsb.into())), "{row:?}");
         }
@@ -411,7 +414,7 @@ proptest! {
     /// What a guest is told never exceeds the machine, nor what each CPU of it has.
     #[test]
     fn guest_is_within_host(a in any_ids(), b in any_ids(), mte: bool) {
-        let features = Features { mte, nested: None };
+        let features = Features { mte, sve: false, nested: None };
         let both = combined(&a, &b);
         let guest = GuestIds::new(&both, &features);
         for row in rows() {
@@ -435,4 +438,38 @@ proptest! {
             prop_assert_eq!(guest.read(index) & !named, 0);
         }
     }
+}
+
+#[test]
+fn sve_is_what_all_cpus_have() {
+    let with = |sve_lengths| HostIds { sve_lengths, ..max() };
+    let both = |a, b| combined(&with(a), &with(b));
+    // 128 to 512 bits; 128, 256, 512.
+    let (narrow, powers) = (0b1111, 0b1011);
+    assert_eq!(both(0xffff, narrow).sve_lengths, narrow);
+    assert_eq!(both(0xffff, narrow).longest_vector(), 512);
+    // They differ at 384 bits: of 512, a guest would see 384 on the one and 256 on the other.
+    assert_eq!(both(narrow, powers).sve_lengths, 0b11);
+    assert_eq!(both(powers, powers).longest_vector(), 512);
+    assert!(both(powers, powers).has_vector(256) && !both(powers, powers).has_vector(384));
+    assert_eq!((with(0xffff).longest_vector(), with(1).longest_vector()), (2048, 128));
+    for bits in [0, 64, 129, 4096, u16::MAX] {
+        assert!(!with(0xffff).has_vector(bits), "{bits}");
+    }
+    // A CPU without.
+    let none = both(0xffff, 0);
+    assert!(!none.has_sve() && with(1).has_sve());
+    assert_eq!(none.longest_vector(), 0);
+
+    let sve = Features { mte: false, sve: true, nested: None };
+    let open = |host: &HostIds, features: &Features| {
+        let ids = GuestIds::new(host, features);
+        let cptr = TrapConfig::new(host, &ids, true).cptr;
+        (ids.has_sve(), ids.read(Reg::Zfr0 as usize), cptr & cptr::TZ == 0)
+    };
+    assert_eq!(open(&max(), &sve), (true, 0x0110_1101_0121_0022, true));
+    assert_eq!(open(&max(), &PLAIN), (false, 0, false));
+    assert_eq!(open(&none, &sve), (false, 0, false));
+    let nested = Features { nested: Some(crate::VirtualEl2::Vhe), ..sve };
+    assert_eq!(open(&max(), &nested), (false, 0, false));
 }

@@ -9,7 +9,8 @@
 //!     tag-storage = <PA64 SIZE64 ...>;
 //!     vm@0 {
 //!         name = "linux"; cpus = <0 1>; cmdline = "..."; priority = <100>; on-serror = "inject";
-//!         mte; autostart; background; no-debug; tag-quota = <PAGES64>; lazy-unit = "4KiB";
+//!         mte; sve = "if-present"; sve-vl = <BITS>; autostart; background; no-debug;
+//!         tag-quota = <PAGES64>; lazy-unit = "4KiB";
 //!         nested = "vhe";
 //!         kernel = "FILE"; kernel-at = <IPA64>; entry = <IPA64>; dtb-at = <IPA64>;
 //!         initrd = "FILE"; initrd-at = <IPA64>;
@@ -32,7 +33,7 @@ use crate::error::Result;
 use crate::{
     Cmo, Control, CpuField, CpuSpec, DeviceInterrupt, DeviceMemory, Error, KernelSpec, LazyUnit,
     MAX_CPU_FIELDS, MAX_REGIONS, MAX_VCPUS, MAX_VMS, MachineSpec, Named, Nested, OnSError, OnTagAccess,
-    Placed, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm,
+    Placed, RegionKind, RegionSpec, Sve, Taggable, Tags, VmSpec, WithoutMtePerm,
 };
 use addr::{Ipa, IpaRange, Pa, PaRange};
 use alloc::boxed::Box;
@@ -53,6 +54,8 @@ const VM: &[&str] = &[
     "priority",
     "on-serror",
     "mte",
+    "sve",
+    "sve-vl",
     "nested",
     "autostart",
     "background",
@@ -145,6 +148,8 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
         dtb: Ipa::new(entry.need("dtb-at")?),
         cmdline: entry.need("cmdline")?,
         mte: entry.flag("mte")?,
+        sve: entry.named::<Sve>("sve")?,
+        sve_vl: entry.get::<u32>("sve-vl")?.map(|bits| entry.narrow("sve-vl", bits.into())).transpose()?,
         nested: entry.node.property("nested").map(|_| entry.named::<Nested>("nested")).transpose()?,
         priority: entry.narrow("priority", entry.need::<u32>("priority")?.into())?,
         control,

@@ -1,6 +1,8 @@
 //! The words of the manifest for the values of `spec`, in TOML and compiled alike.
 
-use crate::{Cmo, DeviceMemory, LazyUnit, Nested, OnSError, OnTagAccess, RegionKind, Tags, WithoutMtePerm};
+use crate::{
+    Cmo, DeviceMemory, LazyUnit, Nested, OnSError, OnTagAccess, RegionKind, Sve, Tags, WithoutMtePerm,
+};
 
 /// A closed set of values with a word for each.
 pub trait Named: Copy + PartialEq + 'static {
@@ -46,6 +48,11 @@ impl Named for Cmo {
 
 impl Named for OnSError {
     const NAMES: &'static [(&'static str, Self)] = &[("inject", Self::Inject), ("stop", Self::Stop)];
+}
+
+impl Named for Sve {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("no", Self::No), ("if-present", Self::IfPresent), ("yes", Self::Yes)];
 }
 
 impl Named for Nested {

@@ -16,6 +16,8 @@ pub const MAX_VCPUS: usize = 16;
 pub const MAX_REGIONS: usize = 32;
 /// Most ID register fields that a VM's entry can give.
 pub const MAX_CPU_FIELDS: usize = 255;
+/// Longest vector of the architecture, in bits.
+pub const MAX_VECTOR: u16 = 2048;
 /// Longest name of a VM or region, in bytes of `[a-z0-9_-]`.
 pub const MAX_NAME: usize = 15;
 
@@ -63,6 +65,10 @@ pub struct VmSpec {
     pub cmdline: String,
     /// Whether the guest has FEAT_MTE2.
     pub mte: bool,
+    /// Whether it has SVE.
+    pub sve: Sve,
+    /// Its longest vectors, in bits: a multiple of 128 up to [`MAX_VECTOR`]; the machine's without.
+    pub sve_vl: Option<u16>,
     /// Whether it starts at virtual EL2 and may host guests of its own.
     pub nested: Option<Nested>,
     /// Scheduling priority: higher runs first; equal ones share by time slice.
@@ -104,6 +110,17 @@ pub struct CpuField {
     pub lsb: u8,
     /// The value.
     pub value: u8,
+}
+
+/// Whether a VM has the Scalable Vector Extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sve {
+    /// It has none.
+    No,
+    /// It has what the machine has.
+    IfPresent,
+    /// It has, and is refused on a machine without.
+    Yes,
 }
 
 /// How much of a `lazy` region turns tagged at a time.

@@ -65,6 +65,10 @@ fn vm(node: &mut DeviceTreeNode, vm: &VmSpec) {
             set(node, name, [0_u8; 0]);
         }
     }
+    set(node, "sve", vm.sve.name());
+    if let Some(bits) = vm.sve_vl {
+        set(node, "sve-vl", u32::from(bits));
+    }
     if let Some(nested) = vm.nested {
         set(node, "nested", nested.name());
     }

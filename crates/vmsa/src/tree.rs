@@ -17,6 +17,7 @@
 //! the same lock as who changes tables, and retries. The flush is a callback rather than a result
 //! because tables may be freed only after it; it cannot be forgotten.
 
+use core::fmt;
 use core::marker::PhantomData;
 
 use addr::{PAGE_SIZE, Pa, Range};
@@ -50,6 +51,20 @@ pub enum MapError<A> {
     OutOfTables,
     /// The attributes have no encoding.
     Attr(AttrError),
+}
+
+impl<A> fmt::Display for MapError<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Misaligned => "it is no multiple of 4 KiB",
+            Self::InputTooHigh => "it ends above the IPA size",
+            Self::OutputTooHigh => "its memory ends above the physical address size",
+            Self::Mapped(_) => "something is mapped there already",
+            Self::Unmapped(_) => "nothing is mapped there",
+            Self::OutOfTables => "the tables set aside are used up",
+            Self::Attr(AttrError::NoMtePerm) => "the machine lacks FEAT_MTE_PERM",
+        })
+    }
 }
 
 /// What happens to a range.

@@ -22,6 +22,7 @@ mod share;
 mod smccc;
 mod smp;
 mod stage2;
+mod sve;
 mod sysreg;
 mod tags;
 mod timer;
@@ -35,6 +36,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &gic::SUITE,
     &timer::SUITE,
     &fp::SUITE,
+    &sve::SUITE,
     &sysreg::SUITE,
     &idregs::SUITE,
     &mte::SUITE,

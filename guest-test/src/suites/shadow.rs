@@ -1,17 +1,23 @@
 //! Stage 2 of a guest under the payload's EL2: what the guest reaches through tables of the payload's,
 //! with which rights, and what the payload's EL2 learns of the rest.
 
+use super::nested::{guest_code, need_el2};
 use crate::harness::{Outcome, Stop, check, check_eq, skip, suite};
 use crate::rt::el2::{self, El1, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
-use crate::rt::mem::{self, read64, write64};
-use crate::rt::mmu::{self, SCTLR_OFF, WINDOW};
-use crate::rt::smccc::tagvisor;
-use crate::rt::{mte, sysreg};
-use core::arch::asm;
+use crate::rt::mem::{read64, write64};
+use crate::rt::mmu::{self, SCTLR_OFF};
+use crate::rt::sysreg;
 
+mod own;
 mod tables;
+mod tags;
+mod translate;
 use tables::{AREA, BLOCK_2M, NESTED, NO_EXEC, PAGE, READ, Stage2, WRITE, data};
+
+use own::{own_devices, own_read_only, own_untagged};
+use tags::{tag_blind, tags};
+use translate::translate;
 
 suite!(
     "shadow",
@@ -31,7 +37,9 @@ suite!(
         too_large,
         wrong_blocks,
         granules,
-        devices,
+        own_devices,
+        own_read_only,
+        own_untagged,
         guest_tables,
         translate,
         tags,
@@ -44,47 +52,15 @@ const EC_IABT: u64 = 0x20;
 const EC_DABT: u64 = 0x24;
 const EC_HVC: u64 = 0x16;
 
-macro_rules! need_el2 {
-    () => {
-        if !el2::present() {
-            skip!("the payload has no EL2");
-        }
-    };
-}
-
-/// Guest code: its instructions, then HVC #0 for ever.
-macro_rules! guest_code {
-    ($($(#[$doc:meta])* $name:ident $text:literal;)*) => {$(
-        core::arch::global_asm!(
-            ".text", concat!(".globl shadow_", stringify!($name)), concat!("shadow_", stringify!($name), ":"),
-            ".arch_extension memtag", $text, "1: hvc #0", "b 1b"
-        );
-        $(#[$doc])*
-        fn $name() -> u64 {
-            unsafe extern "C" {
-                #[link_name = concat!("shadow_", stringify!($name))]
-                static CODE: u8;
-            }
-            &raw const CODE as u64
-        }
-    )*};
-}
-
 guest_code! {
     /// Loads x0 from x1.
     load "ldr x0, [x1]";
-    /// The same, 32 bits.
-    load32 "ldr w0, [x1]";
     /// Stores x0 to x1.
     store "str x0, [x1]";
     /// Stores a pair.
     store_pair "stp x0, x2, [x1]";
     /// Branches to x1.
     branch "br x1";
-    /// Tags the granule at x1.
-    stg "stg x1, [x1]";
-    /// Loads the tag of the granule at x1.
-    ldg "ldg x0, [x1]";
 }
 
 /// HCR_EL2.VM.
@@ -392,25 +368,6 @@ fn granules(_: &Machine) -> Outcome {
     Ok(())
 }
 
-/// A device of the machine that EL2 hands on, and a place where the machine has nothing.
-fn devices(machine: &Machine) -> Outcome {
-    need_el2!();
-    let (distributor, _) = machine.gic[0];
-    let stage2 = Stage2::new(0, 1);
-    stage2.page(NESTED, distributor, READ | WRITE);
-    stage2.page(NESTED + PAGE, machine.absent() & !(PAGE - 1), READ | WRITE);
-    stage2.forget();
-    // GICD_TYPER.
-    let (exit, guest) = run(&stage2, load32(), 0, NESTED + 4);
-    check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "distributor: ESR {:#x}", guest.esr);
-    check_eq!(guest.x[0], u64::from(mem::read32(mmu::device(distributor) + 4)), "GICD_TYPER");
-    // Nothing there: an external abort, which is the guest's own.
-    let (exit, guest) = run(&stage2, load(), 0, NESTED + PAGE);
-    check_eq!((exit, guest.ec(), guest.esr & 0xffff), (Exit::Sync, EC_HVC, 0x84), "ESR {:#x}", guest.esr);
-    check_eq!((guest.x[11] >> 26, guest.x[11] & 0x3f), (0x25, 0x10), "ESR_EL1");
-    Ok(())
-}
-
 /// The guest's own tables lie where stage 2 has nothing: the fault is on its walk.
 fn guest_tables(_: &Machine) -> Outcome {
     need_el2!();
@@ -429,111 +386,5 @@ fn guest_tables(_: &Machine) -> Outcome {
     write64(data(0) + 16, 1234);
     let (exit, guest) = run_as(&el1_with_map(), &stage2, VM, load(), 0, NESTED + 16);
     check_eq!((exit, guest.ec(), guest.x[0]), (Exit::Sync, EC_HVC, 1234), "ESR {:#x}", guest.esr);
-    Ok(())
-}
-
-/// At EL2: AT under the guest's registers, and PAR_EL1.
-macro_rules! ask {
-    ($name:literal, $el1:expr, $bits:expr, $va:expr) => {{
-        let el1: El1 = $el1;
-        with_guest(&el1, $bits, FWB & !$bits, || {
-            let kept = mrs!("par_el1");
-            // SAFETY: translation changes PAR_EL1 only.
-            unsafe { asm!(concat!("at ", $name, ", {}"), "isb", in(reg) $va, options(nostack)) };
-            let par = mrs!("par_el1");
-            msr!("par_el1", kept);
-            par
-        })
-    }};
-}
-
-fn translate(_: &Machine) -> Outcome {
-    need_el2!();
-    let stage2 = Stage2::new(0, 1);
-    stage2.page(NESTED, data(0), READ);
-    stage2.forget();
-    let answers = at_el2(|| {
-        stage2.install();
-        let map = el1_with_map();
-        [
-            ask!("s1e1r", map, VM, NESTED + 0x123),
-            ask!("s12e1r", map, VM, NESTED + 0x123),
-            ask!("s12e1w", map, VM, NESTED + 0x123),
-            ask!("s12e1r", map, VM, NESTED + PAGE),
-            ask!("s1e1r", map, VM, 1_u64 << 40),
-            ask!("s12e0r", map, VM, NESTED),
-            ask!("s1e2r", map, VM, NESTED),
-        ]
-    });
-    let [first, both, write, nothing, outside, el0, own] = answers;
-    const ADDRESS: u64 = 0xffff_ffff_f001;
-    check_eq!(first & ADDRESS, NESTED, "AT S1E1R");
-    check_eq!(both & ADDRESS, data(0), "AT S12E1R");
-    // F, S, and the status.
-    check_eq!(write & 0x3ff, 1 | 1 << 9 | (PERMISSION | 3) << 1, "AT S12E1W, read-only");
-    check_eq!(nothing & 0x3ff, 1 | 1 << 9 | (TRANSLATION | 3) << 1, "AT S12E1R, absent");
-    check_eq!(outside & 0x3ff, 1 | TRANSLATION << 1, "AT S1E1R, no stage 1");
-    check_eq!(el0 & 0x3ff, 1 | (PERMISSION | 1) << 1, "AT S12E0R, of EL1 only");
-    check_eq!(own & ADDRESS, NESTED, "AT S1E2R");
-    Ok(())
-}
-
-/// A tagged address of the guest for `ipa`, with logical tag 5.
-fn tagged(ipa: u64) -> u64 {
-    mte::with_tag(ipa + 2 * WINDOW, 5)
-}
-
-fn tags(_: &Machine) -> Outcome {
-    need_el2!();
-    if mte::level() < 2 {
-        skip!("no memory tags");
-    }
-    let stage2 = Stage2::new(0, 1);
-    stage2.page(NESTED, data(0), READ | WRITE);
-    // Normal write-back whose tags may not be accessed, without FWB.
-    stage2.leaf_with(NESTED + PAGE, data(1) | READ | WRITE, 0b0100);
-    stage2.forget();
-    const ATA: u64 = 1 << 56;
-    let go = |code, ipa| run_as(&el1_with_map(), &stage2, VM | ATA, code, 0, tagged(ipa));
-    for (code, ipa) in [(stg(), NESTED), (ldg(), NESTED)] {
-        let (exit, guest) = go(code, ipa);
-        check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "backed: ESR {:#x}", guest.esr);
-    }
-    check_eq!(mte::ldg(data(0) + 2 * WINDOW), 5, "the tag that was stored");
-    if sysreg::field(mrs!("s3_0_c0_c4_2"), 0) == 0 || !tagvisor() {
-        skip!("no FEAT_MTE_PERM, or one whose syndromes are not those of the manual");
-    }
-    for (code, write) in [(stg(), true), (ldg(), false)] {
-        let (exit, guest) = go(code, NESTED + PAGE);
-        check_eq!((exit, guest.ec()), (Exit::Sync, EC_DABT), "no tags: ESR {:#x}", guest.esr);
-        check_eq!(guest.esr >> 41 & 1, 1, "TagAccess, ESR {:#x}", guest.esr);
-        check_eq!(guest.esr & 0x3f, PERMISSION | 3, "status");
-        check_eq!(guest.esr >> 6 & 1 != 0, write, "WnR");
-        check_eq!(guest.hpfar, (NESTED + PAGE) >> 12 << 4, "HPFAR_EL2");
-    }
-    // Unchecked, by the window without tags.
-    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM | ATA, load(), 0, NESTED + PAGE);
-    check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "unchecked: ESR {:#x}", guest.esr);
-    Ok(())
-}
-
-/// HCR_EL2.ATA clear: no fault, and the tag stays.
-fn tag_blind(_: &Machine) -> Outcome {
-    need_el2!();
-    if mte::level() < 2 {
-        skip!("no memory tags");
-    }
-    let stage2 = Stage2::new(0, 1);
-    stage2.page(NESTED, data(0), READ | WRITE);
-    stage2.forget();
-    mte::stg(mte::with_tag(data(0) + 2 * WINDOW, 9));
-    let mut guest = Guest::new(stg());
-    guest.x[1] = tagged(NESTED);
-    let exit = at_el2(|| {
-        stage2.install();
-        with_guest(&el1_with_map(), VM, 1 << 56, || el2::enter(&mut guest))
-    });
-    check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "ESR {:#x}", guest.esr);
-    check_eq!(mte::ldg(data(0) + 2 * WINDOW), 9, "the tag");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! FP and SIMD registers, switched lazily: the first use after a switch traps (CPTR_EL2.TFP).
+//! FP and SIMD registers, switched lazily: the first use after a switch traps (CPTR_EL2.TFP). With SVE, V
+//! is the low part of Z ([`sve`](super::sve)).
 //!
 //! EL2 is compiled without FP, so a guest's registers stay untouched through any number of exits.
 
@@ -20,8 +21,13 @@ impl FpState {
         Self { v: [0; 32], fpcr: 0, fpsr: 0 }
     }
 
-    /// Reads the registers.
-    pub(crate) fn save(&mut self) {
+    /// V0 to V31.
+    pub(crate) fn vectors(&self) -> &[u128; 32] {
+        &self.v
+    }
+
+    /// Reads V0 to V31.
+    pub(crate) fn save_vectors(&mut self) {
         // SAFETY: stores 32 Q registers into `v`, which is exactly that long and exclusively borrowed.
         unsafe {
             asm!(
@@ -47,15 +53,19 @@ impl FpState {
                 options(nostack, preserves_flags)
             )
         };
+    }
+
+    /// Reads FPCR and FPSR.
+    pub(crate) fn save_control(&mut self) {
         self.fpcr = mrs!("S3_3_C4_C4_0");
         self.fpsr = mrs!("S3_3_C4_C4_1");
     }
 
-    /// Writes the registers.
+    /// Writes V0 to V31.
     ///
     /// # Safety
     /// The vCPU must be the one that is entered next.
-    pub(crate) unsafe fn load(&self) {
+    pub(crate) unsafe fn load_vectors(&self) {
         // SAFETY: loads 32 Q registers from `v`; EL2's own code uses none of them.
         unsafe {
             asm!(
@@ -81,18 +91,27 @@ impl FpState {
                 options(nostack, preserves_flags, readonly)
             )
         };
+    }
+
+    /// Writes FPCR and FPSR.
+    ///
+    /// # Safety
+    /// The vCPU must be the one that is entered next.
+    pub(crate) unsafe fn load_control(&self) {
         msr!("S3_3_C4_C4_0", self.fpcr);
         msr!("S3_3_C4_C4_1", self.fpsr);
     }
 }
 
-/// CPTR_EL2.TFP.
-const TFP: u64 = 1 << 10;
+/// CPTR_EL2.TFP: traps FP.
+pub(crate) const TFP: u64 = 1 << 10;
+/// CPTR_EL2.TZ: traps SVE. RES1 where there is none.
+pub(crate) const TZ: u64 = 1 << 8;
 
-/// Sets CPTR_EL2 for the vCPU that runs next: `base` closes what it does not have; FP traps also unless
-/// its FP registers are in the hardware.
-pub(crate) fn set_cptr(base: u64, fp_loaded: bool) {
-    msr!("cptr_el2", if fp_loaded { base } else { base | TFP });
+/// Sets CPTR_EL2 for the vCPU that runs next: `base` closes what it does not have, `also` what is not
+/// in the hardware.
+pub(crate) fn set_cptr(base: u64, also: u64) {
+    msr!("cptr_el2", base | also);
     // The registers may be switched right behind.
     instruction!("isb");
 }
@@ -103,8 +122,14 @@ pub(crate) fn is_open() -> bool {
     mrs!("cptr_el2") & TFP == 0
 }
 
-/// Lets EL2 and the resident vCPU use FP.
-pub(crate) fn open() {
-    msr!("cptr_el2", mrs!("cptr_el2") & !TFP);
-    instruction!("isb");
+/// What traps for a vCPU without SVE unless its FP registers are in the hardware.
+pub(crate) const fn unless(loaded: bool) -> u64 {
+    if loaded { 0 } else { TFP }
+}
+
+/// Lets EL2 use FP and SVE. Returns CPTR_EL2 as it was.
+pub(crate) fn open() -> u64 {
+    let before = mrs!("cptr_el2");
+    set_cptr(before & !(TFP | TZ), 0);
+    before
 }

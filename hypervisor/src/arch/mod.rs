@@ -16,6 +16,7 @@ pub(crate) mod guest;
 pub(crate) mod ids;
 pub(crate) mod mmu;
 pub(crate) mod nested;
+pub(crate) mod sve;
 pub(crate) mod syndrome;
 mod sysreg;
 pub(crate) mod tags;

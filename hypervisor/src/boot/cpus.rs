@@ -2,7 +2,7 @@
 
 use super::{GO, serve};
 use crate::arch::entry::{SecondaryBoot, image};
-use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, tags, timer, traps, vectors};
+use crate::arch::{cache, cpu, errata, gic as icc, ids, mmu, sve, tags, timer, traps, vectors};
 use crate::cpu::per_cpu;
 use crate::dev::gic::Redistributor;
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
@@ -99,12 +99,16 @@ pub(super) fn host_ids() -> HostIds {
         dczid: ids::dczid(),
         gmid: 0,
         pmcr: 0,
+        sve_lengths: 0,
     };
     if host.field(Reg::Pfr1, 8) >= 2 {
         host.gmid = ids::gmid();
     }
     if host.has_pmu() {
         host.pmcr = ids::pmcr();
+    }
+    if host.field(Reg::Pfr0, 32) != 0 {
+        host.sve_lengths = sve::lengths();
     }
     host
 }

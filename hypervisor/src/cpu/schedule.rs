@@ -130,15 +130,16 @@ impl Cpu {
         unsafe { vcpu.load(&self.local, neighbour, fp_loaded) };
     }
 
-    /// The resident vCPU used FP: its registers into the hardware, the owner's out of it.
+    /// The resident vCPU used FP, or SVE for the first time: its registers into the hardware, the owner's,
+    /// who may be itself, out of it.
     fn switch_fp(&mut self, index: usize) {
-        crate::arch::fp::open();
+        let cptr = crate::arch::fp::open();
         if let Some(owner) = self.local.fp_owner.and_then(|i| self.vcpus.get_mut(i)) {
             owner.save_fp();
         }
-        if let Some(vcpu) = self.vcpus.get(index) {
+        if let Some(vcpu) = self.vcpus.get_mut(index) {
             // SAFETY: it is resident.
-            unsafe { vcpu.load_fp() };
+            unsafe { vcpu.load_fp(cptr) };
             self.local.fp_owner = Some(index);
         }
     }

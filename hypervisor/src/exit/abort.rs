@@ -9,6 +9,7 @@ use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vm::dirty;
 use crate::vm::map::Access;
 use addr::Va;
+use core::fmt::Display;
 use trap::{DataAbort, FaultKind, InstructionAbort, Level, TagFault};
 use vmsa::walk::{self, Privilege};
 
@@ -50,12 +51,12 @@ fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
         return outcome;
     }
     log::debug!(
-        "{}/{}: data abort at {:#x}: VA {}, IPA {:?}, {}, ESR {:#x}",
+        "{}/{}: data abort at {:#x}: VA {}, IPA {}, {}, ESR {:#x}",
         vcpu.name().0,
         vcpu.id,
         syndrome::elr(),
         abort.va,
-        abort.ipa,
+        abort.ipa.as_ref().map_or(&"unknown" as &dyn Display, |ipa| ipa),
         if abort.write() { "write" } else { "read" },
         abort.esr()
     );

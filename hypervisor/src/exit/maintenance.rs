@@ -12,9 +12,10 @@ use crate::nested::abort::guest_ipa;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu};
 use crate::vm::Vm;
+use crate::vm::map::GuestMap;
 use addr::{Canonical, Ipa, IpaRange, Pa, PaRange, Va};
 use cmo::guest::{Action, Demand, Found, Place, Policy, after_fault, carry_out, demand, needs_no_sweep};
-use cmo::{Kind, Operation, Sweep};
+use cmo::{Kind, Line, Operation, Sweep};
 use manifest::{Cmo, RegionKind, Tags};
 use trap::{DataAbort, SysregAccess};
 use vmsa::attr::S2Memory;
@@ -110,17 +111,25 @@ pub(crate) fn instruction(vcpu: &Vcpu) -> Option<u32> {
 }
 
 /// Where maintenance hits.
-struct Target {
+struct Target<'a> {
     place: Place,
-    /// The memory, and how EL2 reaches it.
-    memory: Option<(Pa, Kind)>,
+    memory: Memory<'a>,
 }
 
-impl Target {
-    const NOTHING: Self = Self { place: Place::Absent, memory: None };
+/// The memory behind an address, and how EL2 reaches it.
+#[derive(Clone, Copy)]
+enum Memory<'a> {
+    None,
+    Fixed(Pa, Kind),
+    /// Shared or lazy: it may go or move, or be of another type, unless the map is locked.
+    Changing(&'a Vm, Ipa<Canonical>),
+}
+
+impl<'a> Target<'a> {
+    const NOTHING: Self = Self { place: Place::Absent, memory: Memory::None };
 
     /// What the VM has at `ipa`.
-    fn at(vm: &Vm, ipa: Ipa<Canonical>) -> Self {
+    fn at(vm: &'a Vm, ipa: Ipa<Canonical>) -> Self {
         let Some(index) = vm.spec.regions.iter().position(|region| region.ipa.contains(ipa)) else {
             return Self::NOTHING;
         };
@@ -133,53 +142,69 @@ impl Target {
             RegionKind::ReadOnly { cmo: Cmo::Emulate } => Place::ReadOnly(Policy::Emulate),
             RegionKind::ReadOnly { cmo: Cmo::Architectural } => Place::ReadOnly(Policy::Architectural),
         };
-        // Only these may lead elsewhere, or be of another type, than when the VM was built.
         let changes = matches!(region.kind, RegionKind::Shared { .. }) || region.tags == Tags::Lazy;
         let memory = if changes {
-            by_leaf(vm, ipa)
+            vm.map.lock().leaf(ipa).map(|_| Memory::Changing(vm, ipa))
         } else {
-            by_pieces(&backing.pieces, region.ipa, ipa, backing.kind)
+            by_pieces(&backing.pieces, region.ipa, ipa).map(|pa| Memory::Fixed(pa, backing.kind))
         };
-        if memory.is_some() { Self { place, memory } } else { Self::NOTHING }
+        memory.map_or(Self::NOTHING, |memory| Self { place, memory })
     }
 
     fn apply(&self, action: Action) -> Outcome {
-        match (action, self.memory) {
-            (Action::Perform(line), Some((pa, kind))) => {
-                let done = window::maintain(pa, kind, line);
-                assert!(done, "no window for a guest's line");
+        match action {
+            Action::Perform(line) => {
+                self.memory.maintain(line);
                 Ok(Resume::Next)
             }
-            (Action::Perform(_), None) | (Action::Skip, _) => Ok(Resume::Next),
-            (Action::ForgetInstructions, _) => Ok(forget_instructions()),
-            (Action::Retry | Action::Fetch, _) => Ok(Resume::Here),
-            (Action::ExternalAbort | Action::Access, _) => Err(GuestFault::ExternalDataAbort),
+            Action::Skip => Ok(Resume::Next),
+            Action::ForgetInstructions => Ok(forget_instructions()),
+            Action::Retry | Action::Fetch => Ok(Resume::Here),
+            Action::ExternalAbort | Action::Access => Err(GuestFault::ExternalDataAbort),
         }
     }
 }
 
+impl Memory<'_> {
+    /// Maintains the line there, if there still is one.
+    fn maintain(self, line: Line) {
+        let done = match self {
+            Memory::Fixed(pa, kind) => window::maintain(pa, kind, line),
+            Memory::Changing(vm, ipa) => {
+                let map = vm.map.lock();
+                leaf_memory(vm, &map, ipa).is_none_or(|(memory, kind)| {
+                    let inside = ipa.get() & (memory.size() - 1);
+                    window::maintain(Pa::new(memory.start().get() + inside), kind, line)
+                })
+            }
+            Memory::None => true,
+        };
+        assert!(done, "no window for a guest's line");
+    }
+}
+
 /// The memory behind an address of a region that stays as it was built.
-fn by_pieces(pieces: &[PaRange], region: IpaRange, ipa: Ipa<Canonical>, kind: Kind) -> Option<(Pa, Kind)> {
+fn by_pieces(pieces: &[PaRange], region: IpaRange, ipa: Ipa<Canonical>) -> Option<Pa> {
     let mut offset = ipa.offset_from(region.start())?;
     for piece in pieces {
         match offset.checked_sub(piece.size()) {
-            None => return Some((piece.start().checked_add(offset)?, kind)),
+            None => return piece.start().checked_add(offset),
             Some(beyond) => offset = beyond,
         }
     }
     None
 }
 
-/// The memory behind an address as stage 2 has it now.
-#[inline(never)]
-fn by_leaf(vm: &Vm, ipa: Ipa<Canonical>) -> Option<(Pa, Kind)> {
-    let leaf = vm.map.lock().leaf(ipa)?;
+/// The leaf that `map`, stage 2 of `vm`, has at an address: its memory, and how EL2 reaches it.
+fn leaf_memory(vm: &Vm, map: &GuestMap, ipa: Ipa<Canonical>) -> Option<(PaRange, Kind)> {
+    let leaf = map.leaf(ipa)?;
     let kind = match leaf.attr.memory {
         S2Memory::WriteBack if vm.spec.mte => Kind::Tagged,
         S2Memory::WriteBack | S2Memory::WriteBackNoTag => Kind::WriteBack,
         S2Memory::NonCacheable | S2Memory::DeviceNGnRE | S2Memory::DeviceNGnRnE => Kind::NonCacheable,
     };
-    Some((leaf.pa, kind))
+    let size = leaf.level.size();
+    Some((PaRange::new(leaf.pa.align_down(size), size)?, kind))
 }
 
 fn forget_instructions() -> Resume {
@@ -196,9 +221,14 @@ fn sweep(vcpu: &Vcpu) -> Resume {
 impl Vcpu {
     /// Does one step of a sweep; after the last the vCPU goes on.
     pub(crate) fn sweep_step(&mut self, at: Sweep) {
-        self.activity = match at.step(self.vm) {
+        let vm = self.vm;
+        // Nothing moves away under the window.
+        let map = vm.map.lock();
+        let step = at.step(|n| vm.spec.regions.get(n).map(|r| r.ipa), |ipa| leaf_memory(vm, &map, ipa));
+        self.activity = match step {
             Some((chunk, next)) => {
-                assert!(window::clean_invalidate(chunk), "no window for a VM's memory");
+                let done = chunk.is_none_or(window::clean_invalidate);
+                assert!(done, "no window for a VM's memory");
                 Activity::Sweeping(next)
             }
             None => Activity::Ready,

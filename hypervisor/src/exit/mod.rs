@@ -41,8 +41,8 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
         Exit::InstructionAbort(abort) => abort::instruction(vcpu, abort),
         Exit::TagFault(fault) => abort::tag_fault(vcpu, local, &fault),
         Exit::SystemInstruction(access) => sysreg::instruction(vcpu, access),
-        Exit::Sve
-        | Exit::Sme { .. }
+        Exit::Sve => sve(vcpu),
+        Exit::Sme { .. }
         | Exit::PAuth
         | Exit::Eret(_)
         | Exit::Bti
@@ -74,4 +74,16 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
 fn fp(vcpu: &Vcpu) -> Outcome {
     vcpu.shared.exits.others.bump();
     if vcpu.ids.has_fp() { Ok(Resume::SwitchFp) } else { Err(GuestFault::Undefined) }
+}
+
+/// The first use of SVE, or SVE registers that are another vCPU's.
+#[cold]
+#[inline(never)]
+fn sve(vcpu: &mut Vcpu) -> Outcome {
+    vcpu.shared.exits.others.bump();
+    if !vcpu.ids.has_sve() {
+        return Err(GuestFault::Undefined);
+    }
+    vcpu.ask_for_sve();
+    Ok(Resume::SwitchFp)
 }

@@ -97,7 +97,7 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
         let l1 = nested.hcr();
         let traps_fp = controls::traps_fp(nested.cptr(), vhe);
         let cptr = controls::cptr_for_l2(base.cptr, nested.cptr(), vhe);
-        fp::set_cptr(cptr, nested.fp_loaded && !traps_fp);
+        fp::set_cptr(cptr, fp::unless(nested.fp_loaded && !traps_fp));
         Controls {
             hcr: l1.for_l2(base.hcr),
             mdcr: controls::mdcr_for_l2(base.mdcr, nested.regs.mdcr),
@@ -106,7 +106,7 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
             vmpidr: nested.page.get(page::VMPIDR_EL2) | 1 << 31,
         }
     } else {
-        fp::set_cptr(base.cptr, nested.fp_loaded);
+        fp::set_cptr(base.cptr, fp::unless(nested.fp_loaded));
         Controls {
             hcr: controls::for_vel2(base.hcr, vhe) | nested.virtual_serror,
             mdcr: base.mdcr,

@@ -4,11 +4,11 @@
 //! [`VcpuShared`], in the VM.
 
 pub(crate) mod apply;
+mod fp;
 pub(crate) mod run;
 pub(crate) mod switch;
 
 use crate::arch::el1::{El1State, MteState, PauthKeys};
-use crate::arch::fp::FpState;
 use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::{self, TimerState};
@@ -21,6 +21,7 @@ use crate::vm::prepare::Preparation;
 use alloc::boxed::Box;
 use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use fp::FpRegisters;
 use idreg::{GuestIds, TrapConfig};
 use spin::Mutex;
 use vmsa::walk::Regime;
@@ -210,7 +211,7 @@ pub(crate) struct Vcpu {
     /// Virtual CPU interface while it is not resident.
     vgic: VirtualCpuInterface,
     /// FP registers while they are not in the hardware.
-    fp: FpState,
+    fp: FpRegisters,
 }
 
 /// The ID registers of a vCPU that has not run: all zero.
@@ -241,7 +242,7 @@ impl Vcpu {
             pauth: PauthKeys::default(),
             timers: TimerState::default(),
             vgic: VirtualCpuInterface::at_reset(),
-            fp: FpState::new(),
+            fp: FpRegisters::new(vm.sve_bits),
         }
     }
 
@@ -270,7 +271,7 @@ impl Vcpu {
         self.pauth = PauthKeys::default();
         self.timers = TimerState::default();
         self.vgic = VirtualCpuInterface::at_reset();
-        self.fp = FpState::new();
+        self.fp.reset();
     }
 
     /// Answers [`request::REGIME`], if that is asked.

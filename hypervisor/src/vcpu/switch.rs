@@ -52,7 +52,7 @@ impl Vcpu {
         let traps = self.traps.unwrap_or_else(|| panic!("VM {} runs with open ID registers", self.vm.id));
         // SAFETY: this vCPU is entered next; so for all that follow.
         unsafe { traps::load(traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror) };
-        fp::set_cptr(traps.cptr, fp_loaded);
+        fp::set_cptr(traps.cptr, self.fp.traps(fp_loaded));
         // SAFETY: as above.
         unsafe { self.el1.load() };
         if local.host.mte {
@@ -108,18 +108,26 @@ impl Vcpu {
         self.vgic.masks()
     }
 
+    /// It wants to use SVE: the next [`load_fp`](Self::load_fp) brings it.
+    pub(crate) fn ask_for_sve(&mut self) {
+        self.fp.ask_for_sve();
+    }
+
     /// Saves the FP registers, which are this vCPU's.
     pub(crate) fn save_fp(&mut self) {
         self.fp.save();
     }
 
-    /// Loads the FP registers.
+    /// Loads the FP registers, which nobody's are in the hardware any more, and lets the guest use them;
+    /// `cptr` is CPTR_EL2 as it was when they trapped.
     ///
     /// # Safety
     /// The vCPU must be entered next.
-    pub(crate) unsafe fn load_fp(&self) {
+    pub(crate) unsafe fn load_fp(&mut self, cptr: u64) {
         // SAFETY: the caller's promise.
         unsafe { self.fp.load() };
+        let closed = self.fp.traps(true);
+        fp::set_cptr(cptr & !(fp::TFP | fp::TZ), cptr & closed);
     }
 
     /// Takes back a timer interrupt whose line has fallen before the guest acknowledged it: the guest

@@ -1,6 +1,7 @@
 //! From the manifest to VMs: memory, stage 2, ID registers, device trees. Runs once, at boot, on one
 //! CPU; everything that can be refused is refused here, with a sentence.
 
+mod interrupts;
 mod lazy;
 
 use super::events::{Events, controls};
@@ -34,7 +35,6 @@ use manifest::{
 };
 use spin::Mutex;
 use vdev::power::{PowerTable, Start};
-use vgic::{Config, Vgic};
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
 use vmsa::stage2::{Geometry, tables_needed};
 
@@ -119,9 +119,10 @@ fn build_one(
         Some(_) => Some(NestedMmu::new(id, &spec, stage2, means)?),
         None => None,
     };
-    let identity = identity::of(&spec, virtual_el2, stage2.address_bits(), means)?;
+    let sve_bits = identity::longest_vector(&spec, means)?;
+    let identity = identity::of(&spec, virtual_el2, sve_bits != 0, stage2.address_bits(), means)?;
     let tree = tree(&spec, means)?;
-    Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, identity }, means))
+    Ok(assemble(id, spec, Parts { backing, stage2, map, nested, tree, identity, sve_bits }, means))
 }
 
 /// What can fail of a VM.
@@ -132,11 +133,12 @@ struct Parts {
     nested: Option<NestedMmu>,
     tree: Vec<u8>,
     identity: identity::Guarded,
+    sve_bits: u16,
 }
 
 #[inline(never)]
 fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'static Vm {
-    let Parts { backing, stage2, map, nested, tree, identity } = parts;
+    let Parts { backing, stage2, map, nested, tree, identity, sve_bits } = parts;
     let boot = Start { entry: spec.kernel.entry.get(), context: spec.dtb.get() };
     let vcpus: Vec<VcpuShared> = spec.cpus.iter().map(|cpu| VcpuShared::new(usize::from(*cpu))).collect();
     // VMs live as long as the machine.
@@ -144,10 +146,11 @@ fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'stati
         id,
         nested,
         identity,
+        sve_bits,
         stage2,
         map: Mutex::new(map),
         tree,
-        vgic: Mutex::new(interrupt_controller(&spec, means)),
+        vgic: Mutex::new(interrupts::controller(&spec, means)),
         uart: Mutex::new(GuestUart::new()),
         power: Mutex::new(PowerTable::new(vcpus.len(), boot)),
         life: Mutex::new(Life::new()),
@@ -159,7 +162,7 @@ fn assemble(id: usize, spec: VmSpec, parts: Parts, means: &Means<'_>) -> &'stati
         resets: AtomicU64::new(0),
         counter_offset: AtomicU64::new(0),
         reports: AtomicU64::new(0),
-        forwarded: forwarded(&spec),
+        forwarded: interrupts::forwarded(&spec),
         vcpus,
         backing,
         spec,
@@ -382,8 +385,7 @@ fn map_all(
         .ok_or_else(|| format!("EL2's heap has no room for its stage 2, {} KiB of tables", budget << 2))?;
     for (region, ipa, pa) in ranges() {
         let attr = attributes(region, memory_type(region, spec, means)?);
-        map.map_unused(ipa, pa, attr)
-            .map_err(|e| format!("region {} cannot be mapped: {e:?}", region.name))?;
+        map.map_unused(ipa, pa, attr).map_err(|e| format!("region {} cannot be mapped: {e}", region.name))?;
     }
     map.cover(spec, controlled);
     crate::arch::tlb::publish_guest();
@@ -421,30 +423,4 @@ fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {
         psci: if spec.nested.is_some() { fdt::Conduit::Smc } else { fdt::Conduit::Hvc },
     };
     heap::hastily(|| fdt::guest::write(&guest).map_err(|e| format!("{e}")))
-}
-
-fn forwarded(spec: &VmSpec) -> Vec<(u32, u32)> {
-    let of = |region: &RegionSpec| match &region.kind {
-        RegionKind::Device { interrupts, .. } => interrupts.iter().map(|i| (i.physical, i.guest)).collect(),
-        RegionKind::Ram | RegionKind::ReadOnly { .. } | RegionKind::Shared { .. } => Vec::new(),
-    };
-    spec.regions.iter().flat_map(of).collect()
-}
-
-fn interrupt_controller(spec: &VmSpec, means: &Means<'_>) -> Vgic {
-    let mut vgic = Vgic::new(Config {
-        vcpus: spec.cpus.len(),
-        spis: layout::SPIS as usize,
-        list_registers: usize::from(means.list_registers),
-        priority_bits: 5,
-    });
-    // With virtual EL2 there are more timers than the hardware has: their lines are the model's.
-    let timers = [layout::VTIMER_INTID, layout::PTIMER_INTID];
-    for intid in timers.into_iter().filter(|_| spec.nested.is_none()) {
-        vgic.map_hw(intid, intid);
-    }
-    for (physical, guest) in forwarded(spec) {
-        vgic.map_hw(guest, physical);
-    }
-    vgic
 }

@@ -12,7 +12,7 @@ use core::fmt;
 use idreg::{
     Contradiction, Denied, Draft, Features, Freeze, GuestIds, REGISTERS, Refused, TrapConfig, VirtualEl2,
 };
-use manifest::{RegionKind, RegionSpec, VmSpec};
+use manifest::{RegionKind, RegionSpec, Sve, VmSpec};
 use spin::{Mutex, Once};
 
 /// The values of a VM that runs or has run.
@@ -43,10 +43,11 @@ pub(crate) type Guarded = Mutex<Freeze<&'static mut Open, &'static Identity>>;
 pub(crate) fn of(
     spec: &VmSpec,
     nested: Option<VirtualEl2>,
+    sve: bool,
     address_bits: u8,
     means: &Means<'_>,
 ) -> Result<Guarded, String> {
-    let features = Features { mte: spec.mte, nested };
+    let features = Features { mte: spec.mte, sve, nested };
     let cpus = || {
         let numbers = spec.cpus.iter().map(|cpu| usize::from(*cpu));
         numbers.filter_map(|cpu| Some((cpu, *means.cpus.get(cpu)?)))
@@ -68,6 +69,22 @@ pub(crate) fn of(
     let read_only = |region: &RegionSpec| matches!(region.kind, RegionKind::ReadOnly { .. });
     let maintenance = means.cmo_trap && spec.regions.iter().any(read_only);
     Ok(Mutex::new(Freeze::Open(Box::leak(Box::new(Open { draft, address_bits, maintenance, place })))))
+}
+
+/// Bits of a VM's longest SVE vectors; 0 without SVE.
+pub(crate) fn longest_vector(spec: &VmSpec, means: &Means<'_>) -> Result<u16, String> {
+    let longest = if means.ids.has_sve() { means.ids.longest_vector() } else { 0 };
+    match (spec.sve, spec.sve_vl) {
+        (Sve::No, _) => Ok(0),
+        (Sve::IfPresent, _) => Ok(if spec.nested.is_none() { longest } else { 0 }),
+        (Sve::Yes, _) if longest == 0 => {
+            Err("it wants SVE, which this machine's CPUs do not have, or not alike".into())
+        }
+        (Sve::Yes, Some(bits)) if !means.ids.has_vector(bits) => Err(format!(
+            "its sve-vl is {bits}, which this machine's CPUs do not have; they have up to {longest}"
+        )),
+        (Sve::Yes, bits) => Ok(bits.unwrap_or(longest)),
+    }
 }
 
 impl Open {

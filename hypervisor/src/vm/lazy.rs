@@ -3,6 +3,7 @@
 //! All of it happens under `vm.map`, in pieces that are short enough to hold it: a unit of 4 KiB in one
 //! go, one of 2 MiB action by action, each time that a vCPU that needs it exits.
 
+use super::Vm;
 use super::map::GuestMap;
 use crate::arch::cache;
 use crate::mem::window;
@@ -262,6 +263,20 @@ impl GuestMap {
 
 fn zero_tags(chunk: Chunk) {
     assert!(window::zero_tags(chunk).is_some(), "no window for a VM's memory");
+}
+
+impl Vm {
+    /// A line about how much of its lazy memory has tags, if it has some; a guest that resets itself again
+    /// and again does not fill the console.
+    pub(crate) fn report_lazy_memory(&self) {
+        let map = self.map.lock();
+        let all: u64 = map.lazy.ledger.regions().map(|r| r.size()).sum();
+        let tagged = map.lazy.ledger.counts().used.saturating_mul(map.lazy.ledger.size().bytes());
+        drop(map);
+        if all != 0 && self.may_report() {
+            log::info!("{}: {} of {} KiB of lazy memory have tags", self.spec.name, tagged >> 10, all >> 10);
+        }
+    }
 }
 
 /// Tables for all changes are set aside, and all lazy memory is mapped or known not to be.

@@ -114,6 +114,7 @@ impl Vm {
         life.state = if restart { VmState::Starting } else { VmState::Stopped };
         drop(life);
         self.finish_output();
+        self.report_lazy_memory();
         // A guest that resets itself again and again does not fill the console.
         let resets =
             if cause == StopCause::SystemReset { self.resets.fetch_add(1, Ordering::Relaxed) } else { 0 };

@@ -81,6 +81,8 @@ pub(crate) struct Vm {
     pub(crate) spec: VmSpec,
     /// Its ID registers, and what traps.
     pub(crate) identity: identity::Guarded,
+    /// Bits of its longest SVE vectors; 0 without SVE.
+    pub(crate) sve_bits: u16,
     /// Where its stage 2 is.
     pub(crate) stage2: Stage2Registers,
     /// Its stage 2, to look at and to change.

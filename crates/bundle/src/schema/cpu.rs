@@ -5,17 +5,24 @@
 
 use crate::Error;
 use crate::source::{Table, Value, nearest, one_of};
-use idreg::Row;
 use idreg::baseline::{BASELINES, Baseline};
 use idreg::name;
-use manifest::{CpuField, CpuSpec, MAX_CPU_FIELDS};
+use idreg::{Offer, Row};
+use manifest::{CpuField, CpuSpec, MAX_CPU_FIELDS, MAX_VECTOR, Sve};
 
 /// The CPU that is the machine's own.
 const HOST: &str = "host";
 
-/// What a VM is to see of its CPUs, and whether it has MTE, which its CPU implies.
-pub(super) fn read(vm: &Table<'_>) -> Result<(CpuSpec, bool), Error> {
-    let mut choice = Choice { fields: Vec::new() };
+/// What a VM is to see of its CPUs, and what its CPU implies.
+pub(super) struct Cpu {
+    pub(super) spec: CpuSpec,
+    pub(super) mte: bool,
+    pub(super) sve: Sve,
+    pub(super) sve_vl: Option<u16>,
+}
+
+pub(super) fn read(vm: &Table<'_>) -> Result<Cpu, Error> {
+    let mut choice = Choice { fields: Vec::new(), sve: asks_for_sve(vm)? };
     let mut baseline = None;
     if let Some(cpu) = vm.get("cpu") {
         if cpu.is_str() {
@@ -31,7 +38,39 @@ pub(super) fn read(vm: &Table<'_>) -> Result<(CpuSpec, bool), Error> {
         }
     }
     let mte = mte(vm, baseline)?;
-    Ok((choice.spec(), mte))
+    let (sve, sve_vl) = sve(vm, baseline)?;
+    Ok(Cpu { spec: choice.spec(), mte, sve, sve_vl })
+}
+
+/// Whether the entry says that the VM has SVE.
+fn asks_for_sve(vm: &Table<'_>) -> Result<bool, Error> {
+    match (vm.get("sve"), vm.get("sve-vl")) {
+        (Some(value), Some(vl)) if !value.bool()? => Err(vl.error("is given, but sve is false")),
+        (Some(value), _) => value.bool(),
+        (None, vl) => Ok(vl.is_some()),
+    }
+}
+
+/// Whether the VM has SVE: if its entry does not say, as the machine has, but none with a named CPU, which
+/// is to be the same on all machines.
+fn sve(vm: &Table<'_>, baseline: Option<Baseline>) -> Result<(Sve, Option<u16>), Error> {
+    let vl = vm.get("sve-vl").map(|value| value.small(MAX_VECTOR).map(|bits| (value, bits))).transpose()?;
+    if let Some((value, bits)) = &vl
+        && (!(128..=MAX_VECTOR).contains(bits) || bits % 128 != 0)
+    {
+        return Err(value.error(format!("is {bits}, not a multiple of 128 from 128 to {MAX_VECTOR}")));
+    }
+    let key = vm.get("sve").or_else(|| vm.get("sve-vl"));
+    let sve = match (key, baseline) {
+        (None, None) => Sve::IfPresent,
+        (None, Some(_)) => Sve::No,
+        (Some(_), _) if !asks_for_sve(vm)? => Sve::No,
+        (Some(value), Some(Baseline { name, .. })) if !baseline.is_some_and(Baseline::sve) => {
+            return Err(value.error(format!("is given, but cpu is \"{name}\", which has no SVE")));
+        }
+        (Some(_), _) => Sve::Yes,
+    };
+    Ok((sve, vl.map(|(_, bits)| bits)))
 }
 
 /// Whether the VM has MTE: as its baseline has, if it has one.
@@ -50,6 +89,8 @@ fn mte(vm: &Table<'_>, baseline: Option<Baseline>) -> Result<bool, Error> {
 /// A field, its value, and what sentences call it.
 struct Choice {
     fields: Vec<(&'static Row, u8, String)>,
+    /// The VM has SVE: a named CPU says something about it.
+    sve: bool,
 }
 
 impl Choice {
@@ -62,7 +103,9 @@ impl Choice {
             let names: Vec<&str> = [HOST].into_iter().chain(BASELINES.map(|b| b.name)).collect();
             return Err(value.error(one_of(&names)));
         };
-        for (row, field) in baseline.fields() {
+        let sve = self.sve;
+        let is_sve = |row: &Row| matches!(row.entry.offer, Offer::WithSve(_));
+        for (row, field) in baseline.fields().filter(|(row, _)| sve || !is_sve(row)) {
             self.set(row, field, format!("line {}: {name}: {}", value.line(), full_name(row)));
         }
         Ok(Some(baseline))
@@ -121,9 +164,9 @@ fn allowed(row: &Row, value: &Value<'_>) -> Result<u8, Error> {
         return Err(value.error(format!("is {number}, but the field ends at {ones}")));
     };
     let fixed = match row.entry.offer {
-        idreg::Offer::Hidden => Some(row.entry.field.absent),
-        idreg::Offer::Value(value) => Some(value),
-        idreg::Offer::Host | idreg::Offer::AtMost(_) | idreg::Offer::WithMte(_) => None,
+        Offer::Hidden => Some(row.entry.field.absent),
+        Offer::Value(value) => Some(value),
+        Offer::Host | Offer::AtMost(_) | Offer::WithMte(_) | Offer::WithSve(_) => None,
     };
     match fixed {
         Some(fixed) if fixed != number => {

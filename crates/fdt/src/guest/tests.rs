@@ -66,6 +66,8 @@ fn example() -> VmSpec {
         tag_quota: None,
         cpu: manifest::CpuSpec::default(),
         lazy_unit: manifest::LazyUnit::Page,
+        sve: manifest::Sve::IfPresent,
+        sve_vl: None,
         nested: None,
     }
 }

@@ -1,8 +1,8 @@
 //! ID_AA64PFR0_EL1 to ID_AA64PFR2_EL1: exception levels, floating point, MTE.
 
-use super::{PSTATE, field_rows};
+use super::{COMPUTES, PSTATE, field_rows};
 use crate::field::Closed::{Inert, Nothing, Open, Trap, Unreachable};
-use crate::field::Offer::{AtMost, Hidden, Host, Value, WithMte};
+use crate::field::Offer::{AtMost, Hidden, Host, Value, WithMte, WithSve};
 use crate::field::{Entry, Field, Reg, Row, Rule};
 
 field_rows! {
@@ -17,7 +17,7 @@ field_rows! {
         AdvSIMD @ 20 SignedLowerSafe: Host, Trap("CPTR_EL2.TFP, as FP"), "switched with FP";
         GIC @ 24 LowerSafe: Value(1), Nothing, "every VM has a GICv3 by system registers, no NMI";
         RAS @ 28 LowerSafe: Hidden, Trap("HCR_EL2.TERR: no records"), "error records are the machine's";
-        SVE @ 32 LowerSafe: Hidden, Trap("CPTR_EL2.TZ"), "its state is not switched";
+        SVE @ 32 LowerSafe: WithSve(1), Trap("CPTR_EL2.TZ"), "switched lazily; vectors as long as ZCR_EL2 allows";
         SEL2 @ 36 LowerSafe: Hidden, Trap("HCR_EL2.TSC"), "Secure state is not the guest's";
         MPAM @ 40 LowerSafe: Hidden, Trap("MPAM2_EL2.TRAPMPAM0EL1, TRAPMPAM1EL1"), "PARTIDs are the machine's";
         AMU @ 44 LowerSafe: Hidden, Trap("CPTR_EL2.TAM"), "the counters count other VMs";
@@ -55,5 +55,17 @@ field_rows! {
         GCIE @ 12 LowerSafe: Hidden, Trap("ICH_HCR_EL2 of GICv5"), "the virtual GIC is a GICv3";
         UINJ @ 16 LowerSafe: Hidden, Open("PSTATE.UINJ raises an exception of the guest itself"), "not needed";
         FPMR @ 32 LowerSafe: Hidden, Trap("HCRX_EL2.EnFPM"), "FPMR is not switched";
+    }
+    Zfr0 {
+        SVEver @ 0 LowerSafe: WithSve(0xf), Open(COMPUTES), "SVE2 and later: no further registers";
+        AES @ 4 LowerSafe: WithSve(0xf), Open(COMPUTES), "as SVE";
+        BitPerm @ 16 LowerSafe: WithSve(0xf), Open(COMPUTES), "as SVE";
+        BF16 @ 20 LowerSafe: WithSve(0xf), Open(COMPUTES), "as SVE";
+        B16B16 @ 24 LowerSafe: WithSve(0xf), Open(COMPUTES), "as SVE";
+        SHA3 @ 32 LowerSafe: WithSve(0xf), Open(COMPUTES), "as SVE";
+        SM4 @ 40 LowerSafe: WithSve(0xf), Open(COMPUTES), "as SVE";
+        I8MM @ 44 LowerSafe: WithSve(0xf), Open(COMPUTES), "as SVE";
+        F32MM @ 52 LowerSafe: WithSve(0xf), Open(COMPUTES), "as SVE";
+        F64MM @ 56 LowerSafe: WithSve(0xf), Open(COMPUTES), "as SVE";
     }
 }

@@ -53,6 +53,8 @@ pub(crate) fn vm(name: &str) -> VmSpec {
         tag_quota: None,
         cpu: crate::CpuSpec::default(),
         lazy_unit: LazyUnit::Page,
+        sve: crate::Sve::IfPresent,
+        sve_vl: None,
         nested: None,
     }
 }

@@ -3,7 +3,7 @@
 use super::{Files, region};
 use crate::error::{Error, Named, Result, Span};
 use crate::layout::{DTB_SIZE, EMULATED, EVENT_INTID, SPIS, UART_INTID};
-use crate::{DeviceInterrupt, MAX_REGIONS, MAX_VCPUS, Placed, RegionKind, VmSpec};
+use crate::{DeviceInterrupt, MAX_REGIONS, MAX_VCPUS, MAX_VECTOR, Placed, RegionKind, Sve, VmSpec};
 use addr::{Ipa, IpaRange, PAGE_SIZE};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -31,9 +31,25 @@ pub(super) fn check(vm: &VmSpec, files: Files<'_>) -> Result<()> {
         );
         return Err(Error::vm(vm, "tag-quota", &message));
     }
+    sve(vm)?;
     memory(vm, files)?;
     interrupts(vm)?;
     loaded(vm, files)
+}
+
+fn sve(vm: &VmSpec) -> Result<()> {
+    if vm.sve == Sve::Yes && vm.nested.is_some() {
+        return Err(Error::vm(vm, "sve", &"it has SVE and virtual EL2, which do not go together"));
+    }
+    match vm.sve_vl {
+        Some(bits) if !(128..=MAX_VECTOR).contains(&bits) || !bits.is_multiple_of(128) => {
+            let message =
+                format_args!("its sve-vl is {bits}, not a multiple of 128 from 128 to {MAX_VECTOR}");
+            Err(Error::vm(vm, "sve-vl", &message))
+        }
+        Some(_) if vm.sve != Sve::Yes => Err(Error::vm(vm, "sve-vl", &"it has an sve-vl, but no SVE")),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn memory(vm: &VmSpec, files: Files<'_>) -> Result<()> {

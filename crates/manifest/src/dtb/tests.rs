@@ -68,12 +68,18 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
             any::<(bool, bool, bool)>(),
             word::<OnSError>(),
             option::of(any::<u64>()),
-            (option::of(word::<Nested>()), word::<LazyUnit>(), cpu_spec()),
+            (
+                option::of(word::<Nested>()),
+                word::<LazyUnit>(),
+                cpu_spec(),
+                word::<Sve>(),
+                option::of(any::<u16>()),
+            ),
         ),
     )
         .prop_map(|((name, cpus, regions, kernel), (initrd, dtb, cmdline, mte, priority), rest)| {
-            let (control, (autostart, background, debug), on_serror, tag_quota, (nested, lazy_unit, cpu)) =
-                rest;
+            let (control, (autostart, background, debug), on_serror, tag_quota, rest) = rest;
+            let (nested, lazy_unit, cpu, sve, sve_vl) = rest;
             let dtb = Ipa::new(dtb);
             VmSpec {
                 name,
@@ -84,6 +90,8 @@ fn vm_spec() -> impl Strategy<Value = VmSpec> {
                 dtb,
                 cmdline,
                 mte,
+                sve,
+                sve_vl,
                 nested,
                 priority,
                 control,

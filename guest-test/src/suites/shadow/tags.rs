@@ -1,0 +1,78 @@
+//! Tags of a guest's memory: as far as EL2's stage 2 and HCR_EL2.ATA let it have them.
+
+use super::super::nested::{guest_code, need_el2};
+use super::tables::{NESTED, PAGE, READ, Stage2, WRITE, data};
+use super::{EC_DABT, EC_HVC, PERMISSION, VM, el1_with_map, load, run_as};
+use crate::harness::{Outcome, check, check_eq, skip};
+use crate::rt::el2::{self, Exit, Guest, at_el2, with_guest};
+use crate::rt::machine::Machine;
+use crate::rt::mmu::WINDOW;
+use crate::rt::smccc::tagvisor;
+use crate::rt::{mte, sysreg};
+
+guest_code! {
+    /// Tags the granule at x1.
+    stg "stg x1, [x1]";
+    /// Loads the tag of the granule at x1.
+    ldg "ldg x0, [x1]";
+}
+
+/// A tagged address of the guest for `ipa`, with logical tag 5.
+pub(super) fn tagged(ipa: u64) -> u64 {
+    mte::with_tag(ipa + 2 * WINDOW, 5)
+}
+
+pub(super) fn tags(_: &Machine) -> Outcome {
+    need_el2!();
+    if mte::level() < 2 {
+        skip!("no memory tags");
+    }
+    let stage2 = Stage2::new(0, 1);
+    stage2.page(NESTED, data(0), READ | WRITE);
+    // Normal write-back whose tags may not be accessed, without FWB.
+    stage2.leaf_with(NESTED + PAGE, data(1) | READ | WRITE, 0b0100);
+    stage2.forget();
+    const ATA: u64 = 1 << 56;
+    let go = |code, ipa| run_as(&el1_with_map(), &stage2, VM | ATA, code, 0, tagged(ipa));
+    for (code, ipa) in [(stg(), NESTED), (ldg(), NESTED)] {
+        let (exit, guest) = go(code, ipa);
+        check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "backed: ESR {:#x}", guest.esr);
+    }
+    check_eq!(mte::ldg(data(0) + 2 * WINDOW), 5, "the tag that was stored");
+    if sysreg::field(mrs!("s3_0_c0_c4_2"), 0) == 0 || !tagvisor() {
+        skip!("no FEAT_MTE_PERM, or one whose syndromes are not those of the manual");
+    }
+    for (code, write) in [(stg(), true), (ldg(), false)] {
+        let (exit, guest) = go(code, NESTED + PAGE);
+        check_eq!((exit, guest.ec()), (Exit::Sync, EC_DABT), "no tags: ESR {:#x}", guest.esr);
+        check_eq!(guest.esr >> 41 & 1, 1, "TagAccess, ESR {:#x}", guest.esr);
+        check_eq!(guest.esr & 0x3f, PERMISSION | 3, "status");
+        check_eq!(guest.esr >> 6 & 1 != 0, write, "WnR");
+        check_eq!(guest.hpfar, (NESTED + PAGE) >> 12 << 4, "HPFAR_EL2");
+    }
+    // Unchecked, by the window without tags.
+    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM | ATA, load(), 0, NESTED + PAGE);
+    check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "unchecked: ESR {:#x}", guest.esr);
+    Ok(())
+}
+
+/// HCR_EL2.ATA clear: no fault, and the tag stays.
+pub(super) fn tag_blind(_: &Machine) -> Outcome {
+    need_el2!();
+    if mte::level() < 2 {
+        skip!("no memory tags");
+    }
+    let stage2 = Stage2::new(0, 1);
+    stage2.page(NESTED, data(0), READ | WRITE);
+    stage2.forget();
+    mte::stg(mte::with_tag(data(0) + 2 * WINDOW, 9));
+    let mut guest = Guest::new(stg());
+    guest.x[1] = tagged(NESTED);
+    let exit = at_el2(|| {
+        stage2.install();
+        with_guest(&el1_with_map(), VM, 1 << 56, || el2::enter(&mut guest))
+    });
+    check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "ESR {:#x}", guest.esr);
+    check_eq!(mte::ldg(data(0) + 2 * WINDOW), 9, "the tag");
+    Ok(())
+}
