@@ -379,3 +379,25 @@ fn errors_point_at_their_entry() {
     let error = check(&machine(&[broken]), files).unwrap_err();
     assert_eq!((error.vm.as_deref(), error.region.as_deref(), error.key), (Some("a"), Some("ram"), "file"));
 }
+
+#[test]
+fn vectors() {
+    let sve = |sve, bits| {
+        sentence(|vm| {
+            vm.sve = sve;
+            vm.sve_vl = bits;
+        })
+    };
+    for bits in [0, 64, 192, 2176] {
+        let wanted = alloc::format!("vm \"a\": its sve-vl is {bits}, not a multiple of 128 from 128 to 2048");
+        assert_eq!(sve(crate::Sve::Yes, Some(bits)), wanted);
+    }
+    for no in [crate::Sve::No, crate::Sve::IfPresent] {
+        assert_eq!(sve(no, Some(256)), "vm \"a\": it has an sve-vl, but no SVE");
+    }
+    let nested = sentence(|vm| {
+        vm.sve = crate::Sve::Yes;
+        vm.nested = Some(crate::Nested::Vhe);
+    });
+    assert_eq!(nested, "vm \"a\": it has SVE and virtual EL2, which do not go together");
+}
