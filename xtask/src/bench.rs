@@ -78,7 +78,7 @@ pub fn trials() -> Vec<Trial<'static>> {
     })]
 }
 
-/// Boots the two benchmarks, where each instruction takes one nanosecond, and reads their figures.
+/// Boots the three benchmarks, where each instruction takes one nanosecond, and reads their figures.
 fn measure(name: &str) -> Result<Figures> {
     let mut figures = Figures::new();
     let several = boot(name, "bench", 4)?;
@@ -90,6 +90,8 @@ fn measure(name: &str) -> Result<Figures> {
     // On one CPU nobody else's instructions count.
     let one = boot(&format!("{name}-one"), "bench-one", 1)?;
     figures.extend(one.iter().filter_map(|line| figure(line)));
+    let nested = boot(&format!("{name}-nested"), "bench-nested", 1)?;
+    figures.extend(nested.iter().filter_map(|line| figure(line)));
     let stays = one.iter().filter_map(|line| between(line, "longest stay at EL2: ", " counts"));
     figures.extend(stays.max().map(|stay| ("max_el2_stay".into(), stay)));
     let first = one.iter().find_map(|line| between(line, "debug: ", " counts to the first guest"));

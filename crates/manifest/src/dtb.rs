@@ -40,7 +40,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
 use dtoolkit::{FromPropertyValue, Node, Property};
 
 /// What a compiled manifest is compatible with.
@@ -96,7 +96,7 @@ pub fn read(dtb: &[u8]) -> core::result::Result<MachineSpec, Error> {
 fn machine(dtb: &[u8]) -> Result<MachineSpec> {
     let malformed = |e| Error::machine("", &format_args!("the compiled manifest is no device tree: {e}"));
     let fdt = Fdt::new(dtb).map_err(malformed)?;
-    let root = Entry { node: fdt.root(), path: String::new() };
+    let root = Entry::new(fdt.root(), String::new());
     if root.get::<&str>("compatible")? != Some(COMPATIBLE) {
         let message = format_args!("the compiled manifest is not compatible with \"{COMPATIBLE}\"");
         return Err(Error::machine("", &message));
@@ -150,7 +150,7 @@ fn vm(entry: &Entry<'_>) -> Result<VmSpec> {
         mte: entry.flag("mte")?,
         sve: entry.named::<Sve>("sve")?,
         sve_vl: entry.get::<u32>("sve-vl")?.map(|bits| entry.narrow("sve-vl", bits.into())).transpose()?,
-        nested: entry.node.property("nested").map(|_| entry.named::<Nested>("nested")).transpose()?,
+        nested: entry.has("nested").then(|| entry.named::<Nested>("nested")).transpose()?,
         priority: entry.narrow("priority", entry.need::<u32>("priority")?.into())?,
         control,
         autostart: entry.flag("autostart")?,
@@ -215,10 +215,16 @@ fn interrupts(entry: &Entry<'_>) -> Result<Vec<DeviceInterrupt>> {
 /// A node, with its path for sentences.
 struct Entry<'a> {
     node: FdtNode<'a>,
+    /// Its properties: each is asked for by name, and the blob would be read from the node's start for it.
+    properties: Vec<FdtProperty<'a>>,
     path: String,
 }
 
 impl<'a> Entry<'a> {
+    fn new(node: FdtNode<'a>, path: String) -> Self {
+        Self { node, properties: node.properties().collect(), path }
+    }
+
     #[cold]
     #[inline(never)]
     fn refuse(&self, what: &str, name: &str) -> Box<Error> {
@@ -236,7 +242,7 @@ impl<'a> Entry<'a> {
 
     /// Refuses properties other than these.
     fn known(&self, names: &[&str]) -> Result<()> {
-        match self.node.properties().find(|p| !names.contains(&p.name())) {
+        match self.properties.iter().find(|p| !names.contains(&p.name())) {
             Some(property) => Err(self.refuse("an unknown property", property.name())),
             None => Ok(()),
         }
@@ -259,11 +265,15 @@ impl<'a> Entry<'a> {
         if !has_place {
             return Err(self.refuse("too many nodes", name));
         }
-        Ok(Entry { node, path: format!("{}/{}", self.path, node.name()) })
+        Ok(Entry::new(node, format!("{}/{}", self.path, node.name())))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.properties.iter().any(|p| p.name() == name)
     }
 
     fn get<T: FromPropertyValue<'a>>(&self, name: &str) -> Result<Option<T>> {
-        let Some(property) = self.node.property(name) else { return Ok(None) };
+        let Some(property) = self.properties.iter().find(|p| p.name() == name) else { return Ok(None) };
         property.value_as().map(Some).map_err(|_| self.malformed(name))
     }
 

@@ -7,12 +7,14 @@
 //! them and the hypervisor under both executed. On a machine in real time the values are nanoseconds.
 
 use crate::harness::{Outcome, check, check_eq, skip};
+use crate::rt::el2::{self, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{self, write64};
 use crate::rt::smccc::call_with;
 use crate::rt::timer::{ENABLE, MASK, SECOND, virtual_intid};
 use crate::rt::{cpu, gic, irq, mmu, mte, timer};
 use crate::suites::control::find;
+use crate::suites::nested::{counting, guest_el1};
 use abi::hypercall::{
     COPY_FROM_GUEST, COPY_PACKED, DEVICE_COPY, DIRTY_LOG, DirtyOp, MEMORY_COPY, MIGRATE_COPY, TAGS_COPY,
     TAGS_MAP,
@@ -20,6 +22,7 @@ use abi::hypercall::{
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+mod shadow;
 mod tags;
 
 const ROUNDS: u64 = 1000;
@@ -38,6 +41,10 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
     gic::enable(virtual_intid());
     msr!("cntv_cval_el0", timer::now() + timer::ticks(3600 * SECOND));
     msr!("cntv_ctl_el0", ENABLE);
+    if el2::present() {
+        nested_hypercall()?;
+        return if el2::vhe() { shadow::run() } else { Ok(()) };
+    }
     if machine.option("switch").is_some() {
         // Both vCPUs are on one CPU: they take turns, and nothing else can be measured.
         // Its VM has no read-only region, so its maintenance does not trap.
@@ -172,6 +179,26 @@ fn copies(machine: &Machine) -> Outcome {
         must("dirty", DIRTY_LOG, [vm, DirtyOp::GetAndClear as u64, AREA, 8 << 20, at, 0, 0])?;
         must("migrate", MIGRATE_COPY, from)?;
     }
+    Ok(())
+}
+
+/// HVC of a guest of the payload's own, to the payload's EL2 and back.
+fn nested_hypercall() -> Outcome {
+    let mut guest = Guest::new(counting());
+    let (ticks, count) = at_el2(|| {
+        with_guest(&guest_el1(), 0, 0, || {
+            (0..WARM_UP).for_each(|_| {
+                el2::enter(&mut guest);
+            });
+            let start = mrs!("cntpct_el0");
+            (0..ROUNDS).for_each(|_| {
+                el2::enter(&mut guest);
+            });
+            (mrs!("cntpct_el0") - start, guest.x[0])
+        })
+    });
+    check_eq!(count, WARM_UP + ROUNDS, "calls");
+    print(if el2::vhe() { "nested_hypercall" } else { "nested_hypercall_nvhe" }, ticks);
     Ok(())
 }
 

@@ -7,12 +7,14 @@ use crate::rt::mmu::SCTLR_OFF;
 use core::arch::{asm, global_asm};
 
 mod interrupts;
+mod memory;
 mod registers;
 mod traps;
 
 use interrupts::{
     guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, virtual_irq_bit,
 };
+use memory::{guest_tags, no_tag_access, stage2_accesses, stage2_faults};
 use registers::{el2_registers, hidden_registers, own_registers, register_banks};
 use traps::{garbage, guest_traps, untrapped};
 
@@ -37,6 +39,10 @@ suite!(
         virtual_irq_bit,
         interrupt_ends_here,
         maintenance,
+        stage2_accesses,
+        stage2_faults,
+        guest_tags,
+        no_tag_access,
     ]
 );
 
@@ -55,7 +61,7 @@ macro_rules! need_el2 {
 pub(super) use need_el2;
 
 /// EL1 of a guest: MMU off, vectors that call.
-pub(super) fn guest_el1() -> El1 {
+pub(crate) fn guest_el1() -> El1 {
     unsafe extern "C" {
         static guest_vectors: u8;
     }
@@ -76,7 +82,7 @@ macro_rules! guest_code {
                 ".arch_extension memtag", $text, "1: hvc #0", "b 1b"
             );
             $(#[$doc])*
-            pub(super) fn $name() -> u64 {
+            pub(crate) fn $name() -> u64 {
                 unsafe extern "C" {
                     #[link_name = concat!("nested_", stringify!($name))]
                     static CODE: u8;
@@ -86,7 +92,7 @@ macro_rules! guest_code {
         )*
     };
 }
-pub(super) use guest_code;
+pub(crate) use guest_code;
 
 guest_code! {
     /// Counts in x0 and calls with 0x2a.

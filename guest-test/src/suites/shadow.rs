@@ -10,7 +10,7 @@ use crate::rt::mmu::{self, SCTLR_OFF};
 use crate::rt::sysreg;
 
 mod own;
-mod tables;
+pub(crate) mod tables;
 mod tags;
 mod translate;
 use tables::{AREA, BLOCK_2M, NESTED, NO_EXEC, PAGE, READ, Stage2, WRITE, data};
@@ -54,9 +54,9 @@ const EC_HVC: u64 = 0x16;
 
 guest_code! {
     /// Loads x0 from x1.
-    load "ldr x0, [x1]";
+    load64 "ldr x0, [x1]";
     /// Stores x0 to x1.
-    store "str x0, [x1]";
+    store64 "str x0, [x1]";
     /// Stores a pair.
     store_pair "stp x0, x2, [x1]";
     /// Branches to x1.
@@ -105,7 +105,7 @@ fn run(stage2: &Stage2, code: u64, x0: u64, x1: u64) -> (Exit, Guest) {
 
 /// The guest loads at `ipa`.
 fn loads(stage2: &Stage2, ipa: u64) -> Result<u64, Stop> {
-    let (exit, guest) = run(stage2, load(), 0, ipa);
+    let (exit, guest) = run(stage2, load64(), 0, ipa);
     check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "load at {ipa:#x}: ESR {:#x}", guest.esr);
     Ok(guest.x[0])
 }
@@ -144,7 +144,7 @@ fn pages(_: &Machine) -> Outcome {
     stage2.forget();
     for n in 0..8 {
         check_eq!(loads(&stage2, NESTED + n * PAGE)?, 0x1111 * (7 - n) + 3, "page {n}");
-        let (exit, guest) = run(&stage2, store(), n, NESTED + n * PAGE + 8);
+        let (exit, guest) = run(&stage2, store64(), n, NESTED + n * PAGE + 8);
         check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "store {n}");
         check_eq!(read64(data(7 - n) + 8), n, "what was stored");
     }
@@ -160,8 +160,8 @@ fn absent(_: &Machine) -> Outcome {
     for (ipa, level) in
         [(NESTED + PAGE + 0x120, 3), (NESTED + BLOCK_2M, 2), (NESTED + (3 << 30) + 8, 1), (1 << 39, 0)]
     {
-        faults(&stage2, load(), ipa, EC_DABT, TRANSLATION | level, false)?;
-        faults(&stage2, store(), ipa, EC_DABT, TRANSLATION | level, true)?;
+        faults(&stage2, load64(), ipa, EC_DABT, TRANSLATION | level, false)?;
+        faults(&stage2, store64(), ipa, EC_DABT, TRANSLATION | level, true)?;
         faults(&stage2, store_pair(), ipa, EC_DABT, TRANSLATION | level, true)?;
     }
     faults(&stage2, branch(), NESTED + PAGE, EC_IABT, TRANSLATION | 3, false)
@@ -175,9 +175,9 @@ fn permissions(_: &Machine) -> Outcome {
     stage2.forget();
     write64(data(0), 42);
     check_eq!(loads(&stage2, NESTED)?, 42, "load");
-    faults(&stage2, store(), NESTED, EC_DABT, PERMISSION | 3, true)?;
+    faults(&stage2, store64(), NESTED, EC_DABT, PERMISSION | 3, true)?;
     check_eq!(read64(data(0)), 42, "what was not stored");
-    faults(&stage2, load(), NESTED + PAGE, EC_DABT, PERMISSION | 3, false)
+    faults(&stage2, load64(), NESTED + PAGE, EC_DABT, PERMISSION | 3, false)
 }
 
 fn permission_taken_away(_: &Machine) -> Outcome {
@@ -188,7 +188,7 @@ fn permission_taken_away(_: &Machine) -> Outcome {
     loads(&stage2, NESTED)?;
     stage2.page(NESTED, data(0), WRITE);
     stage2.forget_page(NESTED);
-    faults(&stage2, load(), NESTED, EC_DABT, PERMISSION | 3, false)?;
+    faults(&stage2, load64(), NESTED, EC_DABT, PERMISSION | 3, false)?;
     stage2.page(NESTED, data(1), READ | WRITE);
     stage2.forget_page(NESTED);
     write64(data(1), 77);
@@ -199,11 +199,11 @@ fn permission_taken_away(_: &Machine) -> Outcome {
 fn execute_never(_: &Machine) -> Outcome {
     need_el2!();
     let stage2 = Stage2::new(0, 1);
-    stage2.page(NESTED, load() & !(PAGE - 1), READ);
-    stage2.page(NESTED + PAGE, load() & !(PAGE - 1), READ | NO_EXEC);
+    stage2.page(NESTED, load64() & !(PAGE - 1), READ);
+    stage2.page(NESTED + PAGE, load64() & !(PAGE - 1), READ | NO_EXEC);
     stage2.forget();
     // The page holds the code itself, which loads from x1.
-    let at = load() % PAGE;
+    let at = load64() % PAGE;
     let (exit, guest) = run(&stage2, NESTED + at, 0, NESTED + at);
     check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "execution: ESR {:#x}", guest.esr);
     faults(&stage2, branch(), NESTED + PAGE + at, EC_IABT, PERMISSION | 3, false)
@@ -222,7 +222,7 @@ fn blocks(_: &Machine) -> Outcome {
     stage2.block(NESTED, AREA, WRITE);
     stage2.forget_page(NESTED + 0x5000);
     for offset in [0, 0x12_3458, BLOCK_2M - 8] {
-        faults(&stage2, load(), NESTED + offset, EC_DABT, PERMISSION | 2, false)?;
+        faults(&stage2, load64(), NESTED + offset, EC_DABT, PERMISSION | 2, false)?;
     }
     Ok(())
 }
@@ -245,7 +245,7 @@ fn block_of_pages(_: &Machine) -> Outcome {
     // A hint of level 2 for what are pages.
     stage2.forget_hinted(NESTED, 0b0110);
     for n in 0..16 {
-        faults(&stage2, load(), NESTED + n * PAGE, EC_DABT, PERMISSION | 3, false)?;
+        faults(&stage2, load64(), NESTED + n * PAGE, EC_DABT, PERMISSION | 3, false)?;
     }
     Ok(())
 }
@@ -265,7 +265,7 @@ fn same_vmid(_: &Machine) -> Outcome {
     }
     a.forget_page(NESTED);
     for stage2 in [&a, &b] {
-        faults(stage2, load(), NESTED, EC_DABT, TRANSLATION | 3, false)?;
+        faults(stage2, load64(), NESTED, EC_DABT, TRANSLATION | 3, false)?;
     }
     Ok(())
 }
@@ -297,7 +297,7 @@ fn stage_2_off(_: &Machine) -> Outcome {
     write64(AREA + BLOCK_2M + 64, 2);
     for _ in 0..3 {
         check_eq!(loads(&stage2, AREA + 64)?, 2, "stage 2 on");
-        let (exit, guest) = run_as(&el1(), &stage2, 0, load(), 0, AREA + 64);
+        let (exit, guest) = run_as(&el1(), &stage2, 0, load64(), 0, AREA + 64);
         check_eq!((exit, guest.ec(), guest.x[0]), (Exit::Sync, EC_HVC, 1), "stage 2 off");
     }
     Ok(())
@@ -311,7 +311,7 @@ fn access_flag(_: &Machine) -> Outcome {
     let at = stage2.leaf(NESTED);
     write64(at, read64(at) & !AF);
     stage2.forget();
-    faults(&stage2, load(), NESTED, EC_DABT, ACCESS_FLAG | 3, false)?;
+    faults(&stage2, load64(), NESTED, EC_DABT, ACCESS_FLAG | 3, false)?;
     check_eq!(read64(at) & AF, 0, "the flag without HA");
     if sysreg::field(mrs!("id_aa64mmfr1_el1"), 0) == 0 {
         skip!("no hardware update of access flags");
@@ -328,9 +328,9 @@ fn too_large(_: &Machine) -> Outcome {
     stage2.page(NESTED, 1 << 36, READ);
     stage2.vtcr = stage2.vtcr & !(0b111 << 16) | 1 << 16;
     stage2.forget();
-    faults(&stage2, load(), NESTED, EC_DABT, ADDRESS_SIZE | 3, false)?;
+    faults(&stage2, load64(), NESTED, EC_DABT, ADDRESS_SIZE | 3, false)?;
     stage2.vttbr |= 1 << 36;
-    let (exit, guest) = run(&stage2, load(), 0, NESTED);
+    let (exit, guest) = run(&stage2, load64(), 0, NESTED);
     // Already the fetch.
     check_eq!((exit, guest.ec(), guest.esr & 0x3f), (Exit::Sync, EC_IABT, ADDRESS_SIZE), "root");
     Ok(())
@@ -344,7 +344,7 @@ fn wrong_blocks(_: &Machine) -> Outcome {
     let at = stage2.leaf(NESTED);
     write64(at, read64(at) & !0b10);
     stage2.forget();
-    faults(&stage2, load(), NESTED, EC_DABT, TRANSLATION | 3, false)
+    faults(&stage2, load64(), NESTED, EC_DABT, TRANSLATION | 3, false)
 }
 
 fn granules(_: &Machine) -> Outcome {
@@ -363,7 +363,7 @@ fn granules(_: &Machine) -> Outcome {
         stage2.forget();
         check_eq!(loads(&stage2, NESTED + 0x2468)?, 0x600d + tg0, "granule of {} KiB", 1u64 << (shift - 10));
         let beside = NESTED + (1 << shift) + 8;
-        faults(&stage2, load(), beside, EC_DABT, TRANSLATION | 3, false)?;
+        faults(&stage2, load64(), beside, EC_DABT, TRANSLATION | 3, false)?;
     }
     Ok(())
 }
@@ -374,17 +374,17 @@ fn guest_tables(_: &Machine) -> Outcome {
     let stage2 = Stage2::new(0, 1);
     stage2.forget();
     let el1 = El1 { ttbr0: NESTED + BLOCK_2M, ..el1_with_map() };
-    let (exit, guest) = run_as(&el1, &stage2, VM, load(), 0, load());
+    let (exit, guest) = run_as(&el1, &stage2, VM, load64(), 0, load64());
     check_eq!((exit, guest.ec()), (Exit::Sync, EC_IABT), "ESR {:#x}", guest.esr);
     check_eq!(guest.esr & (1 << 7 | 0x3f), 1 << 7 | TRANSLATION | 2, "S1PTW and status");
-    let index = load() >> 30 & 0x1ff;
+    let index = load64() >> 30 & 0x1ff;
     check_eq!(guest.hpfar, (NESTED + BLOCK_2M + 8 * index) >> 12 << 4, "HPFAR_EL2");
     // With them, a load through both stages.
     let stage2 = Stage2::new(0, 1);
     stage2.page(NESTED, data(0), READ | WRITE);
     stage2.forget();
     write64(data(0) + 16, 1234);
-    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM, load(), 0, NESTED + 16);
+    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM, load64(), 0, NESTED + 16);
     check_eq!((exit, guest.ec(), guest.x[0]), (Exit::Sync, EC_HVC, 1234), "ESR {:#x}", guest.esr);
     Ok(())
 }

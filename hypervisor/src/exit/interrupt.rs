@@ -21,12 +21,6 @@ pub(crate) fn handle(vcpu: &mut Vcpu, local: &mut Local) -> bool {
     vcpu.shared.exits.interrupts.bump();
     let Some(intid) = gic::acknowledge() else { return false };
     gic::drop_priority(intid);
-    acknowledged(vcpu, local, intid)
-}
-
-/// Handles an interrupt whose priority is dropped.
-#[inline(always)]
-pub(crate) fn acknowledged(vcpu: &mut Vcpu, local: &mut Local, intid: u32) -> bool {
     match intid {
         KICK => {
             gic::deactivate(intid);
@@ -57,13 +51,6 @@ pub(crate) fn poll(local: &mut Local, mut resident: Option<&mut Vcpu>) {
     while let Some(intid) = gic::acknowledge() {
         gic::drop_priority(intid);
         match intid {
-            KICK => {
-                gic::deactivate(intid);
-                if panic::panicking() || console::is_closed() {
-                    cpu::halt();
-                }
-                local.shared.take_reschedule();
-            }
             VTIMER_INTID | PTIMER_INTID => match resident.as_deref_mut() {
                 Some(vcpu) if vcpu.nested.is_some() => {
                     nested::timers::fired(vcpu, local, intid);
@@ -86,10 +73,24 @@ pub(crate) fn poll(local: &mut Local, mut resident: Option<&mut Vcpu>) {
                 gic::deactivate(intid);
             }
             other => {
-                device(local, other);
+                others(local, other);
             }
         }
     }
+}
+
+/// Interrupts that are not the vCPU's in residence, whose priority is dropped; true if the scheduler has
+/// to look.
+#[inline(never)]
+pub(crate) fn others(local: &mut Local, intid: u32) -> bool {
+    if intid != KICK {
+        return device(local, intid);
+    }
+    gic::deactivate(intid);
+    if panic::panicking() || console::is_closed() {
+        cpu::halt();
+    }
+    local.shared.take_reschedule()
 }
 
 /// Interrupts that have nothing to do with the vCPU in residence.

@@ -8,14 +8,14 @@ use super::mmu::{self, Handled};
 use crate::arch::syndrome;
 use crate::arch::translate::{self, For, NoAddress};
 use crate::cpu::Local;
-use crate::exit::{Outcome, abort};
+use crate::exit::{Outcome, abort, dispatch_shared};
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::Resume;
 use crate::vm::fault::next_page;
 use ::nested::fault::Attempt;
 use ::nested::stage2::{Access, Fault, Privilege};
 use addr::{Canonical, Ipa, Nested, Va};
-use trap::{DataAbort, FaultKind, InstructionAbort, TagAccess, TagFault};
+use trap::{DataAbort, Exit, FaultKind, InstructionAbort, TagAccess, TagFault};
 use vmsa::par;
 use vmsa::walk::{self, GuestMemory};
 
@@ -104,10 +104,10 @@ fn address(vcpu: &Vcpu, va: Va, access: For) -> Result<Ipa<Nested>, Reply> {
 /// A data abort of L2, which is not about tags.
 pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, mut abort: DataAbort) -> Reply {
     let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
-        return Reply::L0(abort::data(vcpu, local, abort));
+        return Reply::L0(dispatch_shared(vcpu, local, Exit::DataAbort(abort)));
     };
     if !is_stage_2(abort.kind()) {
-        return Reply::L0(abort::data(vcpu, local, abort));
+        return Reply::L0(dispatch_shared(vcpu, local, Exit::DataAbort(abort)));
     }
     let permission = matches!(abort.kind(), FaultKind::Permission(_));
     // A walk reads tables, unless what it lacks is a permission: then it updates one. Cache maintenance
@@ -128,7 +128,7 @@ pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, mut abort: DataAbort) -> 
         Handled::L1Tag(fault, ipa) => reflect(abort.esr() | TAG_ACCESS, fault, ipa),
         Handled::Own(own) | Handled::OwnTag(own) => {
             abort.ipa = Some(own);
-            Reply::L0(abort::data(vcpu, local, abort))
+            Reply::L0(dispatch_shared(vcpu, local, Exit::DataAbort(abort)))
         }
     }
 }

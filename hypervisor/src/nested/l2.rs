@@ -22,7 +22,7 @@ enum Owner {
 
 /// Hands an exit of L2 to its handler.
 pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Outcome {
-    let Some(nested) = &vcpu.nested else { return exit::dispatch(vcpu, local, exit) };
+    let Some(nested) = &vcpu.nested else { return exit::dispatch_shared(vcpu, local, exit) };
     match (exit, owner(nested, exit)) {
         (_, Owner::L1) => {
             count(vcpu, exit);
@@ -37,7 +37,7 @@ pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64)
         (other @ Exit::Sysreg(_), Owner::L0) if lists::are_l1s(vcpu) => {
             // A register of L0's GIC model wants the list registers to be L0's.
             lists::unload(vcpu, local);
-            let outcome = exit::dispatch(vcpu, local, other);
+            let outcome = exit::dispatch_shared(vcpu, local, other);
             lists::resume(vcpu, local);
             outcome
         }
@@ -50,7 +50,7 @@ pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64)
             reply(abort::tag(vcpu, local, &fault), vcpu, local)
         }
         (Exit::DataAbort(abort), Owner::L0) => data(vcpu, local, abort),
-        (other, Owner::L0) => exit::dispatch(vcpu, local, other),
+        (other, Owner::L0) => exit::dispatch_shared(vcpu, local, other),
     }
 }
 

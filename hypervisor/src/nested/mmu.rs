@@ -179,36 +179,42 @@ impl NestedMmu {
         nested::shadow::guest_vmid(vttbr, vtcr, self.offers().vmid16)
     }
 
-    /// Attaches a vCPU to the shadow for `key`. `old`: the one that it is attached to.
-    fn attach(&self, old: Option<usize>, key: Key) -> usize {
+    /// Attaches a vCPU to the shadow for L1's registers. `old`: the one that it is attached to.
+    #[cold]
+    #[inline(never)]
+    fn attach(&self, old: Option<Attached>, registers: stage2::Registers, on: bool) -> Attached {
+        let offers = self.offers();
+        let key = Key::new(registers, on, &offers.stage2, offers.vmid16);
         let mut shadows = self.shadows.lock();
         if let Some(old) = old {
-            if shadows.key(old) == Some(&key) {
-                return old;
-            }
-            shadows.detach(old);
+            shadows.detach(old.slot);
         }
         let slot = shadows.attach(&mut ShadowTables, &mut self.tlbs(), key);
         // Each vCPU is attached to one, and there are more.
-        slot.unwrap_or_else(|| panic!("VM {} has no shadow left", self.vm))
-    }
-
-    /// Makes shadow `slot` the stage 2 of this CPU, for vCPU `vcpu`.
-    ///
-    /// # Safety
-    /// The vCPU is attached to it, and L2 is what runs next on this CPU.
-    unsafe fn load(&self, local: &Local, slot: usize, vcpu: usize) {
-        let loaded = self.shadows.lock().loaded(slot);
-        let (root, vtcr) = match loaded.and_then(|loaded| Some((loaded.root?, loaded.vtcr))) {
+        let slot = slot.unwrap_or_else(|| panic!("VM {} has no shadow left", self.vm));
+        let (root, vtcr) = match shadows.loaded(slot).and_then(|loaded| Some((loaded.root?, loaded.vtcr))) {
             Some((root, vtcr)) => (root.get(), vtcr),
             None => (self.own.root, self.own.vtcr),
         };
+        Attached { slot, registers, on, root, vtcr }
+    }
+
+    /// Makes a shadow the stage 2 of this CPU, for vCPU `vcpu`.
+    ///
+    /// # Safety
+    /// The vCPU is attached to it, and L2 is what runs next on this CPU.
+    unsafe fn load(&self, local: &Local, attached: &Attached, vcpu: usize) {
+        let Attached { slot, root, vtcr, .. } = *attached;
         let vmid = local.take_vmid(self.first + slot);
         // SAFETY: the tables of the shadow, or the VM's own; the VMID is no other's. The caller's
         // promise.
         unsafe { tlb::set_stage2(root | u64::from(vmid) << 48, vtcr) };
         let last = self.last.get(slot * self.cpus + local.index);
-        if last.is_some_and(|last| last.swap(vcpu, Ordering::Relaxed) != vcpu) {
+        // Only this CPU uses its elements.
+        if last.is_some_and(|last| last.load(Ordering::Relaxed) != vcpu) {
+            if let Some(last) = last {
+                last.store(vcpu, Ordering::Relaxed);
+            }
             // As between two vCPUs of a VM: L2's ASIDs may mean something else for each.
             tlb::flush_local_stage1();
         }
@@ -255,16 +261,28 @@ impl NestedMmu {
 #[derive(Debug, Default)]
 pub(crate) struct Attachment {
     /// The one that it is attached to, also while it is in vEL2.
-    slot: Option<usize>,
+    attached: Option<Attached>,
     /// L2 runs, or runs when the vCPU is next resident.
     in_l2: bool,
+}
+
+/// A shadow, and for what a vCPU is attached to it: while it is, neither changes.
+#[derive(Clone, Copy, Debug)]
+struct Attached {
+    slot: usize,
+    /// L1's registers, and whether its stage 2 is on.
+    registers: stage2::Registers,
+    on: bool,
+    /// VTTBR_EL2 without VMID, and VTCR_EL2, for the hardware.
+    root: u64,
+    vtcr: u64,
 }
 
 impl Vcpu {
     /// The shadow that L2 runs under; `None` in vEL2, and in a VM that has none.
     #[inline]
     pub(crate) fn l2(&self) -> Option<usize> {
-        self.shadow.slot.filter(|_| self.shadow.in_l2)
+        self.shadow.attached.as_ref().filter(|_| self.shadow.in_l2).map(|attached| attached.slot)
     }
 
     /// Makes L2's stage 2 that of this CPU. `on`: the virtual HCR_EL2.VM or DC.
@@ -273,12 +291,13 @@ impl Vcpu {
     /// L2 of this vCPU is what runs next on this CPU.
     pub(crate) unsafe fn load_l2(&mut self, local: &Local, registers: stage2::Registers, on: bool) {
         let Some(mmu) = &self.vm.nested else { return };
-        let offers = mmu.offers();
-        let key = Key::new(registers, on, &offers.stage2, offers.vmid16);
-        let slot = mmu.attach(self.shadow.slot, key);
-        self.shadow = Attachment { slot: Some(slot), in_l2: true };
-        // SAFETY: attached; the caller's promise.
-        unsafe { mmu.load(local, slot, self.id) };
+        let same = |attached: &Attached| attached.registers == registers && attached.on == on;
+        if !self.shadow.attached.as_ref().is_some_and(same) {
+            self.shadow.attached = Some(mmu.attach(self.shadow.attached.take(), registers, on));
+        }
+        self.shadow.in_l2 = true;
+        // SAFETY: it is L2 that runs next: the caller's promise.
+        unsafe { self.reload_l2(local) };
     }
 
     /// Makes L2's stage 2 that of this CPU again, if it was L2 that was taken from it.
@@ -286,9 +305,11 @@ impl Vcpu {
     /// # Safety
     /// The vCPU is what runs next on this CPU.
     pub(crate) unsafe fn reload_l2(&self, local: &Local) {
-        if let (Some(mmu), Some(slot)) = (&self.vm.nested, self.l2()) {
+        if let (Some(mmu), Some(attached)) = (&self.vm.nested, &self.shadow.attached)
+            && self.shadow.in_l2
+        {
             // SAFETY: attached; the caller's promise.
-            unsafe { mmu.load(local, slot, self.id) };
+            unsafe { mmu.load(local, attached, self.id) };
         }
     }
 
@@ -306,9 +327,9 @@ impl Vcpu {
 
     /// The vCPU starts anew, in vEL2. It is not resident.
     pub(crate) fn reset_shadow(&mut self) {
-        let Attachment { slot, .. } = core::mem::take(&mut self.shadow);
-        if let (Some(mmu), Some(slot)) = (&self.vm.nested, slot) {
-            mmu.shadows.lock().detach(slot);
+        let Attachment { attached, .. } = core::mem::take(&mut self.shadow);
+        if let (Some(mmu), Some(attached)) = (&self.vm.nested, attached) {
+            mmu.shadows.lock().detach(attached.slot);
         }
     }
 }

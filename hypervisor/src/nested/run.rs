@@ -87,7 +87,7 @@ fn interrupt(vcpu: &mut Vcpu, local: &mut Local) -> bool {
             gic::deactivate(intid);
             false
         }
-        other => exit::interrupt::acknowledged(vcpu, local, other),
+        other => exit::interrupt::others(local, other),
     }
 }
 

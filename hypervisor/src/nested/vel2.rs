@@ -33,7 +33,7 @@ pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64)
     if let Exit::SystemInstruction(access) = exit {
         return instruction(vcpu, local, access);
     }
-    exit::dispatch(vcpu, local, exit)
+    exit::dispatch_shared(vcpu, local, exit)
 }
 
 /// HVC at vEL2 is an exception of its own; calls to L0 are SMCs.
@@ -114,5 +114,5 @@ fn instruction(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outc
         unsafe { translate::set_par(par) };
         return Ok(Resume::Next);
     }
-    exit::dispatch(vcpu, local, Exit::SystemInstruction(access))
+    exit::dispatch_shared(vcpu, local, Exit::SystemInstruction(access))
 }

@@ -168,6 +168,7 @@ pub(crate) fn next_page(va: Va) -> Option<Va> {
 }
 
 /// Number of the region at `ipa` if a tag access cannot succeed there; lazy memory is given tags if it may.
+#[inline(always)]
 fn untagged(vm: &Vm, ipa: Ipa<Canonical>) -> Option<usize> {
     let region = vm.spec.regions.iter().position(|r| r.ipa.contains(ipa))?;
     match vm.spec.regions.get(region)?.tags {
@@ -181,7 +182,7 @@ fn untagged(vm: &Vm, ipa: Ipa<Canonical>) -> Option<usize> {
 }
 
 /// The region's policy decides.
-#[inline(never)]
+#[inline(always)]
 fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>, region: usize) -> Outcome {
     let vm = vcpu.vm;
     let policy = vm.spec.regions.get(region).map_or(OnTagAccess::Stop, |r| r.on_tag_access);

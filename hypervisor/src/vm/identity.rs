@@ -35,7 +35,8 @@ pub(crate) struct Open {
 /// The values, whichever.
 pub(crate) type Guarded = Mutex<Freeze<&'static mut Open, &'static Identity>>;
 
-/// What a VM may see of its CPUs, as its manifest wants it. `nested`: its virtual EL2; `address_bits`: bits of its highest address.
+/// What a VM may see of its CPUs, as its manifest wants it. `nested`: its virtual EL2; `address_bits`:
+/// bits of its highest address.
 ///
 /// # Errors
 /// Why it cannot be, as a sentence.

@@ -4,7 +4,7 @@
 use super::super::nested::{guest_code, need_el2};
 use super::tables::{NESTED, PAGE, READ, Stage2, WRITE};
 use super::tags::tagged;
-use super::{EC_HVC, VM, el1_with_map, load, run, run_as, store};
+use super::{EC_HVC, VM, el1_with_map, load64, run, run_as, store64};
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::el2::Exit;
 use crate::rt::machine::Machine;
@@ -42,7 +42,7 @@ pub(super) fn own_devices(machine: &Machine) -> Outcome {
     check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "distributor: ESR {:#x}", guest.esr);
     check_eq!(guest.x[0], u64::from(mem::read32(mmu::device(distributor) + 4)), "GICD_TYPER");
     // Nothing there: an external abort, which is the guest's own.
-    let (exit, guest) = run(&stage2, load(), 0, NESTED + PAGE);
+    let (exit, guest) = run(&stage2, load64(), 0, NESTED + PAGE);
     is_external(exit, &guest, "absent")
 }
 
@@ -54,9 +54,9 @@ pub(super) fn own_read_only(machine: &Machine) -> Outcome {
     stage2.page(NESTED, region.start, READ | WRITE);
     stage2.forget();
     let before = mem::read64(region.start);
-    let (exit, guest) = run(&stage2, load(), 0, NESTED);
+    let (exit, guest) = run(&stage2, load64(), 0, NESTED);
     check_eq!((exit, guest.ec(), guest.x[0]), (Exit::Sync, EC_HVC, before), "load: ESR {:#x}", guest.esr);
-    let (exit, guest) = run(&stage2, store(), !before, NESTED);
+    let (exit, guest) = run(&stage2, store64(), !before, NESTED);
     is_external(exit, &guest, "store")?;
     check_eq!(mem::read64(region.start), before, "what was not stored");
     Ok(())
@@ -76,7 +76,7 @@ pub(super) fn own_untagged(machine: &Machine) -> Outcome {
         seen += 1;
         stage2.page(NESTED, region.start, READ | WRITE);
         stage2.forget();
-        let (exit, guest) = go(load(), NESTED + 64);
+        let (exit, guest) = go(load64(), NESTED + 64);
         check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "unchecked load: ESR {:#x}", guest.esr);
         let (exit, guest) = go(tag_own(), tagged(NESTED + 64));
         // Its policy is an external abort; EL2 is not asked.
@@ -87,12 +87,12 @@ pub(super) fn own_untagged(machine: &Machine) -> Outcome {
         stage2.page(NESTED, lazy + PAGE, READ | WRITE);
         stage2.forget();
         mem::write64(lazy + PAGE, 4321);
-        let (exit, guest) = go(load(), NESTED);
+        let (exit, guest) = go(load64(), NESTED);
         check_eq!((exit, guest.ec(), guest.x[0]), (Exit::Sync, EC_HVC, 4321), "lazy: ESR {:#x}", guest.esr);
         let (exit, guest) = go(tag_own(), tagged(NESTED + 64));
         check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "tag store, lazy: ESR {:#x}", guest.esr);
         check_eq!(mte::ldg(lazy + PAGE + 64 + 2 * mmu::WINDOW), 5, "the tag");
-        let (exit, guest) = go(load(), NESTED);
+        let (exit, guest) = go(load64(), NESTED);
         check_eq!(
             (exit, guest.ec(), guest.x[0]),
             (Exit::Sync, EC_HVC, 4321),

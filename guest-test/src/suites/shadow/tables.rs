@@ -4,19 +4,19 @@ use crate::rt::mem::{self, write64};
 use core::arch::asm;
 
 /// Size of a page.
-pub(super) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// Size of a block of level 2.
-pub(super) const BLOCK_2M: u64 = 2 << 20;
+pub(crate) const BLOCK_2M: u64 = 2 << 20;
 /// The guest may read.
-pub(super) const READ: u64 = 1 << 6;
+pub(crate) const READ: u64 = 1 << 6;
 /// The guest may write.
-pub(super) const WRITE: u64 = 1 << 7;
+pub(crate) const WRITE: u64 = 1 << 7;
 /// Nobody may execute.
-pub(super) const NO_EXEC: u64 = 1 << 54;
+pub(crate) const NO_EXEC: u64 = 1 << 54;
 /// Where tests map something: above all that the payload has.
-pub(super) const NESTED: u64 = 4 << 30;
+pub(crate) const NESTED: u64 = 4 << 30;
 /// A block of memory for tests, and another one behind it.
-pub(super) const AREA: u64 = 0x4120_0000;
+pub(crate) const AREA: u64 = 0x4120_0000;
 /// Tables, 64 KiB for each stage 2; then pages for data.
 const TABLES: u64 = 0x4180_0000;
 const DATA: u64 = 0x41b0_0000;
@@ -28,23 +28,23 @@ const LEAF: u64 = 1 << 10 | 3 << 8;
 const WRITE_BACK: u64 = 0b1111 << 2;
 
 /// Page `n` for data.
-pub(super) fn data(n: u64) -> u64 {
+pub(crate) fn data(n: u64) -> u64 {
     DATA + n * PAGE
 }
 
 /// A stage 2: 39 bits, from level 1, 4 KiB granule. All of the first 4 GiB is mapped as it is, by blocks of
 /// 1 GiB: the guest's code is there. [`NESTED`] and 2 MiB behind are the test's.
-pub(super) struct Stage2 {
+pub(crate) struct Stage2 {
     base: u64,
     /// VTTBR_EL2.
-    pub(super) vttbr: u64,
+    pub(crate) vttbr: u64,
     /// VTCR_EL2.
-    pub(super) vtcr: u64,
+    pub(crate) vtcr: u64,
 }
 
 impl Stage2 {
     /// Number `n`, under `vmid`. The caller forgets what was there before.
-    pub(super) fn new(n: u64, vmid: u64) -> Self {
+    pub(crate) fn new(n: u64, vmid: u64) -> Self {
         let (_, end) = mem::image();
         assert!(end <= AREA, "the payload is too large for its tests");
         let base = TABLES + (n << 16);
@@ -63,7 +63,7 @@ impl Stage2 {
     }
 
     /// One page of another granule at [`NESTED`]: TG0, and bits of offset. And where it is.
-    pub(super) fn with_granule(tg0: u64, shift: u32) -> (Self, u64) {
+    pub(crate) fn with_granule(tg0: u64, shift: u32) -> (Self, u64) {
         let stage2 = Self::new(0, 2);
         let entries = shift - 3;
         // Tables of 64 KiB at most: level 2, and two of level 3; all of 16 MiB aligned.
@@ -91,31 +91,38 @@ impl Stage2 {
     }
 
     /// Where the level-3 descriptor of `ipa` is.
-    pub(super) fn leaf(&self, ipa: u64) -> u64 {
+    pub(crate) fn leaf(&self, ipa: u64) -> u64 {
         assert!((NESTED..NESTED + BLOCK_2M).contains(&ipa));
         self.base + 2 * PAGE + 8 * (ipa >> 12 & 511)
     }
 
     /// Maps a page as write-back.
-    pub(super) fn page(&self, ipa: u64, pa: u64, rights: u64) {
+    pub(crate) fn page(&self, ipa: u64, pa: u64, rights: u64) {
         self.leaf_with(ipa, pa | rights, 0b1111);
     }
 
     /// Maps a page with another MemAttr. Nothing is mapped without rights.
-    pub(super) fn leaf_with(&self, ipa: u64, pa_and_rights: u64, mem_attr: u64) {
+    pub(crate) fn leaf_with(&self, ipa: u64, pa_and_rights: u64, mem_attr: u64) {
         let leaf = pa_and_rights | mem_attr << 2 | LEAF | 0b11;
         write64(self.base + PAGE, (self.base + 2 * PAGE) | 0b11);
         write64(self.leaf(ipa), if pa_and_rights & ALL == 0 { 0 } else { leaf });
     }
 
     /// Maps the 2 MiB at [`NESTED`].
-    pub(super) fn block(&self, ipa: u64, pa: u64, rights: u64) {
+    pub(crate) fn block(&self, ipa: u64, pa: u64, rights: u64) {
         assert!(ipa == NESTED && pa.is_multiple_of(BLOCK_2M));
         write64(self.base + PAGE, pa | rights | WRITE_BACK | LEAF | 0b01);
     }
 
+    /// Maps `n` blocks of 2 MiB from [`NESTED`] on, all to [`AREA`].
+    pub(crate) fn blocks(&self, n: u64) {
+        for block in 0..n {
+            write64(self.base + PAGE + 8 * block, AREA | READ | WRITE_BACK | LEAF | 0b01);
+        }
+    }
+
     /// Maps the 2 MiB at `ipa` of the first 4 GiB to `pa`, the rest of its GiB as it is.
-    pub(super) fn alias(&self, ipa: u64, pa: u64) {
+    pub(crate) fn alias(&self, ipa: u64, pa: u64) {
         let level2 = self.base + 3 * PAGE;
         let gib = ipa & !(GIB - 1);
         for n in 0..512 {
@@ -126,13 +133,13 @@ impl Stage2 {
     }
 
     /// At EL2: the next guest has it.
-    pub(super) fn install(&self) {
+    pub(crate) fn install(&self) {
         msr!("vttbr_el2", self.vttbr);
         msr!("vtcr_el2", self.vtcr);
     }
 
     /// Forgets all translations under the VMID.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.invalidate(|| {
             // SAFETY: TLB maintenance of the guest's translations.
             unsafe { asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack)) };
@@ -140,12 +147,12 @@ impl Stage2 {
     }
 
     /// Forgets a page's translation under the VMID.
-    pub(super) fn forget_page(&self, ipa: u64) {
+    pub(crate) fn forget_page(&self, ipa: u64) {
         self.forget_hinted(ipa, 0);
     }
 
     /// The same with a hint of the level (TTL).
-    pub(super) fn forget_hinted(&self, ipa: u64, hint: u64) {
+    pub(crate) fn forget_hinted(&self, ipa: u64, hint: u64) {
         self.invalidate(|| {
             // SAFETY: as above.
             unsafe {

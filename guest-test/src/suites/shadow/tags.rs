@@ -2,7 +2,7 @@
 
 use super::super::nested::{guest_code, need_el2};
 use super::tables::{NESTED, PAGE, READ, Stage2, WRITE, data};
-use super::{EC_DABT, EC_HVC, PERMISSION, VM, el1_with_map, load, run_as};
+use super::{EC_DABT, EC_HVC, PERMISSION, VM, el1_with_map, load64, run_as};
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::el2::{self, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
@@ -51,7 +51,7 @@ pub(super) fn tags(_: &Machine) -> Outcome {
         check_eq!(guest.hpfar, (NESTED + PAGE) >> 12 << 4, "HPFAR_EL2");
     }
     // Unchecked, by the window without tags.
-    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM | ATA, load(), 0, NESTED + PAGE);
+    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM | ATA, load64(), 0, NESTED + PAGE);
     check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "unchecked: ESR {:#x}", guest.esr);
     Ok(())
 }
