@@ -12,7 +12,7 @@
 //! may be outdated when it is to be mapped: [`Shadows::generation`] tells, and the fault is then
 //! handled again.
 
-use addr::{Canonical, Ipa, Nested, PAGE_SIZE, Pa, Range};
+use addr::{BLOCK_2M, Canonical, Ipa, Nested, PAGE_SIZE, Pa, Range};
 use alloc::vec::Vec;
 use vmsa::attr::{AttrError, S2Features};
 use vmsa::descriptor::Level;
@@ -163,6 +163,9 @@ impl Config {
         Geometry::new(bits, self.pa_bits)
     }
 }
+
+/// Mappings that are forgotten one by one at most; of more, all shadows are forgotten, which costs less.
+const MOST_BY_RECORD: usize = 32;
 
 /// A place for a shadow.
 #[derive(Debug)]
@@ -403,6 +406,13 @@ impl Shadows {
         tlbs: &mut impl Tlbs,
         range: Range<Ipa<Canonical>>,
     ) {
+        let mut found = 0_usize;
+        if range.size() <= BLOCK_2M {
+            self.reverse.find(&range, |_| found = found.saturating_add(1));
+        }
+        if range.size() > BLOCK_2M || found > MOST_BY_RECORD {
+            return self.forget_all(mem, tlbs);
+        }
         self.generation = self.generation.wrapping_add(1);
         let Self { slots, tables, reverse, .. } = self;
         reverse.find(&range, |record| forget_record(slots, tables, mem, tlbs, record));

@@ -11,6 +11,7 @@ mod entry;
 mod fp;
 mod gic;
 mod idregs;
+mod isolation;
 mod mte;
 pub(crate) mod nested;
 mod psci;
@@ -46,6 +47,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &smp::SUITE,
     &control::SUITE,
     &copy::SUITE,
+    &isolation::SUITE,
     &region::SUITE,
     &device::SUITE,
     &share::SUITE,

@@ -85,7 +85,6 @@ pub(crate) fn flush_all_of(vttbr: u64) {
 }
 
 /// The same for some translations of its stage 1.
-#[allow(dead_code, reason = "virtual EL2 is about to use it")]
 pub(crate) fn flush_stage1_of(vttbr: u64, what: Stage1) {
     with_vttbr(vttbr, || {
         instruction!("dsb ishst");

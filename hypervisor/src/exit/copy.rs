@@ -54,10 +54,25 @@ fn answer(vcpu: &mut Vcpu, progress: Result<Progress, Error>) -> Option<Resume> 
     }
 }
 
-/// The VM that x1 names, for a copy: not while its memory is prepared, which would undo or be undone.
-fn copied(vcpu: &Vcpu, local: &Local) -> Result<&'static Vm, Error> {
+/// A VM that a call copies. As long as it lives, a start of the VM waits before it prepares its memory:
+/// nothing that is copied reaches a life that began meanwhile.
+struct Copied(&'static Vm);
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        self.0.life.lock().copies -= 1;
+    }
+}
+
+/// The VM that x1 names, for a copy; not while its memory is prepared.
+fn copied(vcpu: &Vcpu, local: &Local) -> Result<Copied, Error> {
     let vm = target(vcpu, local, vcpu.regs.get(1))?;
-    if vm.life.lock().state == VmState::Starting { Err(Error::Busy) } else { Ok(vm) }
+    let mut life = vm.life.lock();
+    if life.state == VmState::Starting {
+        return Err(Error::Busy);
+    }
+    life.copies += 1;
+    Ok(Copied(vm))
 }
 
 fn ipa(base: Ipa<Canonical>, offset: u64) -> Ipa<Canonical> {
@@ -68,7 +83,8 @@ fn ipa(base: Ipa<Canonical>, offset: u64) -> Ipa<Canonical> {
 #[inline(never)]
 pub(super) fn tags(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
     let x = |n| vcpu.regs.get(n);
-    let progress = copied(vcpu, local).and_then(|vm| {
+    let progress = copied(vcpu, local).and_then(|held| {
+        let vm = held.0;
         let copy = TagCopy::new(x(2), x(3), x(4), x(5), [x(6), x(7)]).filter(|_| vm.spec.mte);
         let copy = copy.ok_or(Error::Invalid)?;
         Ok(match (copy.packed, copy.direction) {
@@ -257,7 +273,8 @@ fn tags_from_packed(vm: &Vm, caller: &Vm, copy: &TagCopy) -> Progress {
 #[inline(never)]
 pub(super) fn tags_map(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
     let x = |n| vcpu.regs.get(n);
-    let progress = copied(vcpu, local).and_then(|vm| {
+    let progress = copied(vcpu, local).and_then(|held| {
+        let vm = held.0;
         let range = TagCopy::new(x(2), x(3), x(4), COPY_FROM_GUEST, [0; 2]).filter(|_| vm.spec.mte);
         let range = range.ok_or(Error::Invalid)?.range;
         let (pages, mut done) = (range.size() / PAGE_SIZE, 0);

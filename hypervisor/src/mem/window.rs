@@ -130,7 +130,6 @@ pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
 /// Replaces the eight bytes at `pa`, a multiple of 8, by `new` if they are `old`, and returns what they
 /// were; `None` if there is no window for it, or the memory is not cacheable: then it need not support
 /// atomic accesses.
-#[allow(dead_code, reason = "virtual EL2 is about to use it")]
 pub(crate) fn compare_exchange_u64(pa: Pa, kind: Kind, old: u64, new: u64) -> Option<u64> {
     if !pa.get().is_multiple_of(8) || kind == Kind::NonCacheable {
         return None;

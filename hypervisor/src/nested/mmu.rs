@@ -117,8 +117,8 @@ impl NestedMmu {
         own: Stage2Registers,
         means: &Means<'_>,
     ) -> Result<Self, String> {
-        // Two for each vCPU, and one to begin with.
-        let slots = 2 * spec.cpus.len() + 1;
+        // Two for each vCPU, and one to begin with; not so many that forgetting all takes long.
+        let slots = spec.cpus.len() + spec.cpus.len().min(8) + 1;
         let first = SHADOWS.fetch_add(slots, Ordering::Relaxed);
         if first + slots > MAX_SHADOWS {
             return Err(format!("the VMs' vCPUs with nested need more than {MAX_SHADOWS} shadows"));

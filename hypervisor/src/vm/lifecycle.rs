@@ -29,6 +29,8 @@ pub(crate) struct Life {
     pub(crate) state: VmState,
     /// Why it stops or stopped.
     pub(crate) cause: Option<StopCause>,
+    /// Calls that copy its memory at the moment: a start waits for them.
+    pub(crate) copies: usize,
     /// Start again as soon as it has stopped.
     restart: bool,
 }
@@ -36,7 +38,7 @@ pub(crate) struct Life {
 impl Life {
     /// Stopped, never started.
     pub(crate) const fn new() -> Self {
-        Self { state: VmState::Stopped, cause: None, restart: false }
+        Self { state: VmState::Stopped, cause: None, copies: 0, restart: false }
     }
 }
 

@@ -84,6 +84,10 @@ impl Vcpu {
     /// on such steps so far, for the log.
     pub(crate) fn prepare_step(&mut self, preparing: u64) {
         let Activity::Preparing(at) = self.activity else { return };
+        // Copies that began before the start end soon; no others begin.
+        if self.vm.life.lock().copies != 0 {
+            return;
+        }
         // Tags of an earlier life go first, a few at a time.
         if self.vm.map.lock().bring_home() {
             return;

@@ -67,18 +67,26 @@ impl Vm {
     }
 
     /// Where data is, good as long as the map is locked.
-    fn data(&self, map: &GuestMap, ipa: Ipa<Canonical>, write: bool) -> Result<(Pa, Kind), CopyEnd> {
+    fn data(map: &GuestMap, ipa: Ipa<Canonical>, write: bool) -> Result<(Pa, Kind), CopyEnd> {
         if write && map.lazy.ledger.is_broken(ipa) {
             return Err(CopyEnd::Moving);
         }
-        let (pa, kind) = self.locate(ipa).ok_or(CopyEnd::NoRegion)?;
-        Ok((map.lazy_memory(ipa).unwrap_or(pa), kind))
+        // What moves is not mapped, but known.
+        if let Some(pa) = map.lazy_memory(ipa) {
+            return Ok((pa, Kind::WriteBack));
+        }
+        let leaf = map.leaf(ipa).ok_or(CopyEnd::Moving)?;
+        match leaf.attr.memory {
+            S2Memory::WriteBack | S2Memory::WriteBackNoTag => Ok((leaf.pa, Kind::WriteBack)),
+            S2Memory::NonCacheable => Ok((leaf.pa, Kind::NonCacheable)),
+            S2Memory::DeviceNGnRnE | S2Memory::DeviceNGnRE => Err(CopyEnd::Device),
+        }
     }
 
     /// Reads data from `ipa` on.
     pub(crate) fn read(&self, ipa: u64, to: &mut [u8], purpose: Purpose) -> Reached {
         self.each_page(ipa, to.len(), purpose, false, |map, at, done, size| {
-            let (pa, kind) = self.data(map, at, false)?;
+            let (pa, kind) = Self::data(map, at, false)?;
             let part = to.get_mut(done..).and_then(|rest| rest.get_mut(..size));
             part.and_then(|part| window::read(pa, kind, part)).ok_or(CopyEnd::NoRegion)
         })
@@ -87,7 +95,7 @@ impl Vm {
     /// Writes data from `ipa` on; the dirty log has it.
     pub(crate) fn write(&self, ipa: u64, from: &[u8], purpose: Purpose) -> Reached {
         self.each_page(ipa, from.len(), purpose, true, |map, at, done, size| {
-            let (pa, kind) = self.data(map, at, true)?;
+            let (pa, kind) = Self::data(map, at, true)?;
             map.dirty.mark(at);
             let part = from.get(done..).and_then(|rest| rest.get(..size));
             part.and_then(|part| window::write(pa, kind, part)).ok_or(CopyEnd::NoRegion)
@@ -115,7 +123,7 @@ impl Vm {
                 return Err(end);
             }
         }
-        let (pa, kind) = self.data(&map, at, false)?;
+        let (pa, kind) = Self::data(&map, at, false)?;
         window::read(pa, kind, bytes_mut(data)).ok_or(CopyEnd::NoRegion)
     }
 
@@ -136,7 +144,7 @@ impl Vm {
             return Err(stored);
         }
         // Behind the tags, which may have moved it.
-        let (pa, kind) = self.data(&map, at, true)?;
+        let (pa, kind) = Self::data(&map, at, true)?;
         map.dirty.mark(at);
         window::write(pa, kind, data).ok_or(CopyEnd::NoRegion)
     }

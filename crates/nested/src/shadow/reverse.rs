@@ -45,11 +45,6 @@ impl Record {
     pub(super) fn span(&self) -> Span {
         Span { start: self.nested, end: self.nested.saturating_add(self.bytes()) }
     }
-
-    fn overlaps(&self, range: &Range<Ipa<Canonical>>) -> bool {
-        let end = self.canonical.saturating_add(self.bytes());
-        self.canonical < range.end().get() && range.start().get() < end
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,13 +128,8 @@ impl ReverseMap {
         Some(record)
     }
 
-    /// Shows `found` all records that have a part in `range`. The work is bounded by the number of
-    /// records; for up to 2 MiB, by the number of pages.
+    /// Shows `found` all records that have a part in `range`. The work grows with the pages in it.
     pub(super) fn find(&self, range: &Range<Ipa<Canonical>>, mut found: impl FnMut(&Record)) {
-        if range.size() > BLOCK_2M {
-            let all = self.links.iter().map(|link| &link.record);
-            return all.filter(|record| record.overlaps(range)).for_each(found);
-        }
         for (index, size) in SIZES.into_iter().enumerate() {
             let index = index as u8;
             let mut at = range.start().align_down(size).get();

@@ -381,6 +381,22 @@ fn a_page_out_of_the_middle_of_a_block_takes_the_block() {
 }
 
 #[test]
+fn many_pages_at_once_cost_no_more_than_all() {
+    let mut vm = Vm::new(2, 64, 256);
+    let slot = vm.attach(key(1, 0x1000));
+    for page in 0..100 {
+        vm.fault(slot, page << 12, 0x8000_0000 + (page << 12), 4096, 4096);
+    }
+    vm.fault(slot, 0x4000_0000, 0x9000_0000, 4096, 4096);
+    let before = vm.tlbs.flushes;
+    vm.lose(0x8000_0000, 32 << 12);
+    assert_eq!((vm.leaves().len(), vm.tlbs.flushes - before), (69, 32));
+    vm.lose(0x8000_0000, 100 << 12);
+    assert_eq!((vm.leaves().len(), vm.tlbs.flushes - before), (0, 32));
+    assert_eq!(vm.tlbs.held, vm.leaves());
+}
+
+#[test]
 fn records_are_bounded() {
     // Sixteen records, a hundred pages: the oldest mappings go, and what remains is still found.
     let mut vm = Vm::new(2, 64, 16);

@@ -1,8 +1,8 @@
 //! Data, and data with tags.
 
 use super::{
-    AREA, BARE, Copied, INVALID, PAGE, ROM, UNTOUCHED, buffer, complete, copied, differing, expect, fill,
-    partial, refused, target,
+    AREA, BARE, Copied, INVALID, LAZY, PAGE, ROM, UNTOUCHED, buffer, complete, copied, differing, expect,
+    fill, partial, refused, target,
 };
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::modes::puppet::{Act, Puppet};
@@ -56,7 +56,13 @@ pub(super) fn device_copy(machine: &Machine) -> Outcome {
     check_eq!(differing(at, (0..64).map(bytes)), 0, "bytes");
     expect("to read-only memory", call(ROM, 4, 0), refused(Error::Fault, CopyEnd::ReadOnly))?;
     expect("from read-only memory", call(ROM, 4, 1), complete(4, 4))?;
-    expect("memory without tags", call(BARE, 4, 0), complete(4, 4))
+    expect("memory without tags", call(BARE, 4, 0), complete(4, 4))?;
+    puppet.must(Act::Fill, LAZY, LAZY + 2 * PAGE, 5)?;
+    puppet.must(Act::Tag, LAZY + PAGE, LAZY + 2 * PAGE, 5)?;
+    expect("lazy memory", call(LAZY + PAGE - 8, 16, COPY_FROM_GUEST), complete(16, 16))?;
+    check_eq!(read64(at), (LAZY + PAGE - 8) ^ 5, "data of lazy memory");
+    expect("lazy memory", call(LAZY + PAGE, 16, 0), complete(16, 16))?;
+    puppet.must(Act::CountOtherTags, LAZY + PAGE, LAZY + 2 * PAGE, 5)
 }
 
 /// A call until the vCPU's registers are known.

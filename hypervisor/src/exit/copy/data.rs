@@ -22,7 +22,8 @@ const FRESH: u64 = 100_000;
 #[inline(never)]
 pub(in crate::exit) fn data(vcpu: &mut Vcpu, local: &Local, purpose: Purpose) -> Option<Resume> {
     let x = |n| vcpu.regs.get(n);
-    let progress = copied(vcpu, local).and_then(|vm| {
+    let progress = copied(vcpu, local).and_then(|held| {
+        let vm = held.0;
         let copy = DataCopy::new(x(2), x(3), x(4), x(5)).ok_or(Error::Invalid)?;
         Ok(steps(&copy, DATA_BYTES, |offset, most| {
             let at = copy.start.saturating_add(offset);
@@ -74,7 +75,8 @@ fn piece(
 #[inline(never)]
 pub(in crate::exit) fn debug(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
     let x = |n| vcpu.regs.get(n);
-    let progress = copied(vcpu, local).and_then(|vm| {
+    let progress = copied(vcpu, local).and_then(|held| {
+        let vm = held.0;
         if !vm.spec.debug {
             return Err(Error::Denied);
         }

@@ -19,7 +19,8 @@ const MIGRATE_PAGES: u64 = 12;
 #[inline(never)]
 pub(in crate::exit) fn dirty_log(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
     let x = |n| vcpu.regs.get(n);
-    let progress = copied(vcpu, local).and_then(|vm| {
+    let progress = copied(vcpu, local).and_then(|held| {
+        let vm = held.0;
         let op = DirtyOp::from_number(x(2)).ok_or(Error::Invalid)?;
         if op == DirtyOp::Stop {
             vm.map.lock().dirty.stop();
@@ -64,7 +65,8 @@ pub(in crate::exit) fn dirty_log(vcpu: &mut Vcpu, local: &Local) -> Option<Resum
 #[inline(never)]
 pub(in crate::exit) fn migrate(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
     let x = |n| vcpu.regs.get(n);
-    let progress = copied(vcpu, local).and_then(|vm| {
+    let progress = copied(vcpu, local).and_then(|held| {
+        let vm = held.0;
         let (range, space, flags) = (IpaRange::new(Ipa::new(x(2)), x(3)), x(5), x(6));
         let range = range.filter(|r| r.is_aligned(PAGE_SIZE)).ok_or(Error::Invalid)?;
         if x(4).checked_add(space).is_none() || flags & !(COPY_FROM_GUEST | COPY_DIRTY) != 0 {
