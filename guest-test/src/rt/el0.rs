@@ -76,8 +76,8 @@ pub(crate) fn leave(frame: &mut Frame) {
     // SAFETY: see `Exchange`: the CPU at EL0 is this one.
     unsafe { *exchange = words };
     frame.elr = el0_resume as *const () as u64;
-    // EL1h, everything masked, with the flags of EL0 dropped.
-    frame.spsr = 0x3c5;
+    // EL1h, or EL2h, everything masked, with the flags of EL0 dropped.
+    frame.spsr = if super::el2::is_here() { 0x3c9 } else { 0x3c5 };
 }
 
 global_asm!(

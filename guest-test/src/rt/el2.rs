@@ -313,7 +313,7 @@ el2_leave:
     mrs     x4, FAR_EL2
     stp     x3, x4, [x0, #264]
     // Only aborts have an IPA, and reading it takes an exit.
-    lsr     x3, x3, #26
+    ubfx    x3, x3, #26, #6
     bic     x3, x3, #4
     cmp     x3, #0x20
     b.ne    1f
