@@ -16,6 +16,8 @@ pub(crate) enum Check {
     Sync,
     /// A fault at the next entry to the kernel.
     Async,
+    /// Nothing.
+    Off,
 }
 
 const PIPE2: usize = 59;
@@ -100,6 +102,7 @@ pub(crate) fn check_tags(check: Check) -> bool {
     let mode = match check {
         Check::Sync => 1 << 1,
         Check::Async => 1 << 2,
+        Check::Off => 0,
     };
     // SAFETY: it changes how tagged addresses are checked, and all of Rust's have tag 0.
     unsafe { call(PRCTL, [PR_SET_TAGGED_ADDR_CTRL, ENABLE | mode | ALL_BUT_ZERO, 0, 0, 0, 0]) == 0 }

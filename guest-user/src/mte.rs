@@ -82,6 +82,32 @@ fn load(address: usize) -> usize {
     unsafe { tag::load(address, usize::MAX) }
 }
 
+/// Pages whose tags a control VM takes away under the process.
+const TURNED_BACK: usize = 512 * PAGE;
+
+/// For a machine whose control VM takes the tags of all memory away when it sees this process's, and lets
+/// nobody have new ones: the next tag access is a SIGBUS, and the process lives on.
+pub(crate) fn turned_back() -> Outcome {
+    let memory = Memory::tagged(TURNED_BACK)?;
+    for page in (memory.at..memory.at + memory.size).step_by(PAGE) {
+        // SAFETY: it is a granule of this memory.
+        unsafe { tag::set(with_tag(page, 5)) };
+        store(with_tag(page, 5), page);
+    }
+    let last = with_tag(memory.at + memory.size - PAGE, 5);
+    for _ in 0..100_000_000_u64 {
+        let mut value = 0;
+        if let Some(fault) = signal::catch(|| value = load(last))? {
+            ensure(fault.cause == Cause::Bus, "a signal, but no SIGBUS")?;
+            // Unchecked, the data is there; and later there are tags again.
+            ensure(linux::check_tags(Check::Off), "prctl failed")?;
+            ensure(load(last) == memory.at + memory.size - PAGE, "the data is gone")?;
+            return ensure(linux::cpus() != 0, "the process is not as it was");
+        }
+    }
+    Err("no SIGBUS came")
+}
+
 fn tag_at(address: usize) -> u8 {
     // SAFETY: all tests pass addresses of their own memory.
     unsafe { tag::get(address) }

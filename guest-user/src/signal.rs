@@ -1,4 +1,4 @@
-//! Catching SIGSEGV: the handler notes what the kernel says and steps over the instruction.
+//! Catching SIGSEGV and SIGBUS: the handler notes what the kernel says and steps over the instruction.
 //!
 //! UNSAFETY: it reads and changes the frame that the kernel built on the stack.
 
@@ -13,6 +13,8 @@ pub(crate) enum Cause {
     Sync,
     /// SEGV_MTEAERR: a tag mismatch, some time before.
     Async,
+    /// SIGBUS: an external abort.
+    Bus,
     /// Anything else.
     Other,
 }
@@ -26,12 +28,14 @@ pub(crate) struct Fault {
     pub address: usize,
 }
 
+const SIGBUS: usize = 7;
 const SIGSEGV: usize = 11;
 const SEGV_MTEAERR: usize = 8;
 const SEGV_MTESERR: usize = 9;
 
 // The handler runs on the thread that it interrupts: no order is needed beyond the program's own.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+static SIGNAL: AtomicUsize = AtomicUsize::new(0);
 static CODE: AtomicUsize = AtomicUsize::new(0);
 static ADDRESS: AtomicUsize = AtomicUsize::new(0);
 
@@ -53,14 +57,16 @@ pub(crate) fn catch(body: impl FnOnce()) -> Result<Option<Fault>, &'static str> 
     let action = [handler as *const () as usize, flags, restorer as *const () as usize, 0];
     COUNT.store(0, Relaxed);
     // SAFETY: handler, flags, restorer, mask; the handler changes nothing but the PC of `tag`'s accesses.
-    if !unsafe { linux::on_signal(SIGSEGV, &action) } {
+    let segv = unsafe { linux::on_signal(SIGSEGV, &action) };
+    // SAFETY: the same.
+    let bus = unsafe { linux::on_signal(SIGBUS, &action) };
+    if !segv || !bus {
         return Err("no signal handler");
     }
     body();
-    let cause = match CODE.load(Relaxed) {
-        SEGV_MTESERR => Cause::Sync,
-        SEGV_MTEAERR => Cause::Async,
-        _ => Cause::Other,
+    let cause = match SIGNAL.load(Relaxed) {
+        SIGBUS => Cause::Bus,
+        _ => segv_cause(),
     };
     match COUNT.load(Relaxed) {
         0 => Ok(None),
@@ -69,10 +75,18 @@ pub(crate) fn catch(body: impl FnOnce()) -> Result<Option<Fault>, &'static str> 
     }
 }
 
+fn segv_cause() -> Cause {
+    match CODE.load(Relaxed) {
+        SEGV_MTESERR => Cause::Sync,
+        SEGV_MTEAERR => Cause::Async,
+        _ => Cause::Other,
+    }
+}
+
 /// The faults between two signals that are too many to be meant.
 const RUNAWAY: usize = 100;
 
-extern "C" fn handle(_signal: usize, info: *const u32, context: *mut usize) {
+extern "C" fn handle(signal: usize, info: *const u32, context: *mut usize) {
     // Linux, include/uapi/asm-generic/siginfo.h: si_code, si_addr.
     const CODE_WORD: usize = 2;
     const ADDRESS_WORD: usize = 4;
@@ -83,13 +97,14 @@ extern "C" fn handle(_signal: usize, info: *const u32, context: *mut usize) {
     let code = unsafe { info_code.read() };
     // SAFETY: the same.
     let address = unsafe { info.wrapping_add(ADDRESS_WORD).cast::<usize>().read() };
+    SIGNAL.store(signal, Relaxed);
     CODE.store(usize::try_from(code).unwrap_or(0), Relaxed);
     ADDRESS.store(address, Relaxed);
     if COUNT.fetch_add(1, Relaxed) > RUNAWAY {
         linux::print("Bail out! SIGSEGV without end\n");
         linux::exit(254);
     }
-    if usize::try_from(code) == Ok(SEGV_MTEAERR) {
+    if signal == SIGSEGV && usize::try_from(code) == Ok(SEGV_MTEAERR) {
         // The access was done; the PC is elsewhere.
         return;
     }

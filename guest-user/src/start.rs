@@ -29,6 +29,13 @@ const AT_HWCAP2: usize = 26;
 const HWCAP2_MTE: usize = 1 << 18;
 
 extern "C" fn main(stack: *const usize) -> ! {
+    // SAFETY: this is the initial stack, as the kernel left it.
+    let turned_back = unsafe { has_environment(stack, b"TURNED_BACK=1\0") };
+    if turned_back {
+        let mut report = Report::start(1);
+        report.result("mte.turned_back", mte::turned_back());
+        linux::exit(report.failures());
+    }
     let mut report = Report::start(mte::TESTS.len() + fp::TESTS.len() + sve::TESTS.len());
     // SAFETY: this is the initial stack, as the kernel left it.
     let features = unsafe { auxiliary(stack, AT_HWCAP2) }.unwrap_or(0);
@@ -52,6 +59,30 @@ extern "C" fn main(stack: *const usize) -> ! {
         }
     }
     linux::exit(report.failures())
+}
+
+/// Whether the environment has this entry, which ends with a zero.
+///
+/// # Safety
+/// As for [`auxiliary`].
+unsafe fn has_environment(stack: *const usize, wanted: &[u8]) -> bool {
+    // SAFETY: argc is the first word.
+    let argc = unsafe { stack.read() };
+    let mut at = stack.wrapping_add(argc + 2);
+    loop {
+        // SAFETY: the environment's pointers end with a zero.
+        let entry = unsafe { at.read() } as *const u8;
+        if entry.is_null() {
+            return false;
+        }
+        // SAFETY: a string that ends with a zero, and is not read beyond.
+        let same =
+            wanted.iter().enumerate().all(|(n, byte)| unsafe { entry.wrapping_add(n).read() } == *byte);
+        if same {
+            return true;
+        }
+        at = at.wrapping_add(1);
+    }
 }
 
 /// Finds an entry of the auxiliary vector.

@@ -72,6 +72,10 @@ pub const TAG_STATS: u32 = 0xC600_000C;
 /// x2 = pages turned back by this call.
 pub const TAG_DEMOTE: u32 = 0xC600_000D;
 
+/// TAG_QUOTA(x1 = VM, x2 = pages): limits the lazy memory that may be tagged to this many pages, at most to
+/// what the manifest says. What is tagged already stays. x1 = the limit before, as in TAG_STATS.
+pub const TAG_QUOTA: u32 = 0xC600_000E;
+
 /// x2 of TAG_STATS: the VM as a whole.
 pub const ALL_REGIONS: u64 = u64::MAX;
 

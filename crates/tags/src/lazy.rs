@@ -116,8 +116,9 @@ pub struct Counts {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     size: Size,
-    /// Units that may be tagged at a time.
+    /// Units that may be tagged at a time, and at most ever.
     quota: u64,
+    most: u64,
     counts: Counts,
     /// Reserve frames that no unit has.
     free: Vec<u32>,
@@ -132,7 +133,7 @@ impl Ledger {
         let quota = quota.map_or(u64::MAX, |pages| pages.checked_div(size.pages()).unwrap_or(0));
         // The lowest first.
         let free = (0..reserve).rev().collect();
-        Self { size, quota, counts: Counts::default(), free, regions: Vec::new() }
+        Self { size, quota, most: quota, counts: Counts::default(), free, regions: Vec::new() }
     }
 
     /// How many reserve frames a VM needs so that the quota alone is its limit: `bytes` of its lazy
@@ -167,6 +168,18 @@ impl Ledger {
     #[must_use]
     pub const fn quota(&self) -> Option<u64> {
         if self.quota == u64::MAX { None } else { Some(self.quota) }
+    }
+
+    /// Limits the quota to `pages`: a multiple of the unit, not above what the ledger was made with. `None`,
+    /// and nothing changes, otherwise.
+    pub fn set_quota(&mut self, pages: u64) -> Option<()> {
+        let quota = pages.checked_div(self.size.pages())?;
+        let unlimited = pages == u64::MAX && self.most == u64::MAX;
+        if !unlimited && (quota > self.most || !pages.is_multiple_of(self.size.pages())) {
+            return None;
+        }
+        self.quota = if unlimited { u64::MAX } else { quota };
+        Some(())
     }
 
     /// What happened so far.

@@ -47,6 +47,7 @@ pub enum Call {
     FaultDecide,
     TagStats,
     TagDemote,
+    TagQuota,
     TagsCopy,
     TagsMap,
     MemoryCopy,
@@ -126,6 +127,7 @@ const fn hypervisor64(id: u32) -> Call {
         hypercall::FAULT_DECIDE => Call::FaultDecide,
         hypercall::TAG_STATS => Call::TagStats,
         hypercall::TAG_DEMOTE => Call::TagDemote,
+        hypercall::TAG_QUOTA => Call::TagQuota,
         hypercall::TAGS_COPY => Call::TagsCopy,
         hypercall::TAGS_MAP => Call::TagsMap,
         hypercall::MEMORY_COPY => Call::MemoryCopy,
@@ -233,6 +235,7 @@ pub const fn psci_features(function: u32) -> i64 {
         | Call::FaultDecide
         | Call::TagStats
         | Call::TagDemote
+        | Call::TagQuota
         | Call::TagsCopy
         | Call::TagsMap
         | Call::MemoryCopy
@@ -378,7 +381,7 @@ mod tests {
     use std::vec::Vec;
 
     /// Every id of `abi`, and what it decodes to.
-    const IDS: [(u32, Call); 48] = [
+    const IDS: [(u32, Call); 49] = [
         (0x8400_0000, Call::PsciVersion),
         (0x8400_0001, Call::CpuSuspend),
         (0xC400_0001, Call::CpuSuspend),
@@ -420,6 +423,7 @@ mod tests {
         (0xC600_000B, Call::FaultDecide),
         (0xC600_000C, Call::TagStats),
         (0xC600_000D, Call::TagDemote),
+        (0xC600_000E, Call::TagQuota),
         (0xC600_0010, Call::TagsCopy),
         (0xC600_0011, Call::TagsMap),
         (0xC600_0012, Call::MemoryCopy),

@@ -12,6 +12,7 @@ pub(crate) mod puppet;
 mod reset;
 mod restart;
 pub(crate) mod tlb;
+mod turn_back;
 
 /// Runs `mode`. Those that end report one KTAP test.
 pub(crate) fn run(mode: &'static str, machine: &Machine) {
@@ -24,6 +25,7 @@ pub(crate) fn run(mode: &'static str, machine: &Machine) {
         "puppet" => puppet::run,
         "proxy" => proxy::run,
         "faulted" => faulted::run,
+        "turn-back" => turn_back::run,
         "reset" => reset::run,
         "restart-loop" => restart::run,
         _ => |_| {

@@ -312,8 +312,14 @@ el2_leave:
     mrs     x3, ESR_EL2
     mrs     x4, FAR_EL2
     stp     x3, x4, [x0, #264]
+    // Only aborts have an IPA, and reading it takes an exit.
+    lsr     x3, x3, #26
+    bic     x3, x3, #4
+    cmp     x3, #0x20
+    b.ne    1f
     mrs     x3, HPFAR_EL2
     str     x3, [x0, #280]
+1:
     msr     TPIDR_EL2, xzr
     ldr     x3, [x0, #288]
     mov     sp, x3

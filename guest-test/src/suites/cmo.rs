@@ -17,7 +17,7 @@ mod form;
 mod meanwhile;
 mod place;
 
-use meanwhile::{code_changes_meanwhile, flags_and_btype, mapping_changes_meanwhile};
+use meanwhile::{absent_tables, code_changes_meanwhile, flags_and_btype, mapping_changes_meanwhile};
 use place::{Place, places};
 
 suite!(
@@ -41,6 +41,7 @@ suite!(
         flags_and_btype,
         mapping_changes_meanwhile,
         code_changes_meanwhile,
+        absent_tables,
     ]
 );
 

@@ -78,13 +78,13 @@ macro_rules! guest_code {
     ($($(#[$doc:meta])* $name:ident $text:literal;)*) => {
         $(
             core::arch::global_asm!(
-                ".text", concat!(".globl nested_", stringify!($name)), concat!("nested_", stringify!($name), ":"),
+                ".text", concat!(".globl guest_code_", stringify!($name)), concat!("guest_code_", stringify!($name), ":"),
                 ".arch_extension memtag", $text, "1: hvc #0", "b 1b"
             );
             $(#[$doc])*
             pub(crate) fn $name() -> u64 {
                 unsafe extern "C" {
-                    #[link_name = concat!("nested_", stringify!($name))]
+                    #[link_name = concat!("guest_code_", stringify!($name))]
                     static CODE: u8;
                 }
                 &raw const CODE as u64

@@ -29,24 +29,18 @@ pub(crate) fn join() {
 /// behind an exit becomes a branch to the loop, so that machines without such a CPU pay nothing. Returns
 /// how many branches that takes. `replace` stores an instruction in the image, which is mapped read-only,
 /// and lets all CPUs fetch it.
-pub(crate) fn flush_history_at_exits(replace: impl Fn(Pa, u32)) -> u8 {
+pub(crate) fn flush_history_at_exits(replace: impl FnOnce(Pa, u32)) -> u8 {
     unsafe extern "C" {
         static tagvisor_guest_exit: u32;
         static tagvisor_guest_exit_flushing: u32;
-        static tagvisor_nested_exit: u32;
-        static tagvisor_nested_exit_flushing: u32;
     }
     let branches = HISTORY_BRANCHES.load(Ordering::Relaxed);
     if branches != 0 {
-        let roads = [
-            ((&raw const tagvisor_guest_exit).addr(), (&raw const tagvisor_guest_exit_flushing).addr()),
-            ((&raw const tagvisor_nested_exit).addr(), (&raw const tagvisor_nested_exit_flushing).addr()),
-        ];
-        for (from, to) in roads {
-            // B, whose offset has 26 bits: the image is far smaller than 128 MiB.
-            let branch = 0b101 << 26 | (to.wrapping_sub(from) >> 2) as u32 & 0x03ff_ffff;
-            replace(Pa::new(from as u64), branch);
-        }
+        let (from, to) =
+            ((&raw const tagvisor_guest_exit).addr(), (&raw const tagvisor_guest_exit_flushing).addr());
+        // B, whose offset has 26 bits: the image is far smaller than 128 MiB.
+        let branch = 0b101 << 26 | (to.wrapping_sub(from) >> 2) as u32 & 0x03ff_ffff;
+        replace(Pa::new(from as u64), branch);
     }
     branches
 }

@@ -38,18 +38,14 @@ impl GuestRegs {
     }
 }
 
-/// A way into guests and the label that vectors come back to. There is one for each run loop, because
-/// it is part of that and cannot be copied.
-macro_rules! entry {
-    ($(#[$doc:meta])* $name:ident $label:literal) => {
-$(#[$doc])*
+/// Runs the guest whose system registers are loaded until it exits.
 ///
 /// # Safety
 /// The vCPU that `regs` belongs to must be the one whose EL1 state, stage 2 and traps are in the
-/// hardware, and VBAR_EL2 must name the vectors that come back here.
+/// hardware, and VBAR_EL2 must be ours.
 #[inline(always)]
 #[expect(named_asm_labels, reason = "the vectors come back here; a second copy would not assemble")]
-pub(crate) unsafe fn $name(regs: &mut GuestRegs) -> Vector {
+pub(crate) unsafe fn enter(regs: &mut GuestRegs) -> Vector {
     let vector: u64;
     // SAFETY: all registers that the compiler may use are either clobbers or saved here (x19, x29 and
     // SP); the vectors store the guest's into `regs`, which is exclusively borrowed, and come back
@@ -82,8 +78,8 @@ pub(crate) unsafe fn $name(regs: &mut GuestRegs) -> Vector {
             // No straight-line speculation past ERET.
             "dsb nsh",
             "isb",
-            concat!(".global ", $label),
-            concat!($label, ":"),
+            ".global tagvisor_guest_exit",
+            "tagvisor_guest_exit:",
             // The vectors repeat this instruction, where `errata` has put a branch to them in its place.
             "ldr x1, [sp, #{host_sp}]",
             "mov sp, x1",
@@ -98,21 +94,5 @@ pub(crate) unsafe fn $name(regs: &mut GuestRegs) -> Vector {
             out("x27") _, out("x28") _, out("x30") _,
         );
     }
-    match vector {
-        Vector::SYNC => Vector::Sync,
-        Vector::INTERRUPT => Vector::Interrupt,
-        _ => Vector::SError,
-    }
-}
-    };
-}
-
-entry! {
-    /// Runs the guest whose system registers are loaded until it exits.
-    enter "tagvisor_guest_exit"
-}
-
-entry! {
-    /// Runs a vCPU with virtual EL2 until it exits: `enter` with vectors of its own.
-    enter_nested "tagvisor_nested_exit"
+    Vector(vector)
 }

@@ -43,6 +43,14 @@ impl trap::FaultRegisters for Hardware {
     }
 }
 
+/// Replaces HPFAR_EL2: the address of a fault is the VM's own from here on.
+///
+/// # Safety
+/// The resident vCPU has exited with an abort, and is entered again only once that is handled.
+pub(crate) unsafe fn set_hpfar(value: u64) {
+    msr!("hpfar_el2", value);
+}
+
 /// Where the guest was (ELR_EL2).
 #[inline(always)]
 pub(crate) fn elr() -> u64 {

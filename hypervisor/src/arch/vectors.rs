@@ -11,24 +11,26 @@ use core::mem::offset_of;
 
 /// How a guest exited: the vector that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Vector {
-    /// Synchronous exception.
-    Sync,
-    /// Physical IRQ or FIQ.
-    Interrupt,
-    /// SError.
-    SError,
-}
+pub(crate) struct Vector(pub(super) u64);
 
 impl Vector {
-    pub(super) const SYNC: u64 = 0;
-    pub(super) const INTERRUPT: u64 = 1;
-    pub(super) const SERROR: u64 = 2;
+    /// Synchronous exception.
+    pub(crate) const SYNC: Self = Self(0);
+    /// Physical IRQ or FIQ.
+    pub(crate) const INTERRUPT: Self = Self(1);
+    /// SError.
+    pub(crate) const SERROR: Self = Self(2);
+    /// The same, from a vCPU with virtual EL2, by [`install_nested`].
+    pub(crate) const NESTED_SYNC: Self = Self(3);
+    /// As above.
+    pub(crate) const NESTED_INTERRUPT: Self = Self(4);
+    /// As above.
+    pub(crate) const NESTED_SERROR: Self = Self(5);
 }
 
 global_asm!(
     r#"
-    .macro guest_exit kind, to
+    .macro guest_exit kind
     .balign 0x80
     stp     x0, x1, [sp, #{x}]
     stp     x2, x3, [sp, #{x} + 16]
@@ -48,7 +50,7 @@ global_asm!(
     str     x30, [sp, #{x} + 240]
     hint    #16                     // ESB, which this target's assembler does not name
     mov     x0, \kind
-    b       \to
+    b       tagvisor_guest_exit
     .endm
 
     .macro el2_exception kind
@@ -71,7 +73,7 @@ global_asm!(
     b       9b
     .endm
 
-    .macro vectors name, to
+    .macro vectors name, sync, interrupt, serror
     .balign 0x800
     .global \name
 \name:
@@ -83,27 +85,26 @@ global_asm!(
     el2_exception 5
     el2_exception 6
     el2_exception 7
-    guest_exit {sync}, \to
-    guest_exit {interrupt}, \to
-    guest_exit {interrupt}, \to
-    guest_exit {serror}, \to
+    guest_exit \sync
+    guest_exit \interrupt
+    guest_exit \interrupt
+    guest_exit \serror
     // From AArch32: EL0 has no AArch32 in any VM, but the state could be forged by a guest's ERET on
     // a CPU that has it. The syndrome says so, and the vCPU is stopped.
-    guest_exit {sync}, \to
-    guest_exit {interrupt}, \to
-    guest_exit {interrupt}, \to
-    guest_exit {serror}, \to
+    guest_exit \sync
+    guest_exit \interrupt
+    guest_exit \interrupt
+    guest_exit \serror
     .endm
 
     .section .text.vectors, "ax"
-    vectors tagvisor_vectors, tagvisor_guest_exit
-    vectors tagvisor_nested_vectors, tagvisor_nested_exit
+    vectors tagvisor_vectors, {sync}, {interrupt}, {serror}
+    vectors tagvisor_nested_vectors, {nested_sync}, {nested_interrupt}, {nested_serror}
 
     // Where exits go on if a CPU needs its branch history flushed (Arm, "Spectre-BHB"), before EL2 takes
     // any branch that history predicts. Guest registers and flags are saved, x0 is the vector.
-    .macro flushing name, to
-    .global \name
-\name:
+    .global tagvisor_guest_exit_flushing
+tagvisor_guest_exit_flushing:
     adr     x1, {history_branches}
     ldrb    w1, [x1]
 1:  b       2f
@@ -113,10 +114,7 @@ global_asm!(
     isb
     // What the branch to here replaced.
     ldr     x1, [sp, #{host_sp}]
-    b       \to + 4
-    .endm
-    flushing tagvisor_guest_exit_flushing, tagvisor_guest_exit
-    flushing tagvisor_nested_exit_flushing, tagvisor_nested_exit
+    b       tagvisor_guest_exit + 4
 
     .balign 0x80
 tagvisor_el2_exception:
@@ -145,9 +143,12 @@ tagvisor_el2_exception:
     isb
     "#,
     x = const offset_of!(GuestRegs, x),
-    sync = const Vector::SYNC,
-    interrupt = const Vector::INTERRUPT,
-    serror = const Vector::SERROR,
+    sync = const Vector::SYNC.0,
+    interrupt = const Vector::INTERRUPT.0,
+    serror = const Vector::SERROR.0,
+    nested_sync = const Vector::NESTED_SYNC.0,
+    nested_interrupt = const Vector::NESTED_INTERRUPT.0,
+    nested_serror = const Vector::NESTED_SERROR.0,
     host_sp = const offset_of!(GuestRegs, host_sp),
     history_branches = sym super::errata::HISTORY_BRANCHES,
     panic_sp = const offset_of!(super::cpu::PerCpu, panic_stack),
@@ -175,7 +176,8 @@ pub(crate) fn install() {
     set((&raw const tagvisor_vectors).addr());
 }
 
-/// Makes the vectors of [`enter_nested`](super::guest::enter_nested) the ones of this CPU.
+/// Makes those for vCPUs with virtual EL2 the ones of this CPU: all that differs is what they call
+/// themselves, so that other vCPUs need not ask.
 pub(crate) fn install_nested() {
     unsafe extern "C" {
         static tagvisor_nested_vectors: u8;

@@ -95,12 +95,13 @@ impl Cpu {
         let contended = self.set_alarm(next);
         // A vCPU that polls with WFE gives way if there is somebody to give way to.
         traps::set_wfe_traps(contended);
+        if let Some(vcpu) = self.vcpus.get_mut(next)
+            && vcpu.nested.is_some()
+        {
+            nested::timers::update(vcpu, &self.local);
+        }
         while let Some(vcpu) = self.vcpus.get_mut(next) {
-            let pause = match vcpu.nested {
-                None => run(vcpu, &mut self.local),
-                Some(_) => nested::run::run(vcpu, &mut self.local),
-            };
-            match pause {
+            match run(vcpu, &mut self.local) {
                 Pause::SwitchFp => self.switch_fp(next),
                 pause @ (Pause::Reschedule | Pause::Settle | Pause::Yield) => {
                     if pause == Pause::Yield {

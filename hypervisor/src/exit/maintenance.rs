@@ -23,6 +23,8 @@ use vmsa::walk::{self, Access, Privilege};
 
 /// ESR_ELx.DFSC of a synchronous external abort.
 const EXTERNAL: u8 = 0x10;
+/// The same on a walk, at level 0.
+const EXTERNAL_ON_WALK: u8 = 0x14;
 
 /// A trapped instruction. Its address has not been translated: the guest's own stage 1 comes first.
 #[inline(always)]
@@ -35,16 +37,16 @@ pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operatio
         Demand::ForgetInstructions => return Ok(forget_instructions()),
         Demand::Translate { el0, write } => (el0, write),
     };
-    let va = vcpu.regs.get(access.rt);
+    let va = Va::new(vcpu.regs.get(access.rt));
     let way = match (el0, write) {
         (false, false) => For::El1Read,
         (false, true) => For::El1Write,
         (true, false) => For::El0Read,
         (true, true) => For::El0Write,
     };
-    let ipa = match guest_ipa(vcpu, Va::new(va), way) {
+    let ipa = match guest_ipa(vcpu, va, way) {
         Ok(ipa) => ipa,
-        Err(why) => return Err(own_fault(vcpu, va, el0, why)),
+        Err(why) => return own_fault(vcpu, va, way, why),
     };
     let target = Target::at(vcpu.vm, ipa);
     let action = carry_out(operation, target.place);
@@ -54,21 +56,30 @@ pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operatio
     target.apply(action)
 }
 
-/// Why stage 1 gives a trapped instruction no address, as the guest would have learnt it.
+/// Stage 1 gives a trapped instruction no address: the guest learns why as it would have without the trap.
 #[cold]
-fn own_fault(vcpu: &Vcpu, va: u64, el0: bool, why: NoAddress) -> GuestFault {
+#[inline(never)]
+fn own_fault(vcpu: &Vcpu, va: Va, way: For, why: NoAddress) -> Outcome {
     let level = match why {
-        NoAddress::Fault(fault) if !fault.stage2 => {
-            return GuestFault::Maintenance(fault.status);
-        }
-        // The level of a stage-2 fault is that of stage 2.
+        NoAddress::Fault(fault) if !fault.stage2 => return Err(GuestFault::Maintenance(fault.status)),
         NoAddress::Fault(_) => {
-            let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
-            walk::abort_level(vcpu, &translate::regime(), Va::new(va), privilege, Access::Read)
+            // Stage 2 on behalf of the walk, unless its map was changing: ask again while it does not.
+            let map = vcpu.vm.map.lock();
+            let again = translate::guest_ipa(va, way);
+            drop(map);
+            if !matches!(again, Err(NoAddress::Fault(fault)) if fault.stage2) {
+                return Ok(Resume::Here);
+            }
+            let privilege = match way {
+                For::El0Read | For::El0Write => Privilege::El0,
+                For::El1Read | For::El1Write => Privilege::El1,
+            };
+            // The level in the answer is that of stage 2.
+            walk::abort_level(vcpu, &translate::regime(), va, privilege, Access::Read)
         }
         NoAddress::ExternalAbort(level) => level.get() as u8,
     };
-    GuestFault::Maintenance(0x14 | level & 3)
+    Err(GuestFault::Maintenance(EXTERNAL_ON_WALK | level & 3))
 }
 
 /// A data abort that may be of maintenance, at an address that no device answers; `None` if it is to be

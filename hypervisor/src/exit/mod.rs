@@ -21,12 +21,6 @@ use trap::{Exit, WaitKind};
 /// What a handler decides.
 pub(crate) type Outcome = Result<Resume, GuestFault>;
 
-/// [`dispatch`] for those who are in less of a hurry than the run loop: one copy for all of them.
-#[inline(never)]
-pub(crate) fn dispatch_shared(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcome {
-    dispatch(vcpu, local, exit)
-}
-
 /// Hands an exit to its handler.
 #[inline(always)]
 pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcome {

@@ -93,6 +93,21 @@ fn of_region(vm: &Vm, number: usize) -> Option<[u64; 9]> {
     Some([0, start, size, kind, tagged, faults.stopped, faults.injected, faults.reported, faults.tag_writes])
 }
 
+/// TAG_QUOTA.
+pub(super) fn quota(vcpu: &mut Vcpu, local: &Local, id: u64, pages: u64) -> Option<Resume> {
+    let before = target(vcpu, local, id).and_then(|vm| {
+        let mut map = vm.map.lock();
+        let before =
+            map.lazy.ledger.quota().map_or(u64::MAX, |q| q.saturating_mul(map.lazy.ledger.size().pages()));
+        map.lazy.ledger.set_quota(pages).ok_or(Error::Invalid)?;
+        Ok(before)
+    });
+    match before {
+        Ok(pages) => results(vcpu, &[0, pages]),
+        Err(e) => results(vcpu, &[code(e)]),
+    }
+}
+
 /// TAG_DEMOTE.
 pub(super) fn demote(vcpu: &mut Vcpu, local: &Local, id: u64, ipa: u64, bytes: u64) -> Option<Resume> {
     let done = target(vcpu, local, id).and_then(|vm| demote_some(vm, ipa, bytes));

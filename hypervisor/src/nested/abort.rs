@@ -7,23 +7,24 @@
 use super::mmu::{self, Handled};
 use crate::arch::syndrome;
 use crate::arch::translate::{self, For, NoAddress};
-use crate::cpu::Local;
-use crate::exit::{Outcome, abort, dispatch_shared};
+use crate::exit::{Outcome, abort};
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::Resume;
 use crate::vm::fault::next_page;
 use ::nested::fault::Attempt;
 use ::nested::stage2::{Access, Fault, Privilege};
 use addr::{Canonical, Ipa, Nested, Va};
-use trap::{DataAbort, Exit, FaultKind, InstructionAbort, TagAccess, TagFault};
+use trap::{DataAbort, FaultKind, InstructionAbort, TagAccess, TagFault};
 use vmsa::par;
 use vmsa::walk::{self, GuestMemory};
 
 /// What becomes of an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// L0 has handled it: how L2 goes on.
-    L0(Outcome),
+    /// As for any VM, with the VM's own address in HPFAR_EL2.
+    L0,
+    /// It is handled: how L2 goes on.
+    Done(Outcome),
     /// L1 takes it, with this ESR_EL2 and HPFAR_EL2. FAR_EL2 is the hardware's.
     L1 {
         /// ESR_EL2: the hardware's, with status and level of L1's own walk.
@@ -97,17 +98,24 @@ pub(crate) fn guest_ipa(vcpu: &Vcpu, va: Va, access: For) -> Result<Ipa<Canonica
 fn address(vcpu: &Vcpu, va: Va, access: For) -> Result<Ipa<Nested>, Reply> {
     match translate::guest_ipa(va, access) {
         Ok(ipa) => Ok(Ipa::new(ipa.get())),
-        Err(why) => Err(Reply::L0(abort::without_address(vcpu, va, why))),
+        Err(why) => Err(Reply::Done(abort::without_address(vcpu, va, why))),
     }
 }
 
+/// What L1 allows is between L0 and the VM: as if L1 had accessed `own`.
+fn own_fault(own: Ipa<Canonical>) -> Reply {
+    // SAFETY: the resident vCPU has exited with an abort, which is handled next.
+    unsafe { syndrome::set_hpfar(own.get() >> 12 << 4) };
+    Reply::L0
+}
+
 /// A data abort of L2, which is not about tags.
-pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, mut abort: DataAbort) -> Reply {
+pub(crate) fn data(vcpu: &Vcpu, abort: DataAbort) -> Reply {
     let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
-        return Reply::L0(dispatch_shared(vcpu, local, Exit::DataAbort(abort)));
+        return Reply::L0;
     };
     if !is_stage_2(abort.kind()) {
-        return Reply::L0(dispatch_shared(vcpu, local, Exit::DataAbort(abort)));
+        return Reply::L0;
     }
     let permission = matches!(abort.kind(), FaultKind::Permission(_));
     // A walk reads tables, unless what it lacks is a permission: then it updates one. Cache maintenance
@@ -123,23 +131,20 @@ pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, mut abort: DataAbort) -> 
     };
     let access = if write { Access::Write } else { Access::Read };
     match mmu::fault(vcpu.vm, nested, slot, ipa, Attempt { access, tag: false }) {
-        Handled::Again => Reply::L0(Ok(Resume::Here)),
+        Handled::Again => Reply::Done(Ok(Resume::Here)),
         Handled::L1(fault, ipa) => reflect(abort.esr(), fault, ipa),
         Handled::L1Tag(fault, ipa) => reflect(abort.esr() | TAG_ACCESS, fault, ipa),
-        Handled::Own(own) | Handled::OwnTag(own) => {
-            abort.ipa = Some(own);
-            Reply::L0(dispatch_shared(vcpu, local, Exit::DataAbort(abort)))
-        }
+        Handled::Own(own) | Handled::OwnTag(own) => own_fault(own),
     }
 }
 
 /// An instruction abort of L2.
-pub(crate) fn instruction(vcpu: &Vcpu, mut abort: InstructionAbort) -> Reply {
+pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Reply {
     let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
-        return Reply::L0(abort::instruction(vcpu, abort));
+        return Reply::L0;
     };
     if !is_stage_2(abort.kind()) {
-        return Reply::L0(abort::instruction(vcpu, abort));
+        return Reply::L0;
     }
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let ipa = match abort.ipa {
@@ -150,7 +155,7 @@ pub(crate) fn instruction(vcpu: &Vcpu, mut abort: InstructionAbort) -> Reply {
             let privilege = if el0 { walk::Privilege::El0 } else { walk::Privilege::El1 };
             match walk::translate(vcpu, &translate::regime(), abort.va, privilege, walk::Access::Execute) {
                 Ok(found) => Ipa::new(found.ipa.get()),
-                Err(_) => return Reply::L0(Ok(Resume::Here)),
+                Err(_) => return Reply::Done(Ok(Resume::Here)),
             }
         }
     };
@@ -159,19 +164,16 @@ pub(crate) fn instruction(vcpu: &Vcpu, mut abort: InstructionAbort) -> Reply {
         false => Access::Execute(if el0 { Privilege::El0 } else { Privilege::El1 }),
     };
     match mmu::fault(vcpu.vm, nested, slot, ipa, Attempt { access, tag: false }) {
-        Handled::Again => Reply::L0(Ok(Resume::Here)),
+        Handled::Again => Reply::Done(Ok(Resume::Here)),
         Handled::L1(fault, ipa) | Handled::L1Tag(fault, ipa) => reflect(abort.esr(), fault, ipa),
-        Handled::Own(own) | Handled::OwnTag(own) => {
-            abort.ipa = Some(own);
-            Reply::L0(abort::instruction(vcpu, abort))
-        }
+        Handled::Own(own) | Handled::OwnTag(own) => own_fault(own),
     }
 }
 
 /// A tag access of L2 where a stage 2 forbids it.
-pub(crate) fn tag(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Reply {
+pub(crate) fn tag(vcpu: &Vcpu, fault: &TagFault) -> Reply {
     let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
-        return Reply::L0(abort::tag_fault(vcpu, local, fault));
+        return Reply::L0;
     };
     let write = fault.access == TagAccess::Write;
     let way = For::exited(write);
@@ -189,10 +191,10 @@ pub(crate) fn tag(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Reply {
         handled = mmu::fault(vcpu.vm, nested, slot, next, attempt);
     }
     match handled {
-        Handled::Again => Reply::L0(Ok(Resume::Here)),
+        Handled::Again => Reply::Done(Ok(Resume::Here)),
         Handled::L1Tag(denied, ipa) => reflect(fault.esr() | TAG_ACCESS, denied, ipa),
         // A permission that L1 does not grant at all comes before tags.
         Handled::L1(denied, ipa) => reflect(fault.esr() & !TAG_ACCESS, denied, ipa),
-        Handled::Own(_) | Handled::OwnTag(_) => Reply::L0(abort::tag_fault(vcpu, local, fault)),
+        Handled::Own(_) | Handled::OwnTag(_) => Reply::L0,
     }
 }

@@ -1,16 +1,16 @@
 //! Exits from L2: what L1 asked for goes to vEL2, all else is as for any VM.
 
 use super::abort::{self, Reply};
+use super::exit::Answer;
 use super::{Nested, lists, take};
 use crate::arch::syndrome;
 use crate::cpu::Local;
-use crate::exit::{self, Outcome, call};
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::controls::{self, MDCR_TDE, hcr};
 use ::nested::page;
 use ::nested::route::Controls;
-use trap::{DataAbort, Exit, WaitKind};
+use trap::{Exit, WaitKind};
 
 /// What an exit of L2's is.
 enum Owner {
@@ -21,59 +21,38 @@ enum Owner {
 }
 
 /// Hands an exit of L2 to its handler.
-pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Outcome {
-    let Some(nested) = &vcpu.nested else { return exit::dispatch_shared(vcpu, local, exit) };
-    match (exit, owner(nested, exit)) {
-        (_, Owner::L1) => {
-            count(vcpu, exit);
-            take::sync(vcpu, local, esr, far(exit));
-            Ok(Resume::Here)
-        }
-        (Exit::Hvc { .. }, Owner::L0) => {
-            // HCD: the hardware has it as well, so this does not come.
-            Err(GuestFault::Undefined)
-        }
-        (Exit::Smc { imm }, Owner::L0) => call::smc(vcpu, local, imm),
-        (other @ Exit::Sysreg(_), Owner::L0) if lists::are_l1s(vcpu) => {
-            // A register of L0's GIC model wants the list registers to be L0's.
-            lists::unload(vcpu, local);
-            let outcome = exit::dispatch_shared(vcpu, local, other);
-            lists::resume(vcpu, local);
-            outcome
-        }
-        (Exit::InstructionAbort(abort), Owner::L0) => {
-            vcpu.shared.exits.aborts.bump();
-            reply(abort::instruction(vcpu, abort), vcpu, local)
-        }
-        (Exit::TagFault(fault), Owner::L0) => {
-            vcpu.shared.exits.aborts.bump();
-            reply(abort::tag(vcpu, local, &fault), vcpu, local)
-        }
-        (Exit::DataAbort(abort), Owner::L0) => data(vcpu, local, abort),
-        (other, Owner::L0) => exit::dispatch_shared(vcpu, local, other),
+pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Answer {
+    let nested = vcpu.nested.as_ref()?;
+    if let Owner::L1 = owner(nested, exit) {
+        count(vcpu, exit);
+        take::sync(vcpu, local, esr, far(exit));
+        return Some(Ok(Resume::Here));
     }
-}
-
-/// A data abort. It may be at a device of L0's, which wants the list registers to be L0's.
-fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outcome {
-    let swapped = abort.isv() && lists::are_l1s(vcpu);
-    if swapped {
-        lists::unload(vcpu, local);
-    }
-    let answer = abort::data(vcpu, local, abort);
-    if swapped {
-        lists::resume(vcpu, local);
-    }
-    reply(answer, vcpu, local)
-}
-
-/// Carries out what an abort comes to.
-fn reply(reply: Reply, vcpu: &mut Vcpu, local: &Local) -> Outcome {
+    let reply = if let Exit::DataAbort(abort) = exit {
+        abort::data(vcpu, abort)
+    } else if let Exit::InstructionAbort(abort) = exit {
+        abort::instruction(vcpu, abort)
+    } else if let Exit::TagFault(fault) = exit {
+        abort::tag(vcpu, &fault)
+    } else {
+        if matches!(exit, Exit::Sysreg(_)) {
+            lists::lend(vcpu, local);
+        }
+        return None;
+    };
     match reply {
-        Reply::L0(outcome) => outcome,
+        Reply::L0 => {
+            lists::lend(vcpu, local);
+            None
+        }
+        Reply::Done(outcome) => {
+            vcpu.shared.exits.aborts.bump();
+            Some(outcome)
+        }
         Reply::L1 { esr, hpfar } => {
+            vcpu.shared.exits.aborts.bump();
             take::stage2(vcpu, local, esr, syndrome::far(), hpfar);
-            Ok(Resume::Here)
+            Some(Ok(Resume::Here))
         }
     }
 }

@@ -19,7 +19,9 @@ pub(super) fn are_l1s(vcpu: &Vcpu) -> bool {
 
 /// Interrupts for the vCPU may have changed: brings L0's list registers in line, or lets L1 take them
 /// from L2.
-pub(super) fn sync(vcpu: &mut Vcpu, local: &Local) {
+pub(crate) fn sync(vcpu: &mut Vcpu, local: &Local) {
+    // They were taken out in the middle of an exit, for what is as for any VM.
+    load(vcpu, local);
     if are_l1s(vcpu) { interrupt_l2(vcpu, local) } else { vcpu.sync_interrupts(local) }
 }
 
@@ -32,16 +34,18 @@ pub(super) fn entered(vcpu: &mut Vcpu, local: &Local) {
     }
 }
 
-/// After [`unload`] in the middle of an exit, whose PC is not final: L1's list registers go in again,
-/// and L1's interrupts are looked at on the way into the guest.
-pub(super) fn resume(vcpu: &mut Vcpu, local: &Local) {
-    load(vcpu, local);
-    vcpu.vm.ask(vcpu.id, request::INTERRUPT, true);
+/// What follows is as for any VM, and may want the list registers to be L0's: L1's go in again on the
+/// way into the guest.
+pub(super) fn lend(vcpu: &mut Vcpu, local: &Local) {
+    if are_l1s(vcpu) {
+        unload(vcpu, local);
+        vcpu.vm.ask(vcpu.id, request::INTERRUPT, true);
+    }
 }
 
 fn load(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
-    if !nested.in_l2 || !nested.hcr().owns_interrupts() {
+    if nested.lists_loaded || !nested.in_l2 || !nested.hcr().owns_interrupts() {
         return;
     }
     nested.lists_loaded = true;

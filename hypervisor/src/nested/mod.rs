@@ -3,19 +3,20 @@
 //! A vCPU of such a VM is in one of two *contexts*. In **vEL2**, the hardware's EL1 plays EL2 with the
 //! help of FEAT_NV2; its EL0 belongs to it if L1 says so (VHE and TGE). In **L2**, the hardware's EL1
 //! and EL0 are those of a guest of L1's, or of L1's own EL1. [`Nested`] is what the vCPU has beside the
-//! state of any vCPU; it exists only for such VMs, and so does the run loop that knows of it.
+//! state of any vCPU; it exists only for such VMs. Their exits come by vectors of their own to [`exit`], so
+//! that no other vCPU has to be asked.
 //!
-//! - `run`: the loop; `vel2`, `l2`: what an exit from either context means
+//! - `exit`: an exit, `vel2`, `l2`: from either context
 //! - `switch`: from one context to the other; `take`: exceptions into vEL2, ERET from it
 //! - `sysreg`: EL2 registers that trap; `timers`, `lists`: timers, L1's list registers
 //! - `mmu`: L2's stage 2; `abort`: its faults; `at`, `tlbi`: those instructions at vEL2
 
 pub(crate) mod abort;
 pub(crate) mod at;
+pub(crate) mod exit;
 mod l2;
 pub(crate) mod lists;
 pub(crate) mod mmu;
-pub(crate) mod run;
 mod switch;
 mod sysreg;
 mod take;
@@ -24,6 +25,8 @@ pub(crate) mod tlbi;
 mod vel2;
 
 use crate::arch::nested::{Bank, VncrPage};
+use crate::cpu::Local;
+use crate::vcpu::Vcpu;
 use ::nested::controls::L1Hcr;
 use ::nested::{format, page};
 use alloc::boxed::Box;
@@ -139,4 +142,14 @@ impl Nested {
     pub(crate) fn soft_deadline(&self, now: u64) -> Option<u64> {
         self.timers.deadline(self, now)
     }
+}
+
+/// A vCPU with virtual EL2 wants to wait: whether it may. L2 may be woken for no reason, and is, if it
+/// is L1 whose interrupts would wake it.
+pub(crate) fn may_wait(vcpu: &mut Vcpu, local: &Local) -> bool {
+    if lists::are_l1s(vcpu) {
+        return false;
+    }
+    timers::update(vcpu, local);
+    true
 }

@@ -33,6 +33,11 @@ pub(super) struct Timers {
 }
 
 impl Timers {
+    /// Whether no line is high, and no physical interrupt active.
+    fn is_quiet(&self) -> bool {
+        self.lines == [false; 4] && self.active == [false; 2]
+    }
+
     /// See [`Nested::soft_deadline`].
     pub(super) fn deadline(&self, nested: &Nested, now: u64) -> Option<u64> {
         let mut first: Option<u64> = None;
@@ -143,28 +148,38 @@ pub(super) fn release(vcpu: &mut Vcpu, _local: &Local) {
 /// The other context's timers go into the hardware. `in_l2` is the new one already.
 pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
-    let old = timer::registers();
-    let as_pair = |r: Registers| (r.ctl & 3, r.cval);
-    let new = if nested.in_l2 {
-        nested.timers.hyp = old.map(|(ctl, cval)| Registers { ctl: ctl & 3, cval });
-        [as_pair(nested.soft(0).0), as_pair(nested.soft(1).0)]
+    let old = timer::registers().map(|(ctl, cval)| Registers { ctl: ctl & 3, cval });
+    let (el1, hyp) = if nested.in_l2 {
+        nested.timers.hyp = old;
+        ([nested.soft(0).0, nested.soft(1).0], old)
     } else {
         let [v, p] = old;
-        nested.page.set(page::CNTV_CTL_EL0, v.0);
-        nested.page.set(page::CNTV_CVAL_EL0, v.1);
-        nested.page.set(page::CNTP_CTL_EL0, p.0);
-        nested.page.set(page::CNTP_CVAL_EL0, p.1);
-        nested.timers.hyp.map(as_pair)
+        nested.page.set(page::CNTV_CTL_EL0, v.ctl);
+        nested.page.set(page::CNTV_CVAL_EL0, v.cval);
+        nested.page.set(page::CNTP_CTL_EL0, p.ctl);
+        nested.page.set(page::CNTP_CVAL_EL0, p.cval);
+        (old, nested.timers.hyp)
     };
+    let (new, soft) = if nested.in_l2 { (el1, hyp) } else { (hyp, el1) };
+    let pair = |r: Registers| (r.ctl & 3, r.cval);
+    let [a, b] = new;
     // SAFETY: the vCPU is entered next, in that context.
-    unsafe { timer::set_registers(new, nested.counter_offset()) };
-    let any = (old[0].0 | old[1].0 | new[0].0 | new[1].0) & 1 != 0;
-    if any || nested.timers.lines != [false; 4] {
-        let deadline = nested.soft_deadline(timer::count());
-        update(vcpu, local);
-        if let Some(at) = deadline {
-            timer::advance_alarm(at);
-        }
+    unsafe { timer::set_registers([pair(a), pair(b)], nested.counter_offset()) };
+    let [v, p] = el1;
+    let [hv, hp] = hyp;
+    let armed = v.armed() | p.armed() | hv.armed() | hp.armed();
+    if !armed && nested.timers.is_quiet() {
+        return;
+    }
+    let (count, offset) = (timer::count(), nested.page.get(page::CNTVOFF_EL2));
+    let levels = [v.line(count.wrapping_sub(offset)), p.line(count), hv.line(count), hp.line(count)];
+    let deadline = soft.iter().any(|r| r.armed()).then(|| nested.soft_deadline(count)).flatten();
+    if levels != nested.timers.lines {
+        set_lines(vcpu, levels);
+    }
+    settle(vcpu, local);
+    if let Some(at) = deadline {
+        timer::advance_alarm(at);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Exits from vEL2.
 
+use super::exit::Answer;
 use super::{Nested, at, sysreg, take, tlbi};
 use crate::arch::nested::restrict_prediction;
 use crate::arch::{syndrome, translate};
 use crate::cpu::Local;
-use crate::exit::{self, Outcome};
+use crate::exit::Outcome;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::controls::hcr;
@@ -16,24 +17,24 @@ use vmsa::walk::Regime;
 
 /// Hands an exit of vEL2, or of an EL0 of its own, to its handler. What is not about EL2 is handled
 /// as for any VM.
-pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Outcome {
+pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Answer {
     if let Exit::Eret(kind) = exit {
         vcpu.shared.exits.sysregs.bump();
-        return Ok(take::eret(vcpu, local, kind));
+        return Some(Ok(take::eret(vcpu, local, kind)));
     }
     if let Exit::Hvc { .. } = exit {
-        return hvc(vcpu, local, esr);
+        return Some(hvc(vcpu, local, esr));
     }
     if let Exit::Sysreg(access) = exit
         && let Some(outcome) = sysreg::access(vcpu, local, access)
     {
         vcpu.shared.exits.sysregs.bump();
-        return outcome;
+        return Some(outcome);
     }
     if let Exit::SystemInstruction(access) = exit {
-        return instruction(vcpu, local, access);
+        return instruction(vcpu, access);
     }
-    exit::dispatch_shared(vcpu, local, exit)
+    None
 }
 
 /// HVC at vEL2 is an exception of its own; calls to L0 are SMCs.
@@ -86,16 +87,16 @@ impl Nested {
     }
 }
 
-fn instruction(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
+fn instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Answer {
     const SPECRES: u32 = 40;
     if restricts_prediction(access.reg) && vcpu.ids.read(idreg::Reg::Isar1 as usize) >> SPECRES & 0xf != 0 {
         vcpu.shared.exits.sysregs.bump();
         restrict_prediction();
-        return Ok(Resume::Next);
+        return Some(Ok(Resume::Next));
     }
     let operand = vcpu.regs.get(access.rt);
     let (Some(nested), Some(mmu)) = (&vcpu.nested, &vcpu.vm.nested) else {
-        return Err(GuestFault::Undefined);
+        return Some(Err(GuestFault::Undefined));
     };
     let hcr = nested.hcr();
     let host = Host { e2h: hcr.has(hcr::E2H), tge: hcr.has(hcr::TGE) };
@@ -104,15 +105,15 @@ fn instruction(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outc
         let word = |slot| nested.page.get(slot);
         let vmid = mmu.guest_vmid(word(page::VTTBR_EL2), word(page::VTCR_EL2));
         let done = tlbi::execute(mmu, tlbi::Context { host, vmid }, access.reg, operand);
-        return if done { Ok(Resume::Next) } else { Err(GuestFault::Undefined) };
+        return Some(if done { Ok(Resume::Next) } else { Err(GuestFault::Undefined) });
     }
     if is_at(access.reg) {
         vcpu.shared.exits.sysregs.bump();
         let par = at::execute(vcpu.vm, mmu, &nested.translation(host), access.reg, operand);
-        let Some(par) = par else { return Err(GuestFault::Undefined) };
+        let Some(par) = par else { return Some(Err(GuestFault::Undefined)) };
         // SAFETY: the resident vCPU executed AT.
         unsafe { translate::set_par(par) };
-        return Ok(Resume::Next);
+        return Some(Ok(Resume::Next));
     }
-    exit::dispatch_shared(vcpu, local, Exit::SystemInstruction(access))
+    None
 }

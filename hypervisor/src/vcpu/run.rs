@@ -7,6 +7,7 @@ use crate::arch::syndrome::{self, Hardware};
 use crate::arch::vectors::Vector;
 use crate::cpu::Local;
 use crate::exit;
+use crate::nested::{self, exit::After};
 use cmo::Sweep;
 
 /// Why a vCPU gave the CPU back to the scheduler.
@@ -28,7 +29,7 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
     vcpu.shared.set_attentive(true);
     if core::mem::take(&mut vcpu.sync_due) {
         take_pending_abort(vcpu);
-        vcpu.sync_interrupts(local);
+        heed_interrupts(vcpu, local);
     }
     loop {
         // The hazard test on the way in: one load.
@@ -41,34 +42,55 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
         }
         local.stay.end();
         // SAFETY: the scheduler made this vCPU resident.
-        let vector = unsafe { guest::enter(&mut vcpu.regs) };
+        let mut vector = unsafe { guest::enter(&mut vcpu.regs) };
         local.stay.begin();
         if syndrome::deferred_serror() != 0 {
             exit::serror::deferred(vcpu);
         }
-        match vector {
-            Vector::Sync => {
-                let esr = syndrome::esr();
-                let exit = trap::decode(esr, &Hardware);
-                match exit::dispatch(vcpu, local, exit) {
-                    Ok(Resume::Next) => advance(esr),
-                    Ok(Resume::Here) => {}
-                    Ok(other) => {
-                        if let Some(pause) = pause(vcpu, local, other, esr) {
-                            return pause;
+        loop {
+            match vector {
+                Vector::SYNC => {
+                    let esr = syndrome::esr();
+                    let exit = trap::decode(esr, &Hardware);
+                    match exit::dispatch(vcpu, local, exit) {
+                        Ok(Resume::Next) => advance(esr),
+                        Ok(Resume::Here) => {}
+                        Ok(other) => {
+                            if let Some(pause) = pause(vcpu, local, other, esr) {
+                                return pause;
+                            }
                         }
+                        Err(fault) => fail(vcpu, local, fault, esr),
                     }
-                    Err(fault) => fail(vcpu, fault, esr),
                 }
-            }
-            Vector::Interrupt => {
-                if exit::interrupt::handle(vcpu, local) {
-                    return Pause::Reschedule;
+                Vector::INTERRUPT => {
+                    if exit::interrupt::handle(vcpu, local) {
+                        return Pause::Reschedule;
+                    }
                 }
+                Vector::SERROR => exit::serror::taken(vcpu),
+                // With virtual EL2.
+                other => match nested::exit::handle(vcpu, local, other) {
+                    After::Enter => {}
+                    After::Pause(pause) => return pause,
+                    After::AsAnyVm => {
+                        vector = Vector::SYNC;
+                        continue;
+                    }
+                },
             }
-            Vector::SError => exit::serror::taken(vcpu),
+            break;
         }
     }
+}
+
+/// Virtual interrupts may have changed: the list registers are brought in line.
+#[inline]
+fn heed_interrupts(vcpu: &mut Vcpu, local: &mut Local) {
+    if vcpu.nested.is_some() {
+        return nested::lists::sync(vcpu, local);
+    }
+    vcpu.sync_interrupts(local);
 }
 
 /// Does what others asked of the vCPU while it runs; false if the scheduler has to.
@@ -78,7 +100,7 @@ fn heed_requests(vcpu: &mut Vcpu, local: &mut Local) -> bool {
         return false;
     }
     vcpu.shared.take_only(request::INTERRUPT);
-    vcpu.sync_interrupts(local);
+    heed_interrupts(vcpu, local);
     true
 }
 
@@ -93,6 +115,9 @@ pub(crate) fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64
         Resume::Wait | Resume::WaitHere => {
             if resume == Resume::Wait {
                 advance(esr);
+            }
+            if vcpu.nested.is_some() && !nested::may_wait(vcpu, local) {
+                return None;
             }
             // What the guest did in its list registers decides whether something still waits there.
             vcpu.sync_interrupts(local);
@@ -126,6 +151,10 @@ fn take_pending_abort(vcpu: &mut Vcpu) {
 }
 
 #[cold]
-fn fail(vcpu: &mut Vcpu, fault: GuestFault, esr: u64) {
+#[inline(never)]
+pub(crate) fn fail(vcpu: &mut Vcpu, local: &Local, fault: GuestFault, esr: u64) {
+    if vcpu.nested.is_some() {
+        return nested::exit::fail(vcpu, local, fault, esr);
+    }
     inject(vcpu, fault, esr);
 }

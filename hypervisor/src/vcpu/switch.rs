@@ -26,10 +26,7 @@ impl Vcpu {
             self.pauth.save();
         }
         self.timers.save();
-        let changes = self.vm.vgic.lock().unload(self.id, &mut HardwareListRegisters);
-        self.vgic.save(local.host.vgic.active_priority_registers);
-        deactivate(changes.deactivate, local);
-        self.vm.kick(changes.kick, None);
+        self.take_out_interface(local);
         for intid in FORWARDED {
             local.redistributor.set_active(intid, false);
         }
@@ -64,16 +61,13 @@ impl Vcpu {
             unsafe { self.pauth.load() };
         }
         // SAFETY: as above.
-        unsafe { self.vgic.load(local.host.vgic.active_priority_registers) };
-        let mut model = self.vm.vgic.lock();
-        let changes = model.load(self.id, &mut HardwareListRegisters);
+        unsafe { self.put_in_interface(local) };
+        let model = self.vm.vgic.lock();
         let active = FORWARDED.map(|intid| model.pending_hw_active(self.id, intid));
         drop(model);
         for (intid, active) in FORWARDED.into_iter().zip(active) {
             local.redistributor.set_active(intid, active);
         }
-        deactivate(changes.deactivate, local);
-        self.vm.kick(changes.kick, None);
         gic::complete();
         // SAFETY: as above. Last: a timer that is due fires from here on.
         unsafe { self.timers.load(self.counter_offset()) };
@@ -83,7 +77,8 @@ impl Vcpu {
         }
     }
 
-    /// Takes the virtual CPU interface out of the hardware, for that of a guest of the vCPU's.
+    /// Takes the virtual CPU interface out of the hardware: for another vCPU, or for a guest of this one's.
+    #[inline(never)]
     pub(crate) fn take_out_interface(&mut self, local: &Local) {
         let changes = self.vm.vgic.lock().unload(self.id, &mut HardwareListRegisters);
         self.vgic.save(local.host.vgic.active_priority_registers);
@@ -95,6 +90,7 @@ impl Vcpu {
     ///
     /// # Safety
     /// The vCPU must be entered next.
+    #[inline(never)]
     pub(crate) unsafe fn put_in_interface(&mut self, local: &Local) {
         // SAFETY: the caller's promise.
         unsafe { self.vgic.load(local.host.vgic.active_priority_registers) };

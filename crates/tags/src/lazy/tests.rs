@@ -341,6 +341,20 @@ fn a_search_for_tagged_units_is_bounded() {
 }
 
 #[test]
+fn a_lower_quota_stops_what_is_new() {
+    let mut ledger = ledger(Size::Page, Some(2));
+    let _ = actions(&mut ledger, ipa(0, 0, Size::Page), Ledger::promote);
+    assert_eq!(ledger.set_quota(0), Some(()));
+    assert_eq!(ledger.promote(ipa(0, 0, Size::Page)), Next::Done);
+    assert_eq!(ledger.promote(ipa(0, 1, Size::Page)), Next::Refused(Refusal::Quota));
+    assert_eq!((ledger.set_quota(3), ledger.set_quota(u64::MAX)), (None, None));
+    assert_eq!((ledger.set_quota(2), ledger.quota()), (Some(()), Some(2)));
+    let mut blocks = Ledger::new(Size::Block, None, 0);
+    assert_eq!((blocks.set_quota(511), blocks.set_quota(512), blocks.quota()), (None, Some(()), Some(1)));
+    assert_eq!((blocks.set_quota(u64::MAX), blocks.quota()), (Some(()), None));
+}
+
+#[test]
 fn reserve_covers_the_quota_and_no_more() {
     assert_eq!(Ledger::reserve_needed(Size::Page, None, 3 * PAGE_SIZE), 3);
     assert_eq!(Ledger::reserve_needed(Size::Page, Some(2), 3 * PAGE_SIZE), 2);

@@ -1,14 +1,14 @@
 //! Stepping over an instruction, and tables that change meanwhile.
 
-use super::form::assemble;
-use super::{Way, execute, place::places, word_of};
+use super::form::{assemble, present};
+use super::{Way, execute, is_translated, place::places, word_of};
 use crate::harness::{Outcome, check, check_eq, skip};
-use crate::rt::exception::{EC_DABT_EL1, EC_IABT_EL1, Fault, expect_fault};
+use crate::rt::exception::{EC_DABT_EL0, EC_DABT_EL1, EC_IABT_EL1, Fault, expect_fault};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{self, scratch};
 use crate::rt::smccc::tagvisor;
 use crate::rt::sysreg::field;
-use crate::rt::{cpu, mmu};
+use crate::rt::{cpu, mmu, mte};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -132,4 +132,35 @@ pub(super) fn code_changes_meanwhile(machine: &Machine) -> Outcome {
         }
         Ok(())
     })
+}
+
+/// Page tables that are not there: an external abort on the walk, with the level of the guest's table.
+pub(super) fn absent_tables(machine: &Machine) -> Outcome {
+    const UPPER: u64 = 0xffff_0000_0000_0123;
+    if !tagvisor() || !is_translated(word_of("DC IVAC"))? {
+        skip!("maintenance is not translated here");
+    }
+    let root = scratch(TABLE);
+    for at in (root..root + 4096).step_by(8) {
+        mem::write64(at, 0);
+    }
+    // The first entry: a table.
+    mem::write64(root, machine.absent() | 0b11);
+    for (root, level) in [(machine.absent(), 0), (root, 1)] {
+        // QEMU's own faults of DC CVAP and CVADP are those of loads.
+        for form in present().filter(|f| f.persistence == 0 && (!f.tags || mte::level() >= 2)) {
+            for (way, ec) in [(Way::El1, EC_DABT_EL1), (Way::El0, EC_DABT_EL0)] {
+                if way == Way::El0 && form.writes || !is_translated(form.word)? {
+                    continue;
+                }
+                mmu::set_upper(Some(root));
+                let fault = execute(way, form.word, UPPER);
+                mmu::set_upper(None);
+                // IL, CM, WnR, synchronous external abort on walk.
+                let esr = ec << 26 | 1 << 25 | 1 << 8 | 1 << 6 | 0x14 | level;
+                check_eq!(fault?.map(|f| (f.esr, f.far)), Some((esr, UPPER)), "{} {way:?}", form.name);
+            }
+        }
+    }
+    Ok(())
 }

@@ -9,9 +9,9 @@ use crate::rt::{mmu, mte, sysreg};
 
 guest_code! {
     /// Loads x2 from x1.
-    load "ldr x2, [x1]";
+    read_word "ldr x2, [x1]";
     /// Stores x2 to x1.
-    store "str x2, [x1]";
+    write_word "str x2, [x1]";
     /// Gives the granule at x1 the tag in x1, and reads it back into x2.
     tag "stg x1, [x1]\n mov x2, x1\n ldg x2, [x1]";
     /// Fetches from x1.
@@ -86,9 +86,9 @@ pub(super) fn stage2_accesses(_: &Machine) -> Outcome {
     let page = scratch(19);
     tables(page | LEAF | READ | WRITE | NORMAL | PAGE);
     write64(page + 8, 0x1122_3344_5566_7788);
-    let (exit, guest) = access(load(), PAGES + 8, 0);
+    let (exit, guest) = access(read_word(), PAGES + 8, 0);
     check_eq!((exit, guest.ec(), guest.x[2]), (Exit::Sync, EC_HVC, 0x1122_3344_5566_7788), "load");
-    let (exit, guest) = access(store(), PAGES + 16, 0xabcd);
+    let (exit, guest) = access(write_word(), PAGES + 16, 0xabcd);
     check_eq!((exit, guest.ec(), read64(page + 16)), (Exit::Sync, EC_HVC, 0xabcd), "store");
     Ok(())
 }
@@ -100,10 +100,10 @@ pub(super) fn stage2_faults(_: &Machine) -> Outcome {
     tables(page | LEAF | READ | NORMAL | PAGE);
     write64(page, 5);
     for (name, code, address, ec, fsc, write) in [
-        ("level 1", load(), 0xc000_0010, EC_DATA, 0x05, false),
-        ("level 2", load(), PAGES + 0x20_0008, EC_DATA, 0x06, false),
-        ("level 3", store(), PAGES + 0x1018, EC_DATA, 0x07, true),
-        ("permission", store(), PAGES + 0x28, EC_DATA, 0x0f, true),
+        ("level 1", read_word(), 0xc000_0010, EC_DATA, 0x05, false),
+        ("level 2", read_word(), PAGES + 0x20_0008, EC_DATA, 0x06, false),
+        ("level 3", write_word(), PAGES + 0x1018, EC_DATA, 0x07, true),
+        ("permission", write_word(), PAGES + 0x28, EC_DATA, 0x0f, true),
         ("fetch", jump(), PAGES + 0x3000, EC_FETCH, 0x07, false),
     ] {
         let (exit, guest) = access(code, address, 1);
@@ -116,7 +116,7 @@ pub(super) fn stage2_faults(_: &Machine) -> Outcome {
     check_eq!(read64(page), 5, "the page that may not be written");
     // Mapped now: the same access succeeds after the TLBI.
     tables(page | LEAF | READ | WRITE | NORMAL | PAGE);
-    let (_, guest) = access(store(), PAGES, 6);
+    let (_, guest) = access(write_word(), PAGES, 6);
     check_eq!((guest.ec(), read64(page)), (EC_HVC, 6), "after L1 allowed it");
     Ok(())
 }
@@ -174,7 +174,7 @@ pub(super) fn no_tag_access(_: &Machine) -> Outcome {
     check!(guest.esr & TAG_ACCESS != 0, "ISS2.TagAccess, ESR {:#x}", guest.esr);
     check_eq!(mte::ldg(own), 1, "the tag");
     write64(page, 0x99);
-    let mut reader = Guest::new(load());
+    let mut reader = Guest::new(read_word());
     reader.x[1] = PAGES;
     under_stage2(&guest_el1(), &mut reader, 0, 0);
     check_eq!((reader.ec(), reader.x[2]), (EC_HVC, 0x99), "an ordinary load");
