@@ -135,7 +135,13 @@ fn suitable(el: u64, tree: Option<&'static [u8]>) -> Result<&'static [u8], &'sta
         1 => Err("entered at EL1: a hypervisor needs EL2 (QEMU: -machine virt,virtualization=on)"),
         3 => Err("entered at EL3: firmware must hand over at EL2 (QEMU: without secure=on)"),
         _ if mmu::e2h() => Err("this CPU does not allow HCR_EL2.E2H = 0, which this hypervisor needs"),
-        // Before the first lock: the image uses FEAT_LSE, which FEAT_RAS implies.
-        _ => idreg::check_required(&super::cpus::host_ids()).and(tree.ok_or("there is no device tree in x0")),
+        _ => lse().and(tree.ok_or("there is no device tree in x0")),
     }
+}
+
+/// Before the first lock: the image uses FEAT_LSE, which FEAT_RAS implies. What else a CPU must have is
+/// looked at when the tree has been read, which may say more.
+fn lse() -> Result<(), &'static str> {
+    let ids = super::cpus::host_ids();
+    if ids.has_ras() { Ok(()) } else { idreg::check_required(&ids) }
 }
