@@ -60,6 +60,10 @@ fn write_to(manifest: &Path, path: &Path) -> Result<()> {
 }
 
 fn compile(manifest: &Path) -> Result<Vec<u8>> {
+    compile_with(manifest, resolve)
+}
+
+fn compile_with(manifest: &Path, resolve: fn(&str) -> Result<PathBuf>) -> Result<Vec<u8>> {
     let resolver = |name: &str| resolve(name).map_err(|error| format!("{error:#}"));
     let bundle = ::bundle::compile(manifest, &resolver)?;
     for warning in &bundle.warnings {
@@ -68,17 +72,30 @@ fn compile(manifest: &Path) -> Result<Vec<u8>> {
     Ok(bundle.archive)
 }
 
-/// Finds a file that a manifest names with a leading `@`: this tool makes it (`@payload`,
-/// `@guests/initrd.cpio`, `@guests/initrd-test.cpio`), or fetches it from the distribution
-/// (`@guests/linux-stable/Image`, `@guests/linux-backports/Image`).
+/// Finds a file that a manifest names with a leading `@`; besides those of [`made`], `@bundle/FILE`,
+/// the bundle of another manifest, for this hypervisor as a guest.
 fn resolve(name: &str) -> Result<PathBuf> {
+    let Some(file) = name.strip_prefix("bundle/") else { return made(name) };
+    let manifest = paths::root().join(file);
+    // Only files that are made: no bundle comes to contain itself.
+    let inner = compile_with(&manifest, made)?;
+    let path = destination(&manifest)?.with_extension("inner");
+    paths::replace(&path, &inner)?;
+    Ok(path)
+}
+
+/// A file that this tool makes (`@payload`, `@hypervisor`, `@guests/initrd.cpio`,
+/// `@guests/initrd-test.cpio`), or fetches from the distribution (`@guests/linux-stable/Image`,
+/// `@guests/linux-backports/Image`).
+fn made(name: &str) -> Result<PathBuf> {
     match name {
+        "hypervisor" => build::image(build::Binary::Hypervisor),
         "payload" => build::image(build::Binary::GuestTest),
         "guests/initrd.cpio" => guests::initrd::write(guests::initrd::Kind::Shell),
         "guests/initrd-test.cpio" => guests::initrd::write(guests::initrd::Kind::Test),
         _ => match name.strip_prefix("guests/") {
             Some(fetched) => guests::fetch::file(fetched),
-            None => bail!("is neither @payload nor one of @guests/"),
+            None => bail!("is neither @payload nor @hypervisor, and not one of @guests/ or @bundle/"),
         },
     }
 }

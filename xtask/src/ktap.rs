@@ -1,4 +1,5 @@
-//! KTAP: what payloads print about their tests, one stream for each VM.
+//! KTAP: what payloads print about their tests, one stream for each VM. A VM inside of a VM has the
+//! prefixes of both.
 //!
 //! The console may print a line twice: cut off where another VM interrupted it, and whole. So the
 //! last line with a number counts, and one that is cut within the number does not.
@@ -131,9 +132,14 @@ impl Report {
     }
 }
 
-/// Splits the hypervisor's `[vm] ` off a line.
+/// Splits the hypervisor's `[vm] ` off a line, and those of a hypervisor in that VM.
 pub fn split_prefix(line: &str) -> (&str, &str) {
-    line.strip_prefix('[').and_then(|rest| rest.split_once("] ")).unwrap_or(("", line))
+    let mut text = line;
+    while let Some((_, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        text = rest;
+    }
+    let prefix = line.strip_suffix(text).and_then(|prefix| prefix.strip_prefix('['));
+    (prefix.and_then(|prefix| prefix.strip_suffix("] ")).unwrap_or(""), text)
 }
 
 #[cfg(test)]
@@ -157,6 +163,15 @@ mod tests {
         ];
         assert_eq!(counts(&log), (1, 1, 1));
         assert_eq!(Ktap::of(log).sums().failures, ["b: not ok 1 y"]);
+    }
+
+    #[test]
+    fn a_vm_in_a_vm_has_a_stream() {
+        let log = ["[a] [b] 1..1", "[a] 1..1", "[a] [b] not ok 1 y", "[a] ok 1 x"];
+        assert_eq!(counts(&log), (1, 1, 0));
+        assert_eq!(Ktap::of(log).sums().failures, ["a] [b: not ok 1 y"]);
+        assert_eq!(split_prefix("[a] [b"), ("a", "[b"));
+        assert_eq!(split_prefix("[x"), ("", "[x"));
     }
 
     #[test]

@@ -90,6 +90,10 @@ const PLAIN: &str = "cpus = [0]\nmemory = \"8MiB\"";
 const TAGGED: &str = "cpus = [0]\nmemory = \"8MiB\"\nmte = true";
 const NO_MTE: &[&str] = &["-machine", "mte=off"];
 
+const NESTED_VHE: &str = "cpus = [0]\nmemory = \"8MiB\"\nnested = \"vhe\"";
+const NESTED_NVHE: &str = "cpus = [0]\nmemory = \"8MiB\"\nnested = \"nvhe\"";
+const NO_NV2: &str = "vm: nested needs FEAT_NV2, which this machine's CPUs do not have";
+
 /// The usual machine.
 const fn case(name: &'static str, end: End) -> Case {
     Case {
@@ -210,6 +214,9 @@ const CASES: &[Case] = &[
         "cpus = [0]\nmemory = \"8MiB\"\n\n[vm.cpu]\nID_AA64PFR0_EL1.FP = 15",
         "VM vm: its ID registers contradict each other: ID_AA64PFR0_EL1.FP and AdvSIMD differ",
     ),
+    // Virtual EL2: no CPU of QEMU's has FEAT_NV2 without NV1.
+    Case { cpu: "cortex-a710", ..vm("nested-vhe-absent", NESTED_VHE, NO_NV2) },
+    Case { cpu: "cortex-a710", ..vm("nested-nvhe-absent", NESTED_NVHE, NO_NV2) },
     // Tag storage, which is nobody's memory.
     tag_storage(
         "tags-storage-in-use",
