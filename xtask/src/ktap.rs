@@ -4,7 +4,7 @@
 //! The console may print a line twice: cut off where another VM interrupted it, and whole. So the
 //! last line with a number counts, and one that is cut within the number does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All results of a run, by the VM that printed them (empty without hypervisor).
 #[derive(Default)]
@@ -77,6 +77,20 @@ impl Ktap {
     /// Whether any VM spoke KTAP.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
+    }
+
+    /// What passed: `VM SUITE.TEST`, where VM is the innermost.
+    pub fn passed(&self) -> BTreeSet<String> {
+        let mut passed = BTreeSet::new();
+        for (vm, reports) in &self.streams {
+            let vm = vm.rsplit('[').next().unwrap_or_default();
+            let results = reports.iter().flat_map(|report| report.results.values());
+            for (_, test) in results.filter(|(result, _)| *result == Result::Passed) {
+                let name = test.split_once(' ').map_or("", |(_, name)| name);
+                passed.insert(format!("{vm} {name}"));
+            }
+        }
+        passed
     }
 
     fn add(&mut self, vm: &str, line: Line<'_>) {
@@ -170,6 +184,8 @@ mod tests {
         let log = ["[a] [b] 1..1", "[a] 1..1", "[a] [b] not ok 1 y", "[a] ok 1 x"];
         assert_eq!(counts(&log), (1, 1, 0));
         assert_eq!(Ktap::of(log).sums().failures, ["a] [b: not ok 1 y"]);
+        assert_eq!(Ktap::of(log).passed().into_iter().collect::<Vec<_>>(), ["a x"]);
+        assert_eq!(Ktap::of(["[a] [b] ok 1 y"]).passed(), Ktap::of(["[b] ok 2 y"]).passed());
         assert_eq!(split_prefix("[a] [b"), ("a", "[b"));
         assert_eq!(split_prefix("[x"), ("", "[x"));
     }

@@ -76,6 +76,7 @@ const TRAPS: u64 = h::DC
     | 3 << 10 // BSU
     | 1 << 35 // TLOR
     | 1 << 36 // TERR
+    | 1 << 58 // TID5
     | h::TEA;
 
 /// Bits that open what L0 has opened.
@@ -214,6 +215,14 @@ mod tests {
     fn e2h_is_the_vms() {
         assert!(L1Hcr::new(0, true).has(h::E2H) && !L1Hcr::new(!0, false).has(h::E2H));
         assert!(L1Hcr::new(h::TGE, true).hosts_el0() && !L1Hcr::new(!0, false).hosts_el0());
+    }
+
+    #[test]
+    fn traps_of_l1_reach_the_hardware() {
+        // TID0 to TID3, TACR, TVM, TRVM, TLOR, TERR, TID5.
+        for bit in [15, 16, 17, 18, 21, 26, 30, 35, 36, 58] {
+            assert_eq!(L1Hcr::new(1 << bit, true).for_l2(0), 1 << bit, "{bit}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@
 //! #@ lacks = ["panic"]             # what it must not contain, default []
 //! #@ same = ["free RAM:"]          # lines with this, two at least, are equal; default []
 //! #@ unjudged = ["noise"]          # VMs whose reports do not count, default []
+//! #@ alike = "guests/x.toml"        # what passes with this manifest passes here too, default none
+//! #@ except = ["sve."]             # but tests whose names start so, default []
 //! #@ qemu = ["-m", "1G"]           # further arguments, default []
 //! #@ keys = [{ wait = "$ ", send = "\u0001x" }]  # on a terminal: wait for, then press
 //! ```
@@ -24,6 +26,7 @@ use super::{machine, terminal};
 use crate::build::{self, Binary};
 use crate::bundle;
 use crate::idregs;
+use crate::ktap::Ktap;
 use crate::paths;
 use crate::qemu::{Firmware, Machine};
 use crate::trial::{Tally, Trial};
@@ -55,6 +58,8 @@ struct Directive {
     lacks: Vec<String>,
     same: Vec<String>,
     unjudged: Vec<String>,
+    alike: Option<PathBuf>,
+    except: Vec<String>,
     qemu: Vec<String>,
     keys: Vec<Key>,
 }
@@ -90,6 +95,8 @@ impl Default for Directive {
             lacks: Vec::new(),
             same: Vec::new(),
             unjudged: Vec::new(),
+            alike: None,
+            except: Vec::new(),
             qemu: Vec::new(),
             keys: Vec::new(),
         }
@@ -194,6 +201,9 @@ impl Boot {
                     .map(|line| format!("says {line:?}")),
             );
         }
+        if let Some(other) = &self.directive.alike {
+            complaints.extend(self.lost(&machine, other, &run.lines)?);
+        }
         for vm in &self.directive.unjudged {
             let prefix = format!("[{vm}] ");
             run.lines.retain(|line| !line.starts_with(&prefix));
@@ -205,6 +215,30 @@ impl Boot {
             Expectation::Fail if complaints.is_empty() && run.hung.is_none() => Tally::pass(),
             Expectation::Fail => run.tally(complaints),
         })
+    }
+
+    /// Tests that pass on this machine with the manifest `other`, but are not among those of `lines`.
+    fn lost(&self, machine: &Machine, other: &Path, lines: &[String]) -> Result<Vec<String>> {
+        let other = self.manifest.parent().unwrap_or(Path::new("")).join(other);
+        let initrd = Some(bundle::write(&other)?);
+        let image = build::image(Binary::Hypervisor)?;
+        let firmware = Firmware::Kernel { image, initrd, append: self.directive.opt.join(" ") };
+        let machine = Machine { firmware, ..machine.clone() };
+        let timeout = Duration::from_secs(self.directive.timeout);
+        let alone = machine::run(&format!("{}.alike", self.name), &machine, timeout)?;
+        let passed = |lines: &[String]| Ktap::of(lines.iter().map(String::as_str)).passed();
+        let (expected, here) = (passed(&alone.lines), passed(lines));
+        let mut complaints = Vec::new();
+        if !Verdict::of(&alone.lines).is_some_and(|verdict| verdict.pass) {
+            complaints.push(format!("{} itself does not pass: {}", other.display(), alone.log.display()));
+        }
+        let excepted = |test: &&String| {
+            let name = test.split_once(' ').map_or("", |(_, name)| name);
+            self.directive.except.iter().any(|prefix| name.starts_with(prefix.as_str()))
+        };
+        let lost = expected.difference(&here).filter(|test| !excepted(test));
+        complaints.extend(lost.map(|test| format!("{test} passes with {}, but not here", other.display())));
+        Ok(complaints)
     }
 
     fn verdict(&self, run: &machine::Run) -> Option<String> {
