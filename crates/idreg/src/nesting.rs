@@ -24,7 +24,9 @@ type Value = (Reg, u32, u64);
 pub(crate) fn offer(table: &mut [u64], host: &HostIds, features: &Features) {
     let Some(kind) = features.nested else { return };
     let vhe = kind == VirtualEl2::Vhe;
-    let values: [Value; 8] = [
+    let values: [Value; 9] = [
+        // Error records: none; ESB and VSESR_EL2 are what a hypervisor needs of RAS.
+        (Reg::Pfr0, 28, 1),
         // AArch64 only.
         (Reg::Pfr0, 8, 1),
         // Stage-2 granules as those of stage 1.

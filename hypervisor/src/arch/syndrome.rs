@@ -116,6 +116,7 @@ pub(crate) fn el1_vectors() -> (u64, u64) {
 ///
 /// # Safety
 /// The vCPU must be the resident one.
+#[inline(always)]
 pub(crate) unsafe fn set_el1_exception(e: &El1Exception) {
     ELR_EL1.set(e.elr);
     SPSR_EL1.set(e.spsr);

@@ -148,7 +148,8 @@ pub(super) fn release(vcpu: &mut Vcpu, _local: &Local) {
 /// The other context's timers go into the hardware. `in_l2` is the new one already.
 pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
-    let old = timer::registers().map(|(ctl, cval)| Registers { ctl: ctl & 3, cval });
+    // With ISTATUS, which L1 reads in the page without an exit.
+    let old = timer::registers().map(|(ctl, cval)| Registers { ctl, cval });
     let (el1, hyp) = if nested.in_l2 {
         nested.timers.hyp = old;
         ([nested.soft(0).0, nested.soft(1).0], old)

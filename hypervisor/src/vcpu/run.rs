@@ -150,9 +150,10 @@ fn take_pending_abort(vcpu: &mut Vcpu) {
     }
 }
 
+/// The guest gets an exception.
 #[cold]
 #[inline(never)]
-pub(crate) fn fail(vcpu: &mut Vcpu, local: &Local, fault: GuestFault, esr: u64) {
+fn fail(vcpu: &mut Vcpu, local: &Local, fault: GuestFault, esr: u64) {
     if vcpu.nested.is_some() {
         return nested::exit::fail(vcpu, local, fault, esr);
     }

@@ -52,6 +52,8 @@ enum Bundle {
     Absent,
     /// One VM, as the lines of its manifest say.
     Vm(&'static str),
+    /// A plain VM on a machine whose tag storage this is.
+    TagStorage(&'static str, &'static str),
     /// The usual one, spoilt.
     Spoilt(fn(Vec<u8>) -> Result<Vec<u8>>),
 }
@@ -132,6 +134,11 @@ const fn vm(name: &'static str, vm: &'static str, says: &'static str) -> Case {
     Case { bundle: Bundle::Vm(vm), ..case(name, End::Refuse(says)) }
 }
 
+/// A machine that keeps tags in `storage`, with a plain VM of `memory`.
+const fn tag_storage(name: &'static str, storage: &'static str, memory: &'static str, end: End) -> Case {
+    Case { bundle: Bundle::TagStorage(storage, memory), ..case(name, end) }
+}
+
 const fn dt(name: &'static str, change: tree::Change, end: End) -> Case {
     way(name, Way::Tree(change), end)
 }
@@ -203,6 +210,24 @@ const CASES: &[Case] = &[
         "cpus = [0]\nmemory = \"8MiB\"\n\n[vm.cpu]\nID_AA64PFR0_EL1.FP = 15",
         "VM vm: its ID registers contradict each other: ID_AA64PFR0_EL1.FP and AdvSIMD differ",
     ),
+    // Tag storage, which is nobody's memory.
+    tag_storage(
+        "tags-storage-in-use",
+        "{ pa = 0x40000000, size = \"16MiB\" }",
+        "8MiB",
+        End::Refuse("tag storage at 0x40000000 is in use by the hypervisor itself, at 0x4"),
+    ),
+    tag_storage(
+        "tags-storage-is-no-ram",
+        "{ pa = 0x60000000, size = \"512MiB\" }",
+        "512MiB",
+        End::Refuse("region ram needs 524288 KiB of RAM, of which"),
+    ),
+    Case {
+        // Nothing answers there, and it would be the first choice for this VM: touched once, all ends.
+        way: Way::Tree(tree::absent_bank),
+        ..tag_storage("tags-storage-untouched", "{ pa = 0x100000000, size = \"8MiB\" }", "8MiB", End::Pass)
+    },
     vm("too-much-ram", "cpus = [0]\nmemory = \"3GiB\"", "region ram needs 3145728 KiB of RAM, of which"),
     Case {
         qemu: NO_MTE,
@@ -365,13 +390,16 @@ impl Case {
     }
 
     fn bundle(&self) -> Result<Option<PathBuf>> {
-        let lines = match self.bundle {
+        let (storage, lines) = match self.bundle {
             Bundle::Absent => return Ok(None),
-            Bundle::Vm(lines) => lines,
-            Bundle::Spoilt(_) => TAGGED,
+            Bundle::Vm(lines) => (String::new(), lines.to_owned()),
+            Bundle::TagStorage(storage, memory) => {
+                (format!("tag-storage = [{storage}]\n"), format!("cpus = [0]\nmemory = \"{memory}\""))
+            }
+            Bundle::Spoilt(_) => (String::new(), TAGGED.to_owned()),
         };
         let text = format!(
-            "[machine]\ntaggable = \"all\"\n[[vm]]\nname = \"vm\"\nkernel = \"@payload\"\n\
+            "[machine]\ntaggable = \"all\"\n{storage}[[vm]]\nname = \"vm\"\nkernel = \"@payload\"\n\
              cmdline = \"suite=smccc\"\n{lines}\n"
         );
         let bundle = bundle::write(&self.write("toml", text.as_bytes())?)?;

@@ -178,6 +178,11 @@ pub fn two_banks(tree: &mut DeviceTree) {
     add(tree, "/", "memory@40000000", [0x4000_0000, 0x4000_0000], Some("memory"));
 }
 
+/// RAM where there is none, as small as it can be and still hold a VM.
+pub fn absent_bank(tree: &mut DeviceTree) {
+    add(tree, "/", "memory@100000000", [0x1_0000_0000, 8 << 20], Some("memory"));
+}
+
 /// Holes all over, 16 MiB of every 64 left.
 pub fn reserved_holes(tree: &mut DeviceTree) {
     let upper = (0x6000_0000..0xc000_0000_u64).step_by(0x400_0000);
