@@ -9,7 +9,7 @@
 
 use crate::arch::copy;
 use crate::arch::{cache, cpu, tags, tlb};
-use crate::mem::map::{self, WindowPlace as Place, WindowSlot};
+use crate::mem::map::{self, WindowPlace as Place};
 use ::tags::copy::PageTags;
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange, Va};
 use cmo::{Chunk, Kind, Line};
@@ -72,15 +72,6 @@ fn with<R>(pa: Pa, size: u64, kind: Kind, f: impl FnOnce(&Window<'_>) -> R) -> O
 
 /// [`with`], through this slot if it is about a page.
 fn with_slot<R>(pa: Pa, size: u64, kind: Kind, place: Place, f: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
-    let (slot, va) = open(pa, size, kind, place)?;
-    let result = f(&Window { va, size, kind, life: PhantomData });
-    close(&slot);
-    Some(result)
-}
-
-/// The slot in which the memory is mapped, and where it is.
-#[inline(never)]
-fn open(pa: Pa, size: u64, kind: Kind, place: Place) -> Option<(WindowSlot, u64)> {
     let offset = pa.get() % BLOCK_2M;
     if offset.checked_add(size)? > BLOCK_2M {
         return None;
@@ -98,15 +89,11 @@ fn open(pa: Pa, size: u64, kind: Kind, place: Place) -> Option<(WindowSlot, u64)
     slot.set(pa.align_down(unit), memory);
     // The slot was invalid, and invalid entries are in no TLB.
     tlb::publish_el2();
-    let va = slot.va().get() + pa.get() % unit;
-    Some((slot, va))
-}
-
-/// Makes a slot that [`open`] returned invalid.
-#[inline(never)]
-fn close(slot: &WindowSlot) {
+    let window = Window { va: slot.va().get() + pa.get() % unit, size, kind, life: PhantomData };
+    let result = f(&window);
     slot.clear();
     tlb::flush_el2_page_local(Va::new(slot.va().get()));
+    Some(result)
 }
 
 /// Has `write` write to `chunk`, and publishes that to guests. `None` if there is no window for it.
