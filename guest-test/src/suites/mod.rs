@@ -3,6 +3,7 @@
 use crate::harness::Suite;
 
 mod abort;
+mod bar;
 mod cmo;
 pub(crate) mod control;
 mod copy;
@@ -50,6 +51,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &isolation::SUITE,
     &region::SUITE,
     &device::SUITE,
+    &bar::SUITE,
     &share::SUITE,
     &sched::SUITE,
     &tags::SUITE,

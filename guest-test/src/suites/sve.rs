@@ -43,12 +43,12 @@ const FPEN: u64 = 3 << 20;
 /// Scratch pages for a state: Z to 8 KiB, P and FFR behind.
 const PAGES: usize = 3;
 
-fn has_sve() -> bool {
+pub(crate) fn has_sve() -> bool {
     sysreg::field(mrs!("id_aa64pfr0_el1"), 32) != 0
 }
 
 /// Runs `f` with SVE usable and vectors as long as they get, whose bytes it is told.
-fn with_sve<R>(f: impl FnOnce(u64) -> R) -> R {
+pub(crate) fn with_sve<R>(f: impl FnOnce(u64) -> R) -> R {
     msr!("cpacr_el1", FPEN | ZEN);
     let bytes = set_length(0xf);
     let result = f(bytes);

@@ -10,6 +10,8 @@ mod decisions;
 mod faults;
 mod lazy;
 mod outside;
+mod vectors;
+mod walks;
 
 use decisions::{inject_later, nobody_answers, nobody_left, retry, stop_at_fault};
 use faults::{
@@ -19,6 +21,8 @@ use lazy::{
     across_pages, at_el0, first_access, like_backed, no_tag_access, quota, turned_back_while_running,
     two_vcpus,
 };
+use vectors::{vectors, vectors_across_pages};
+use walks::{fetches_and_walks, translations};
 
 suite!(
     "tags",
@@ -31,10 +35,14 @@ suite!(
         across_regions,
         read_only,
         device,
+        fetches_and_walks,
+        translations,
+        vectors,
         first_access,
         like_backed,
         no_tag_access,
         across_pages,
+        vectors_across_pages,
         at_el0,
         quota,
         two_vcpus,

@@ -16,8 +16,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 const TAG_READ: u64 = 1;
 const TAG_WRITE: u64 = 2;
-const CHECKED_READ: u64 = 3;
-const CHECKED_WRITE: u64 = 4;
+pub(super) const CHECKED_READ: u64 = 3;
+pub(super) const CHECKED_WRITE: u64 = 4;
 
 fn region<'a>(machine: &'a Machine, name: &str) -> Result<&'a Region, Stop> {
     match machine.region_called(name) {
@@ -27,7 +27,7 @@ fn region<'a>(machine: &'a Machine, name: &str) -> Result<&'a Region, Stop> {
 }
 
 /// The region that injects, on a machine where it can.
-fn bare(machine: &Machine) -> Result<&Region, Stop> {
+pub(super) fn bare(machine: &Machine) -> Result<&Region, Stop> {
     if machine.lists("untagged", "bare") {
         skip!("bare is non-cacheable here");
     }
@@ -35,7 +35,7 @@ fn bare(machine: &Machine) -> Result<&Region, Stop> {
 }
 
 /// The number by which hypercalls know the region at `start`: of all memory, in the order of addresses.
-fn number(machine: &Machine, start: u64) -> u64 {
+pub(super) fn number(machine: &Machine, start: u64) -> u64 {
     let memory = machine.memory().iter().map(|m| m.0);
     memory.chain(machine.regions().map(|r| r.start)).filter(|at| *at < start).count() as u64
 }
