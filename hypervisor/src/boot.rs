@@ -8,6 +8,7 @@ pub(crate) mod cpus;
 pub(crate) mod early;
 mod pool;
 
+use crate::log;
 use cpus::{Common, Up, bring_up, combined_ids};
 
 use crate::arch::entry::image;
@@ -61,7 +62,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     let provocation = crate::mem::provoke::take(&mut machine.bootargs);
     firmware::set_conduit(machine.psci);
     let options = Options::parse(&machine.bootargs).map_err(|e| format!("{e}"))?;
-    console::init_log(options.log);
+    log::init(options.log);
     log::info!("Tagvisor {} at {}", env!("CARGO_PKG_VERSION"), image::start());
     check_machine(&machine)?;
     let (archive, taken, pool) = take_memory(&machine, tree)?;

@@ -6,10 +6,8 @@
 //! never refused; if the ring is full, they wait for the transmitter.
 
 mod emergency;
-mod logger;
 
 pub(crate) use emergency::Emergency;
-pub(crate) use logger::init_log;
 
 use crate::arch::{cpu, timer};
 use crate::dev::uart::{Lines, Uart};

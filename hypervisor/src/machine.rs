@@ -3,6 +3,7 @@
 use crate::arch::{gic, timer};
 use crate::cpu::CpuShared;
 use crate::dev::gic::KICK;
+use crate::log;
 use crate::mem::map::MAX_CPUS;
 use crate::nested::mmu::VMID_USERS;
 use crate::vm::{Verdict, Vm};

@@ -24,7 +24,8 @@ pub mod options;
 mod tree;
 pub mod uart;
 
+pub use dtree::total_size;
 pub use machine::{Conduit, Cpu, Gic, GicVersion, Machine, Timer};
 pub use options::{OptionError, Options};
-pub use tree::{Error, NodePath, total_size};
+pub use tree::{Error, NodePath};
 pub use uart::{Uart, UartKind};

@@ -7,6 +7,7 @@ use crate::cpu::per_cpu;
 use crate::dev::gic::Redistributor;
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
 use crate::firmware;
+use crate::log;
 use crate::machine::{self, Machine};
 use crate::mem::{map, tables, window};
 use ::errata::Workarounds;

@@ -5,6 +5,7 @@ pub(crate) mod schedule;
 use crate::arch::cpu::PerCpu;
 use crate::arch::{tags, timer, tlb};
 use crate::dev::gic::Redistributor;
+use crate::log;
 use crate::machine::{Host, Machine};
 use crate::vcpu::Vcpu;
 use alloc::vec::Vec;

@@ -4,6 +4,7 @@ use super::{Outcome, maintenance, mmio};
 use crate::arch::syndrome;
 use crate::arch::translate::{self, NoAddress};
 use crate::cpu::Local;
+use crate::log;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vm::dirty;

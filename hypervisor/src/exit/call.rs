@@ -4,6 +4,7 @@ use super::{Outcome, control, copy, idregs, tags};
 use crate::arch::cpu;
 use crate::cpu::Local;
 use crate::firmware::{self, Workaround};
+use crate::log;
 use crate::vcpu::apply::Resume;
 use crate::vcpu::{Activity, Vcpu, request};
 use crate::vm::reach::Purpose;

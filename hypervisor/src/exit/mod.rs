@@ -14,6 +14,7 @@ pub(crate) mod sysreg;
 pub(crate) mod tags;
 
 use crate::cpu::Local;
+use crate::log;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use trap::{Exit, WaitKind};

@@ -1,6 +1,7 @@
 //! SErrors: one that a guest's accesses caused is that VM's affair, and no other's.
 
 use crate::arch::syndrome;
+use crate::log;
 use crate::vcpu::Vcpu;
 use crate::vm::stop_for_fault;
 use manifest::OnSError;

@@ -3,6 +3,7 @@
 //!
 //! UNSAFETY: wrong on purpose.
 
+use crate::log;
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::string::String;
 

@@ -425,9 +425,10 @@ pub(crate) fn fault(vm: &Vm, mmu: &NestedMmu, slot: usize, ipa: Ipa<Nested>, att
                 match mmu.change(|shadows, mem, tlbs| shadows.map(mem, tlbs, slot, &mapping, generation)) {
                     Ok(()) => return Handled::Again,
                     Err(Refused::Outdated) => {}
-                    Err(why @ (Refused::Attr(_) | Refused::NoRoom)) => {
-                        panic!("VM {}: no shadow of {ipa}: {why:?}", vm.spec.name)
+                    Err(Refused::Attr(_)) => {
+                        panic!("VM {}: {ipa} has no attributes for a shadow", vm.spec.name)
                     }
+                    Err(Refused::NoRoom) => panic!("VM {}: {ipa} has no room in its shadow", vm.spec.name),
                 }
             }
         }

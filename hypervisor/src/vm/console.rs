@@ -1,6 +1,7 @@
 //! What the console's keys do with VMs.
 
 use super::Vm;
+use crate::log;
 use crate::machine::{self, Machine};
 use crate::mem::heap;
 use crate::vcpu::{Count, ExitCounts};

@@ -8,6 +8,7 @@ use crate::arch::syndrome;
 use crate::arch::translate::For;
 use crate::cpu::Local;
 use crate::exit::{Outcome, abort, maintenance};
+use crate::log;
 use crate::nested::abort::guest_ipa;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu, request};

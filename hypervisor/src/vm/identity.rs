@@ -5,6 +5,7 @@
 
 use super::Vm;
 use super::build::Means;
+use crate::log;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;

@@ -6,6 +6,7 @@
 use super::Vm;
 use super::map::GuestMap;
 use crate::arch::cache;
+use crate::log;
 use crate::mem::window;
 use addr::{Canonical, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange};
 use alloc::vec::Vec;

@@ -11,6 +11,7 @@
 use super::events::{Event, Events, post};
 use super::{Verdict, Vm};
 use crate::arch::{gic, timer};
+use crate::log;
 use crate::machine::{self, Machine};
 use crate::vcpu::{Activity, Vcpu, request};
 use crate::vm::prepare::Preparation;

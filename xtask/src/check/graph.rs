@@ -9,12 +9,14 @@ const ADDRESSES: &str = "addr";
 /// Pure crates that join others, one level above them.
 const JOINING: [&str; 1] = ["nested"];
 /// Arrows between pure crates of one level. Each was a decision; there are no others.
-const SIDEWAYS: [(&str, &str); 7] = [
+const SIDEWAYS: [(&str, &str); 9] = [
     ("idreg", "trap"),
     ("cmo", "trap"),
     ("vdev", "abi"),
     ("tags", "abi"),
     ("fdt", "manifest"),
+    ("fdt", "dtree"),
+    ("manifest", "dtree"),
     ("bundle", "manifest"),
     ("bundle", "idreg"),
 ];
