@@ -24,8 +24,7 @@ pub mod options;
 mod tree;
 pub mod uart;
 
-pub use dtree::total_size;
 pub use machine::{Conduit, Cpu, Gic, GicVersion, Machine, Timer};
 pub use options::{OptionError, Options};
-pub use tree::{Error, NodePath};
+pub use tree::{Error, NodePath, total_size};
 pub use uart::{Uart, UartKind};

@@ -120,7 +120,7 @@ fn machine(tree: &Tree<'_>) -> Result<Machine, Flawed> {
         uart: uart.transpose()?,
         initrd: chosen.as_ref().map(initrd).transpose()?.flatten(),
         bootargs: bootargs(chosen.as_ref())?,
-        dtb_size: tree.blob().data().len(),
+        dtb_size: tree.fdt().data().len(),
     })
 }
 
@@ -181,8 +181,8 @@ fn reserved(root: &Place<'_>, parent: Option<&Place<'_>>) -> Result<Vec<PaRange>
             collect(&place, &mut ranges)?;
         }
     }
-    for (address, size) in root.tree().blob().reservations() {
-        let range = PaRange::new(Pa::new(address), size);
+    for entry in root.tree().fdt().memory_reservations() {
+        let range = PaRange::new(Pa::new(entry.address()), entry.size());
         ranges.push(range.ok_or_else(|| root.flaw("(memory reservation block)", "has an entry that wraps"))?);
     }
     Ok(merged(ranges))

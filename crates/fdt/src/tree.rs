@@ -7,7 +7,9 @@
 use core::cell::OnceCell;
 use core::ffi::CStr;
 use core::fmt::{self, Write};
-use dtree::{Blob, Malformed, Node, total_size};
+use dtoolkit::error::FdtParseError;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{Node, Property};
 
 mod walk;
 
@@ -23,7 +25,7 @@ const MAX_SIZE: usize = 2 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// It is no well-formed flattened device tree.
-    Blob(Malformed),
+    Blob(FdtParseError),
     /// It is longer than 2 MiB.
     TooLong,
     /// Its nodes are nested too deeply.
@@ -102,9 +104,18 @@ impl fmt::Debug for NodePath {
     }
 }
 
+/// The length of the whole tree whose first bytes these are (8 suffice), or `None` if they do not
+/// start a flattened device tree. Devicetree Specification 0.4, section 5.2.
+#[must_use]
+pub fn total_size(header: &[u8]) -> Option<usize> {
+    let (magic, rest) = header.split_first_chunk()?;
+    let size = u32::from_be_bytes(*rest.first_chunk()?);
+    (u32::from_be_bytes(*magic) == 0xd00d_feed).then(|| usize::try_from(size).ok()).flatten()
+}
+
 /// A tree that is being read, and what is wrong with it.
 pub(crate) struct Tree<'a> {
-    blob: Blob<'a>,
+    fdt: Fdt<'a>,
     error: OnceCell<Error>,
 }
 
@@ -120,12 +131,12 @@ impl<'a> Tree<'a> {
         if tree.len() > MAX_SIZE {
             return Err(Error::TooLong);
         }
-        Ok(Self { blob: Blob::open(tree).map_err(Error::Blob)?, error: OnceCell::new() })
+        Ok(Self { fdt: Fdt::new(tree).map_err(Error::Blob)?, error: OnceCell::new() })
     }
 
-    /// Its bytes and its memory reservations.
-    pub(crate) fn blob(&self) -> &Blob<'a> {
-        &self.blob
+    /// The parser's view.
+    pub(crate) fn fdt(&self) -> Fdt<'a> {
+        self.fdt
     }
 
     /// Keeps `error` for [`error`](Self::error); the first one stays.
@@ -152,14 +163,14 @@ impl<'a> Tree<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     tree: &'a Tree<'a>,
-    node: Node<'a>,
-    above: [Option<Node<'a>>; MAX_DEPTH],
+    node: FdtNode<'a>,
+    above: [Option<FdtNode<'a>>; MAX_DEPTH],
     depth: usize,
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn root(tree: &'a Tree<'a>) -> Self {
-        Self { tree, node: tree.blob.root(), above: [None; MAX_DEPTH], depth: 0 }
+        Self { tree, node: tree.fdt.root(), above: [None; MAX_DEPTH], depth: 0 }
     }
 
     /// How many nodes are above.
@@ -179,7 +190,7 @@ impl<'a> Place<'a> {
     }
 
     /// The place of a child of this node.
-    pub(crate) fn child(&self, node: Node<'a>) -> Result<Self, Flawed> {
+    pub(crate) fn child(&self, node: FdtNode<'a>) -> Result<Self, Flawed> {
         let mut child = *self;
         child.descend(node)?;
         Ok(child)
@@ -204,17 +215,15 @@ impl<'a> Place<'a> {
     pub(crate) fn named<const N: usize>(&self, names: [&str; N]) -> Result<[Option<Self>; N], Flawed> {
         let mut found = [None; N];
         for node in self.node.children() {
-            let name = node.bare_name();
-            for (slot, _) in
-                found.iter_mut().zip(names).filter(|(slot, n)| slot.is_none() && n.as_bytes() == name)
-            {
+            let name = node.name_without_address();
+            for (slot, _) in found.iter_mut().zip(names).filter(|(slot, n)| slot.is_none() && *n == name) {
                 *slot = Some(self.child(node)?);
             }
         }
         Ok(found)
     }
 
-    fn descend(&mut self, node: Node<'a>) -> Result<(), Flawed> {
+    fn descend(&mut self, node: FdtNode<'a>) -> Result<(), Flawed> {
         let Some(slot) = self.above.get_mut(self.depth) else { return Err(self.too_deep()) };
         *slot = Some(self.node);
         self.node = node;
@@ -260,7 +269,7 @@ impl<'a> Place<'a> {
     /// The bytes of a property.
     #[inline(never)]
     pub(crate) fn value(&self, property: &str) -> Option<&'a [u8]> {
-        self.node.property(property)
+        self.node.property(property)?.value_as::<&'a [u8]>().ok()
     }
 
     /// A property of one cell.
@@ -296,7 +305,7 @@ impl<'a> Place<'a> {
 
     /// What tells the node from others.
     pub(crate) fn marks(&self) -> Marks<'a> {
-        Marks::read(self.node).0
+        Marks::read(self.tree.fdt, self.node)
     }
 
     /// What other nodes call this one.

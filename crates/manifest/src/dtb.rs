@@ -40,7 +40,8 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use dtree::{Blob, Node, Property};
+use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
+use dtoolkit::{FromPropertyValue, Node, Property};
 
 /// What a compiled manifest is compatible with.
 pub const COMPATIBLE: &str = "tagvisor,manifest-v1";
@@ -94,8 +95,8 @@ pub fn read(dtb: &[u8]) -> core::result::Result<MachineSpec, Error> {
 
 fn machine(dtb: &[u8]) -> Result<MachineSpec> {
     let malformed = |e| Error::machine("", &format_args!("the compiled manifest is no device tree: {e}"));
-    let blob = Blob::open(dtb).map_err(malformed)?;
-    let root = Entry::new(blob.root(), String::new());
+    let fdt = Fdt::new(dtb).map_err(malformed)?;
+    let root = Entry::new(fdt.root(), String::new());
     if root.get::<&str>("compatible")? != Some(COMPATIBLE) {
         let message = format_args!("the compiled manifest is not compatible with \"{COMPATIBLE}\"");
         return Err(Error::machine("", &message));
@@ -213,14 +214,14 @@ fn interrupts(entry: &Entry<'_>) -> Result<Vec<DeviceInterrupt>> {
 
 /// A node, with its path for sentences.
 struct Entry<'a> {
-    node: Node<'a>,
+    node: FdtNode<'a>,
     /// Its properties: each is asked for by name, and the blob would be read from the node's start for it.
-    properties: Vec<Property<'a>>,
+    properties: Vec<FdtProperty<'a>>,
     path: String,
 }
 
 impl<'a> Entry<'a> {
-    fn new(node: Node<'a>, path: String) -> Self {
+    fn new(node: FdtNode<'a>, path: String) -> Self {
         Self { node, properties: node.properties().collect(), path }
     }
 
@@ -257,8 +258,8 @@ impl<'a> Entry<'a> {
     }
 
     /// A child that must be `NAME@...` and have a place.
-    fn child(&self, node: Node<'a>, name: &str, has_place: bool) -> Result<Entry<'a>> {
-        if node.bare_name() != name.as_bytes() {
+    fn child(&self, node: FdtNode<'a>, name: &str, has_place: bool) -> Result<Entry<'a>> {
+        if node.name_without_address() != name {
             return Err(self.refuse("an unknown node", node.name()));
         }
         if !has_place {
@@ -268,22 +269,20 @@ impl<'a> Entry<'a> {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.properties.iter().any(|p| p.name_bytes() == name.as_bytes())
+        self.properties.iter().any(|p| p.name() == name)
     }
 
-    fn get<T: Value<'a>>(&self, name: &str) -> Result<Option<T>> {
-        let Some(property) = self.properties.iter().find(|p| p.name_bytes() == name.as_bytes()) else {
-            return Ok(None);
-        };
-        T::read(property.value).map(Some).ok_or_else(|| self.malformed(name))
+    fn get<T: FromPropertyValue<'a>>(&self, name: &str) -> Result<Option<T>> {
+        let Some(property) = self.properties.iter().find(|p| p.name() == name) else { return Ok(None) };
+        property.value_as().map(Some).map_err(|_| self.malformed(name))
     }
 
-    fn need<T: Value<'a>>(&self, name: &str) -> Result<T> {
+    fn need<T: FromPropertyValue<'a>>(&self, name: &str) -> Result<T> {
         self.get(name)?.ok_or_else(|| self.missing(name))
     }
 
     fn flag(&self, name: &str) -> Result<bool> {
-        Ok(self.get::<()>(name)?.is_some())
+        Ok(self.get::<[u8; 0]>(name)?.is_some())
     }
 
     fn named<T: Named>(&self, name: &str) -> Result<T> {
@@ -320,49 +319,6 @@ impl<'a> Entry<'a> {
 
     fn narrow<T: TryFrom<u64>>(&self, name: &str, value: u64) -> Result<T> {
         T::try_from(value).map_err(|_| self.malformed(name))
-    }
-}
-
-/// What a property's value can be read as.
-trait Value<'a>: Sized {
-    /// `None` if the value is none of these.
-    fn read(value: &'a [u8]) -> Option<Self>;
-}
-
-/// No value: the property is there.
-impl Value<'_> for () {
-    fn read(value: &[u8]) -> Option<()> {
-        value.is_empty().then_some(())
-    }
-}
-
-impl Value<'_> for u32 {
-    fn read(value: &[u8]) -> Option<u32> {
-        value.try_into().ok().map(u32::from_be_bytes)
-    }
-}
-
-impl Value<'_> for u64 {
-    fn read(value: &[u8]) -> Option<u64> {
-        value.try_into().ok().map(u64::from_be_bytes)
-    }
-}
-
-impl<'a> Value<'a> for &'a [u8] {
-    fn read(value: &'a [u8]) -> Option<Self> {
-        Some(value)
-    }
-}
-
-impl<'a> Value<'a> for &'a str {
-    fn read(value: &'a [u8]) -> Option<Self> {
-        core::str::from_utf8(value.strip_suffix(b"\0")?).ok()
-    }
-}
-
-impl Value<'_> for String {
-    fn read(value: &[u8]) -> Option<String> {
-        <&str>::read(value).map(String::from)
     }
 }
 

@@ -6,18 +6,19 @@
 
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange};
 use alloc::vec::Vec;
+use buddy_system_allocator::FrameAllocator;
 use manifest::Taggable;
 
 /// Free RAM in frames of [`PAGE_SIZE`].
 pub(crate) struct Frames {
-    /// Ranges that do not touch each other, in no order.
-    free: Vec<PaRange>,
+    buddy: FrameAllocator<33>,
+    free: u64,
 }
 
 impl Frames {
     /// All of `memory` that is not in `taken`.
     pub(crate) fn new(memory: &[PaRange], taken: &[PaRange]) -> Self {
-        let mut frames = Self { free: Vec::new() };
+        let mut frames = Self { buddy: FrameAllocator::new(), free: 0 };
         for range in memory {
             let mut from = range.start().get().next_multiple_of(PAGE_SIZE);
             let end = range.end().get() & !(PAGE_SIZE - 1);
@@ -39,44 +40,20 @@ impl Frames {
         frames
     }
 
-    /// Adds free RAM from `start` to `end`; what touches it becomes one range with it.
     fn add(&mut self, start: u64, end: u64) {
-        let (mut start, mut end) = (start, end);
-        if start >= end {
-            return;
+        if start < end {
+            self.buddy.add_frame((start / PAGE_SIZE) as usize, (end / PAGE_SIZE) as usize);
+            self.free += end - start;
         }
-        let touches = |start, end| move |f: &PaRange| f.end().get() == start || f.start().get() == end;
-        while let Some(i) = self.free.iter().position(touches(start, end)) {
-            let other = self.free.swap_remove(i);
-            (start, end) = (start.min(other.start().get()), end.max(other.end().get()));
-        }
-        self.free.extend(PaRange::new(Pa::new(start), end - start));
     }
 
     /// Bytes that are free.
     pub(crate) fn free(&self) -> u64 {
-        self.free.iter().map(PaRange::size).sum()
+        self.free
     }
 
-    /// Takes `size` bytes, a power of two, aligned to their size: out of the smallest range that has them,
-    /// so that large blocks stay whole.
-    fn take_block(&mut self, size: u64) -> Option<PaRange> {
-        let mut best: Option<(usize, PaRange, PaRange)> = None;
-        for (i, range) in self.free.iter().enumerate() {
-            let block = PaRange::new(Pa::new(range.start().get().checked_next_multiple_of(size)?), size)?;
-            if block.end() <= range.end() && best.is_none_or(|(_, least, _)| range.size() < least.size()) {
-                best = Some((i, *range, block));
-            }
-        }
-        let (i, range, block) = best?;
-        self.free.swap_remove(i);
-        self.add(range.start().get(), block.start().get());
-        self.add(block.end().get(), range.end().get());
-        Some(block)
-    }
-
-    /// Takes `size` bytes in pieces that are as large as what is free and the alignment of
-    /// `ipa` allow, so that stage 2 can use blocks. `None`, and nothing taken, if there isn't that much.
+    /// Takes `size` bytes in pieces that are as large as the buddies and the alignment of `ipa`
+    /// allow, so that stage 2 can use blocks. `None`, and nothing taken, if there isn't that much.
     pub(crate) fn take(&mut self, ipa: u64, size: u64) -> Option<Vec<PaRange>> {
         let mut pieces: Vec<PaRange> = Vec::new();
         let mut done = 0;
@@ -107,8 +84,9 @@ impl Frames {
             size = size.min(1 << ipa.trailing_zeros().min(30));
         }
         while size >= PAGE_SIZE {
-            if let Some(block) = self.take_block(size) {
-                return Some(block);
+            if let Some(frame) = self.buddy.alloc((size / PAGE_SIZE) as usize) {
+                self.free -= size;
+                return PaRange::new(Pa::new(frame as u64 * PAGE_SIZE), size);
             }
             size /= 2;
         }
@@ -116,12 +94,21 @@ impl Frames {
     }
 
     fn give_back(&mut self, range: PaRange) {
-        self.add(range.start().get(), range.end().get());
+        // Taken in power-of-two pieces, merged by `take`: given back page by page, which the buddies
+        // join again.
+        let mut at = range.start().get();
+        while at < range.end().get() {
+            self.buddy.dealloc((at / PAGE_SIZE) as usize, 1);
+            at += PAGE_SIZE;
+        }
+        self.free += range.size();
     }
 
     /// Takes a pool for EL2 itself: 2 MiB-aligned, `size` a power of two of at least 2 MiB.
     pub(crate) fn take_pool(&mut self, size: u64) -> Option<PaRange> {
-        self.take_block(size.max(BLOCK_2M))
+        let frame = self.buddy.alloc((size.max(BLOCK_2M) / PAGE_SIZE) as usize)?;
+        self.free -= size;
+        PaRange::new(Pa::new(frame as u64 * PAGE_SIZE), size)
     }
 }
 

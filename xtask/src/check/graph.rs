@@ -9,14 +9,12 @@ const ADDRESSES: &str = "addr";
 /// Pure crates that join others, one level above them.
 const JOINING: [&str; 1] = ["nested"];
 /// Arrows between pure crates of one level. Each was a decision; there are no others.
-const SIDEWAYS: [(&str, &str); 9] = [
+const SIDEWAYS: [(&str, &str); 7] = [
     ("idreg", "trap"),
     ("cmo", "trap"),
     ("vdev", "abi"),
     ("tags", "abi"),
     ("fdt", "manifest"),
-    ("fdt", "dtree"),
-    ("manifest", "dtree"),
     ("bundle", "manifest"),
     ("bundle", "idreg"),
 ];

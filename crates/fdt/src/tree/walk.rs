@@ -2,19 +2,24 @@
 
 use super::{Flawed, MAX_DEPTH, Place, Tree, strings};
 use core::ffi::CStr;
-use dtree::{Children, Node};
+use core::iter::Fuse;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{Node, Property};
+
+type Children<'a> = <FdtNode<'a> as Node>::Children<'a>;
 
 /// Visits all nodes below the root, parents first.
 pub(crate) struct Walk<'a> {
     place: Place<'a>,
-    open: [Option<Children<'a>>; MAX_DEPTH + 1],
+    // Fused because the iterators of the parser may not be asked again after their end.
+    open: [Option<Fuse<Children<'a>>>; MAX_DEPTH + 1],
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(tree: &'a Tree<'a>) -> Self {
         let place = Place::root(tree);
         let mut open = [const { None }; MAX_DEPTH + 1];
-        open[0] = Some(place.node.children());
+        open[0] = Some(place.node.children().fuse());
         Self { place, open }
     }
 
@@ -24,9 +29,9 @@ impl<'a> Walk<'a> {
             let open = self.open.get_mut(self.place.depth).and_then(Option::as_mut);
             if let Some(node) = open.and_then(Iterator::next) {
                 self.place.descend(node)?;
-                let (marks, children) = Marks::read(node);
+                let marks = self.place.marks();
                 if let Some(slot) = self.open.get_mut(self.place.depth) {
-                    *slot = Some(children);
+                    *slot = (!marks.leaf).then(|| node.children().fuse());
                 }
                 return Ok(Some(Seen { place: &self.place, marks }));
             }
@@ -50,24 +55,27 @@ pub(crate) struct Marks<'a> {
     device_type: Option<&'a [u8]>,
     phandle: Option<&'a [u8]>,
     status: Option<&'a [u8]>,
+    leaf: bool,
 }
 
 impl<'a> Marks<'a> {
-    /// Those of a node, and its children, which come behind them.
-    pub(super) fn read(node: Node<'a>) -> (Self, Children<'a>) {
+    pub(super) fn read(fdt: Fdt<'a>, node: FdtNode<'a>) -> Self {
         let mut marks = Self::default();
-        let mut properties = node.properties();
-        for property in &mut properties {
-            let slot = match property.name_bytes() {
-                b"compatible" => &mut marks.compatible,
-                b"device_type" => &mut marks.device_type,
-                b"phandle" => &mut marks.phandle,
-                b"status" => &mut marks.status,
+        let mut last = None;
+        for property in node.properties() {
+            let Ok(value) = property.value_as::<&'a [u8]>() else { continue };
+            last = Some(value);
+            let slot = match property.name() {
+                "compatible" => &mut marks.compatible,
+                "device_type" => &mut marks.device_type,
+                "phandle" => &mut marks.phandle,
+                "status" => &mut marks.status,
                 _ => continue,
             };
-            slot.get_or_insert(property.value);
+            slot.get_or_insert(value);
         }
-        (marks, properties.children())
+        marks.leaf = last.is_some_and(|value| ends_node(fdt, value));
+        marks
     }
 
     /// The entries of the `compatible` list.
@@ -89,6 +97,15 @@ impl<'a> Marks<'a> {
     pub(crate) fn available(&self) -> bool {
         self.status.is_none_or(|status| matches!(status, b"okay\0" | b"ok\0"))
     }
+}
+
+/// Whether the node ends behind `value`, that of its last property: FDT_END_NODE follows (section
+/// 5.4.1). Saves asking for its children, for which the parser passes all properties twice.
+fn ends_node(fdt: Fdt<'_>, value: &[u8]) -> bool {
+    let data = fdt.data();
+    let end = value.as_ptr_range().end.addr().checked_sub(data.as_ptr().addr());
+    let token = end.and_then(|end| data.get(end.checked_next_multiple_of(4)?..)?.first_chunk());
+    token == Some(&[0, 0, 0, 2])
 }
 
 /// The node that others call `phandle`.

@@ -1,7 +1,6 @@
 use super::*;
 use crate::write;
 use alloc::string::ToString;
-use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
 use proptest::collection::vec;
 use proptest::option;
@@ -207,7 +206,7 @@ fn what_has_no_meaning_is_refused_with_a_sentence() {
     );
     assert_eq!(
         read(b"").unwrap_err().to_string(),
-        "the compiled manifest is no device tree: the header is cut off at offset 0"
+        "the compiled manifest is no device tree: Invalid FDT length at offset 0"
     );
 }
 
