@@ -18,8 +18,8 @@ use faults::{
     across_regions, arguments, at_el0 as fault_at_el0, device, kinds, no_faults, read_only, tco_in_handler,
 };
 use lazy::{
-    across_pages, at_el0, first_access, like_backed, no_tag_access, quota, turned_back_while_running,
-    two_vcpus,
+    across_pages, at_el0, end_of_page, first_access, like_backed, no_tag_access, quota,
+    turned_back_while_running, two_vcpus,
 };
 use vectors::{vectors, vectors_across_pages};
 use walks::{fetches_and_walks, translations};
@@ -42,6 +42,7 @@ suite!(
         like_backed,
         no_tag_access,
         across_pages,
+        end_of_page,
         vectors_across_pages,
         at_el0,
         quota,

@@ -28,7 +28,7 @@ pub(crate) enum Pause {
 pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
     vcpu.shared.set_attentive(true);
     if core::mem::take(&mut vcpu.sync_due) {
-        take_pending_abort(vcpu);
+        take_pending_abort(vcpu, local);
         heed_interrupts(vcpu, local);
     }
     loop {
@@ -142,11 +142,11 @@ pub(crate) fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64
 }
 
 /// The abort that a control VM decided on, as if the access had just happened.
-fn take_pending_abort(vcpu: &mut Vcpu) {
+fn take_pending_abort(vcpu: &mut Vcpu, local: &Local) {
     if let Some(abort) = vcpu.pending_abort.take() {
         // SAFETY: the scheduler made this vCPU resident.
         unsafe { syndrome::set_far(abort.far) };
-        inject(vcpu, GuestFault::ExternalDataAbort, abort.esr);
+        fail(vcpu, local, GuestFault::ExternalDataAbort, abort.esr);
     }
 }
 

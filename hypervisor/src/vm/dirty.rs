@@ -23,8 +23,8 @@ const LOOK: usize = 256;
 const PROTECT_WORDS: usize = 12;
 
 impl GuestMap {
-    /// Has the log cover the VM's own memory, if some VM controls it. Not of one with virtual EL2: stores of its L2 go through
-    /// shadows, which the log does not see.
+    /// Has the log cover the VM's own memory, if some VM controls it. Not of one with virtual EL2: stores of
+    /// its L2 go through shadows, which the log does not see.
     pub(super) fn cover(&mut self, spec: &VmSpec, controlled: bool) {
         if controlled && spec.nested.is_none() {
             let own = |r: &&RegionSpec| matches!(r.kind, RegionKind::Ram | RegionKind::ReadOnly { .. });
@@ -96,7 +96,8 @@ impl Vm {
         if !map.dirty.is_on() || !map.dirty.covers(&page) {
             return false;
         }
-        if map.allows(ipa, Access::Write) {
+        // What is on the move is not mapped now, and protected when it is again.
+        if map.allows(ipa, Access::Write) || map.lazy.ledger.is_broken(ipa) {
             map.protect(page);
         }
         map.dirty.clear(ipa)
@@ -109,8 +110,9 @@ impl Vm {
 #[inline(never)]
 pub(crate) fn store(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
     let vm = vcpu.vm;
-    // Cache maintenance is no store, whatever its fault says.
-    if abort.cm() || !(abort.write() || abort.s1ptw()) {
+    // Cache maintenance is no store, whatever its fault says. VMs with virtual EL2 are not logged, and an
+    // address of L2's is not the VM's.
+    if vm.spec.nested.is_some() || abort.cm() || !(abort.write() || abort.s1ptw()) {
         return None;
     }
     // HPFAR_EL2 is valid for a walk only.

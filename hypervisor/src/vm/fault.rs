@@ -146,19 +146,18 @@ pub(crate) fn tag_access(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Ou
         Ok(ipa) => ipa,
         Err(why) => return abort::without_address(vcpu, fault.va, why),
     };
-    let mut region = untagged(vcpu.vm, ipa);
-    if region.is_none()
+    let mut page = tags_at(vcpu.vm, ipa);
+    if page == PageTags::There
         && let Some(next) = next_page(fault.va)
         && let Ok(there) = guest_ipa(vcpu, next, kind)
     {
-        // The page has tags: the access goes on to one that has none.
+        // The page had tags before: the access goes on to one that has none.
         ipa = there;
-        region = untagged(vcpu.vm, ipa);
+        page = tags_at(vcpu.vm, ipa);
     }
-    match region {
-        // Tags are there now, or will be: the guest repeats the access.
-        None => Ok(Resume::Here),
-        Some(region) => refused(vcpu, local, fault, ipa, region),
+    match page {
+        PageTags::There | PageTags::Given => Ok(Resume::Here),
+        PageTags::Refused(region) => refused(vcpu, local, fault, ipa, region),
     }
 }
 
@@ -168,16 +167,29 @@ pub(crate) fn next_page(va: Va) -> Option<Va> {
     (left < LARGEST_ACCESS).then(|| va.checked_add(left)).flatten()
 }
 
-/// Number of the region at `ipa` if a tag access cannot succeed there; lazy memory is given tags if it may.
+/// What a tag access to a page comes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PageTags {
+    /// It had tags already.
+    There,
+    /// It has them now, or will have: the guest repeats the access before anyone is blamed.
+    Given,
+    /// It may have none; the number of its region.
+    Refused(usize),
+}
+
+/// Gives lazy memory tags if it may have them.
 #[inline(always)]
-fn untagged(vm: &Vm, ipa: Ipa<Canonical>) -> Option<usize> {
-    let region = vm.spec.regions.iter().position(|r| r.ipa.contains(ipa))?;
-    match vm.spec.regions.get(region)?.tags {
-        Tags::None => Some(region),
-        Tags::Backed => None,
+fn tags_at(vm: &Vm, ipa: Ipa<Canonical>) -> PageTags {
+    let mut regions = vm.spec.regions.iter().enumerate();
+    let Some((number, region)) = regions.find(|(_, r)| r.ipa.contains(ipa)) else { return PageTags::There };
+    match region.tags {
+        Tags::None => PageTags::Refused(number),
+        Tags::Backed => PageTags::There,
         Tags::Lazy => match vm.map.lock().promote(ipa) {
-            Change::Done(_) | Change::Underway => None,
-            Change::Refused => Some(region),
+            Change::Done(false) => PageTags::There,
+            Change::Done(true) | Change::Underway => PageTags::Given,
+            Change::Refused => PageTags::Refused(number),
         },
     }
 }

@@ -118,8 +118,8 @@ impl GuestMap {
         self.stage2.retype(&mut self.tables, &mut tlb, range, memory)
     }
 
-    /// Allows or forbids stores to a page, or to several of which none is lazy memory on the move. Lazy memory that is not mapped because its data moves is mapped
-    /// like that afterwards.
+    /// Allows or forbids stores to a page, or to several of which none is lazy memory on the move: that is
+    /// mapped like that afterwards.
     ///
     /// # Errors
     /// Any [`MapError`]; nothing has changed then.

@@ -177,6 +177,17 @@ pub(super) fn across_pages(machine: &Machine) -> Outcome {
     Ok(())
 }
 
+/// An access that ends where its page does has nothing to do with the next one.
+pub(super) fn end_of_page(machine: &Machine) -> Outcome {
+    let (start, _) = fresh(machine)?;
+    let unit = stats(machine)?.unit * 4096;
+    let end = tagged(start + unit - 16);
+    mte::stg(mte::with_tag(end, 6));
+    check_eq!(stats(machine)?.used, unit / 4096, "pages after STG to a page's last granule");
+    check_eq!(mte::ldg(end), 6, "its tag");
+    Ok(())
+}
+
 /// Without FEAT_MTE_PERM, all of it can be tagged at once, and a control VM is told so.
 pub(super) fn like_backed(machine: &Machine) -> Outcome {
     if !is_backed(machine)? {
