@@ -16,7 +16,7 @@ use crate::mem::tables::ShadowTables;
 use crate::mem::window;
 use crate::vcpu::Vcpu;
 use crate::vm::build::Means;
-use crate::vm::{Stage2Registers, Vm};
+use crate::vm::{Stage2Registers, Vm, stop_for_fault};
 use ::nested::attributes::{Own, compose};
 use ::nested::fault::{Attempt, Blame, judge};
 use ::nested::shadow::{Config, Key, Refused, Shadows, Tlbs};
@@ -397,7 +397,13 @@ impl stage2::Tables for L1Memory<'_> {
 
 /// A stage-2 fault of L2 at `ipa`, on a vCPU that is attached to shadow `slot`: maps what is missing, or
 /// says whose fault it is.
-pub(crate) fn fault(vm: &Vm, mmu: &NestedMmu, slot: usize, ipa: Ipa<Nested>, attempt: Attempt) -> Handled {
+pub(crate) fn fault(
+    vm: &'static Vm,
+    mmu: &NestedMmu,
+    slot: usize,
+    ipa: Ipa<Nested>,
+    attempt: Attempt,
+) -> Handled {
     let write = attempt.access == Access::Write;
     for _ in 0..ATTEMPTS {
         let shadows = mmu.shadows.lock();
@@ -425,10 +431,13 @@ pub(crate) fn fault(vm: &Vm, mmu: &NestedMmu, slot: usize, ipa: Ipa<Nested>, att
                 match mmu.change(|shadows, mem, tlbs| shadows.map(mem, tlbs, slot, &mapping, generation)) {
                     Ok(()) => return Handled::Again,
                     Err(Refused::Outdated) => {}
-                    Err(Refused::Attr(_)) => {
-                        panic!("VM {}: {ipa} has no attributes for a shadow", vm.spec.name)
+                    // Tables and attributes were reckoned when the VM was built. Should that be wrong, it is
+                    // the VM's end and nobody else's.
+                    Err(Refused::Attr(_) | Refused::NoRoom) => {
+                        log::warn!("VM {}: {ipa} finds no place in its shadow", vm.spec.name);
+                        stop_for_fault(vm);
+                        return Handled::Again;
                     }
-                    Err(Refused::NoRoom) => panic!("VM {}: {ipa} has no room in its shadow", vm.spec.name),
                 }
             }
         }
