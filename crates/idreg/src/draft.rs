@@ -16,8 +16,6 @@ pub struct Draft {
     /// The machine, as this VM's CPUs show it.
     host: HostIds,
     features: Features,
-    /// Whether all of its CPUs have the same CTR_EL0.
-    one_ctr: bool,
     limit: GuestIds,
     ids: GuestIds,
 }
@@ -65,11 +63,11 @@ impl fmt::Display for Refused {
 
 impl Draft {
     /// All that a VM can have on this machine, of which `host` is what holds on its CPUs
-    /// ([`HostIds::on_cpus`]). `one_ctr`: they all have this CTR_EL0.
+    /// ([`HostIds::on_cpus`]).
     #[must_use]
-    pub fn new(host: &HostIds, features: &Features, one_ctr: bool) -> Self {
+    pub fn new(host: &HostIds, features: &Features) -> Self {
         let limit = GuestIds::new(host, features);
-        Self { host: *host, features: features.on(host), one_ctr, ids: limit.clone(), limit }
+        Self { host: *host, features: features.on(host), ids: limit.clone(), limit }
     }
 
     /// The values.
@@ -138,11 +136,10 @@ impl Draft {
         contradiction(&self.ids, address_bits).map_or(Ok(()), Err)
     }
 
-    /// What closes everything that the values hide.
+    /// What closes everything that the values hide, on one of the VM's CPUs.
     #[must_use]
-    pub fn traps(&self) -> TrapConfig {
-        let native_ctr = self.one_ctr && self.ids.ctr() == self.host.ctr;
-        TrapConfig::new(&self.host, &self.ids, native_ctr)
+    pub fn traps_on(&self, cpu: &HostIds) -> TrapConfig {
+        TrapConfig::new(cpu, &self.ids, self.host.has_fwb())
     }
 
     /// The fields of a register, for this VM.

@@ -23,7 +23,7 @@ const MTE: Features = Features { mte: true, sve: false, nested: None };
 const PLAIN: Features = Features { mte: false, sve: false, nested: None };
 
 fn traps(host: &HostIds, features: &Features) -> TrapConfig {
-    TrapConfig::new(host, &GuestIds::new(host, features), true)
+    Draft::new(host, features).traps_on(host)
 }
 
 fn ids(values: &[(Reg, u64)]) -> HostIds {
@@ -464,7 +464,7 @@ fn sve_is_what_all_cpus_have() {
     let sve = Features { mte: false, sve: true, nested: None };
     let open = |host: &HostIds, features: &Features| {
         let ids = GuestIds::new(host, features);
-        let cptr = TrapConfig::new(host, &ids, true).cptr;
+        let cptr = TrapConfig::new(host, &ids, false).cptr;
         (ids.has_sve(), ids.read(Reg::Zfr0 as usize), cptr & cptr::TZ == 0)
     };
     assert_eq!(open(&max(), &sve), (true, 0x0110_1101_0121_0022, true));

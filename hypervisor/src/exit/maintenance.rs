@@ -225,7 +225,7 @@ fn forget_instructions() -> Resume {
 
 /// Maintenance by set and way: the vCPU sweeps all its VM's memory before it goes on.
 fn sweep(vcpu: &Vcpu) -> Resume {
-    let forced = vcpu.traps.is_some_and(|traps| traps.hcr & idreg::closing::hcr::FWB != 0);
+    let forced = vcpu.traps.as_ref().is_some_and(|traps| traps.hcr & idreg::closing::hcr::FWB != 0);
     if needs_no_sweep(forced, vcpu.ids.ctr()) { Resume::Next } else { Resume::Sweep }
 }
 

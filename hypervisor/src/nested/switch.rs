@@ -91,7 +91,7 @@ impl Nested {
 /// The vCPU must be entered next, and its EL1 registers must be those of that context.
 unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref() else { return };
-    let Some(base) = vcpu.traps else { return };
+    let Some(base) = vcpu.traps.as_ref() else { return };
     let vhe = nested.vhe;
     let values = if nested.in_l2 {
         let l1 = nested.hcr();

@@ -5,7 +5,7 @@ use std::string::ToString;
 use super::*;
 
 fn draft(host: &HostIds, features: &Features) -> Draft {
-    Draft::new(host, features, true)
+    Draft::new(host, features)
 }
 
 fn row(name: &str) -> Row {
@@ -127,11 +127,11 @@ fn cache_type() {
     let mut d = draft(&max(), &PLAIN);
     let ctr = d.ids().ctr();
     assert_eq!(d.mask(index::CTR), 0b11 << 28 | 0b11 << 14);
-    assert_eq!(d.traps().hcr & hcr::TID2, 0, "the hardware's own");
+    assert_eq!(d.traps_on(&max()).hcr & hcr::TID2, 0, "the hardware's own");
     assert_eq!(put(&mut d, "IDC", 0), Ok(()));
     assert_eq!(put(&mut d, "L1Ip", 2), Ok(()));
     assert_eq!(put(&mut d, "L1Ip", 1).unwrap_err().unwrap().bound, Bound::OrAbsent);
-    assert_ne!(d.traps().hcr & hcr::TID2, 0);
+    assert_ne!(d.traps_on(&max()).hcr & hcr::TID2, 0);
     // Without IDC there must be something to clean on the way to the point of unification.
     assert_eq!(d.ids().read(index::CLIDR.into()), 0x0a20_0023);
     let clidr = d.ids().read(index::CLIDR.into());
@@ -139,8 +139,10 @@ fn cache_type() {
     // Sizes of lines and blocks.
     assert_eq!(d.set(index::CTR, ctr ^ 1 << 16).unwrap_err().lsb, 16);
     assert_eq!(d.set(index::CTR, ctr), Ok(()));
-    let other = Draft::new(&max(), &PLAIN, false);
-    assert_ne!(other.traps().hcr & hcr::TID2, 0, "its CPUs differ");
+    let other = HostIds { ctr: max().ctr & !(1 << 28), ..max() };
+    let d = draft(&max(), &PLAIN);
+    assert_eq!(d.traps_on(&max()).hcr & hcr::TID2, 0);
+    assert_ne!(d.traps_on(&other).hcr & hcr::TID2, 0, "its CPUs differ, and this is not what it sees");
 }
 
 #[test]
@@ -175,7 +177,7 @@ fn lowered_features_are_closed() {
         for (name, value) in names {
             put(&mut d, name, *value).unwrap();
         }
-        d.traps()
+        d.traps_on(&max())
     };
     let open = closed(&[]);
     let t = closed(&[("MTE", 1), ("MTEFAR", 0), ("MTESTOREONLY", 0)]);
