@@ -65,6 +65,8 @@ pub enum Found {
     NotRead,
     /// It is no maintenance and no translation; the guest may have changed it meanwhile.
     Other,
+    /// It is where EL2 reads nothing: in a device.
+    Unreadable,
     /// It is this.
     This(Operation),
 }
@@ -119,6 +121,8 @@ pub const fn after_fault(abort: &DataAbort, place: Place, found: Found) -> Actio
         (Found::NotRead, Place::ReadOnly(Policy::Emulate)) if abort.cm() => Action::Perform(Line::THOROUGH),
         (Found::NotRead, _) => Action::Fetch,
         (Found::Other, _) if abort.cm() => Action::Retry,
+        // What it is cannot be told, and a retry would never end.
+        (Found::Unreadable, _) => Action::ExternalAbort,
         (Found::Other, _) => Action::Access,
         (Found::This(operation), place) => carry_out(operation, place),
     }

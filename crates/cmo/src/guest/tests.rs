@@ -88,6 +88,10 @@ fn every_syndrome_place_and_instruction() {
             let mapped = !matches!(place, Place::Absent | Place::Device);
             let first = after_fault(&abort, place, Found::NotRead);
             let other = after_fault(&abort, place, Found::Other);
+            // What EL2 cannot read never becomes readable: it must not be asked for again.
+            let unreadable = after_fault(&abort, place, Found::Unreadable);
+            let decided = about_it && !(mapped && is_mapping_fault(iss));
+            assert_eq!(unreadable, if decided { Action::ExternalAbort } else { other }, "{iss:#x} {place:?}");
             if !about_it {
                 assert_eq!((first, other), (Action::Access, Action::Access), "{iss:#x} {place:?}");
             } else if mapped && is_mapping_fault(iss) {
