@@ -19,6 +19,7 @@ use crate::vm::map::GuestMap;
 use addr::{Canonical, Ipa, IpaRange, Pa, PaRange, Va};
 use cmo::guest::{Action, Demand, Found, Place, Policy, after_fault, carry_out, demand, needs_no_sweep};
 use cmo::{Kind, Line, Operation, Sweep};
+use idreg::Reg;
 use manifest::{Cmo, RegionKind, Tags};
 use trap::{DataAbort, SysregAccess};
 use vmsa::attr::S2Memory;
@@ -31,20 +32,16 @@ const EXTERNAL_ON_WALK: u8 = 0x14;
 
 /// A trapped instruction. Its address has not been translated: the guest's own stage 1 comes first.
 #[inline(always)]
-pub(crate) fn trapped(
-    vcpu: &mut Vcpu,
-    local: &Local,
-    access: SysregAccess,
-    operation: Operation,
-) -> Outcome {
+pub(crate) fn trapped(vcpu: &mut Vcpu, local: &Local, access: SysregAccess, operation: Operation) -> Outcome {
     let el0 = syndrome::spsr() & 0b1100 == 0;
-    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), || syndrome::el1_vectors().1) {
-        Demand::Undefined => return Err(GuestFault::Undefined),
-        Demand::Trap => return Err(GuestFault::Sysreg(access)),
-        Demand::Sweep => return Ok(sweep(vcpu)),
-        Demand::ForgetInstructions => return Ok(forget_instructions()),
-        Demand::Translate { el0, write } => (el0, write),
-    };
+    let (el0, write) =
+        match demand(operation, el0, vcpu.ids.field(Reg::Pfr1, 8), || syndrome::el1_vectors().1) {
+            Demand::Undefined => return Err(GuestFault::Undefined),
+            Demand::Trap => return Err(GuestFault::Sysreg(access)),
+            Demand::Sweep => return Ok(sweep(vcpu)),
+            Demand::ForgetInstructions => return Ok(forget_instructions()),
+            Demand::Translate { el0, write } => (el0, write),
+        };
     let va = Va::new(vcpu.regs.get(access.rt));
     let ipa = if vcpu.vm.nested.is_some() && vcpu.l2().is_some() {
         nested::abort::maintained(vcpu, local, va, el0, write)

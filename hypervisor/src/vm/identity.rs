@@ -11,7 +11,8 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 use idreg::{
-    Contradiction, Denied, Draft, Features, Freeze, GuestIds, HostIds, REGISTERS, Refused, TrapConfig, VirtualEl2,
+    Contradiction, Denied, Draft, Features, Freeze, GuestIds, HostIds, REGISTERS, Refused, TrapConfig,
+    VirtualEl2,
 };
 use manifest::{RegionKind, RegionSpec, Sve, VmSpec};
 use spin::{Mutex, Once};

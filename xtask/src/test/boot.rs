@@ -214,6 +214,11 @@ const CASES: &[Case] = &[
         "cpus = [0]\nmemory = \"8MiB\"\n\n[vm.cpu]\nID_AA64PFR0_EL1.FP = 15",
         "VM vm: its ID registers contradict each other: ID_AA64PFR0_EL1.FP and AdvSIMD differ",
     ),
+    vm(
+        "idregs-half-an-algorithm",
+        "cpus = [0]\nmemory = \"8MiB\"\n\n[vm.cpu]\nID_AA64ISAR1_EL1.API = 0",
+        "VM vm: its ID registers contradict each other: ID_AA64ISAR1_EL1.APA and GPA, API and GPI",
+    ),
     // Virtual EL2: no CPU of QEMU's has FEAT_NV2 without NV1.
     Case { cpu: "cortex-a710", ..vm("nested-vhe-absent", NESTED_VHE, NO_NV2) },
     Case { cpu: "cortex-a710", ..vm("nested-nvhe-absent", NESTED_NVHE, NO_NV2) },
