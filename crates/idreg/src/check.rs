@@ -51,11 +51,12 @@ pub(crate) struct Unexplained(pub(crate) &'static str);
 /// # Errors
 /// The first entry that breaks a rule.
 pub fn check_tables() -> Result<(), TableError> {
-    check(&ENTRIES)
+    // Of each field the values 0, 5, 10, 15 of a machine: the proof for all of them is made when it builds.
+    check(&ENTRIES, 5)
 }
 
-/// [`check_tables`] for any entries.
-pub(crate) const fn check(mut entries: &[Entry]) -> Result<(), TableError> {
+/// [`check_tables`] for any entries, and for every value of a machine that is a multiple of `step`.
+pub(crate) const fn check(mut entries: &[Entry], step: u64) -> Result<(), TableError> {
     // Bits of the whole space, register after register; those below are taken.
     let mut free = 0;
     while let Some((entry, rest)) = entries.split_first() {
@@ -76,7 +77,7 @@ pub(crate) const fn check(mut entries: &[Entry]) -> Result<(), TableError> {
         if field.absent as u64 > field.ones() || limit as u64 > field.ones() {
             return Err(TableError::Value(reg, field.lsb));
         }
-        if !limits_hold(entry) {
+        if !limits_hold(entry, step) {
             return Err(TableError::Limit(reg, field.lsb));
         }
         if !matches!(offer, Offer::Value(_)) && matches!(how, How::Nothing) {
@@ -87,9 +88,9 @@ pub(crate) const fn check(mut entries: &[Entry]) -> Result<(), TableError> {
     Ok(())
 }
 
-/// Whether an entry is right about all that a machine may have: the limit is allowed, it is no more than
+/// Whether an entry is right about what a machine may have, all or some: the limit is allowed, it is no more than
 /// the machine has, and unless more is worse, or less has a sign, the field's absence is allowed, too.
-const fn limits_hold(entry: &Entry) -> bool {
+const fn limits_hold(entry: &Entry, step: u64) -> bool {
     let features = Features { mte: true, sve: true, nested: None };
     let field = entry.field;
     if matches!(entry.offer, Offer::Value(_) | Offer::Hidden) {
@@ -103,7 +104,7 @@ const fn limits_hold(entry: &Entry) -> bool {
         if !holds || may_be_absent && !entry.allows(field.absent as u64, limit) {
             return false;
         }
-        host += 1;
+        host += step;
     }
     true
 }
@@ -137,5 +138,5 @@ const _: () = {
     must_be_explained(c);
     must_be_explained(d);
     must_be_explained(e);
-    assert!(check(&ENTRIES).is_ok());
+    assert!(check(&ENTRIES, 1).is_ok());
 };

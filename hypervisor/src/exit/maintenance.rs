@@ -43,22 +43,40 @@ pub(crate) fn trapped(vcpu: &mut Vcpu, local: &Local, access: SysregAccess, oper
             Demand::Translate { el0, write } => (el0, write),
         };
     let va = Va::new(vcpu.regs.get(access.rt));
-    let ipa = if vcpu.vm.nested.is_some() && vcpu.l2().is_some() {
-        nested::abort::maintained(vcpu, local, va, el0, write)
-    } else {
-        let way = match (el0, write) {
-            (false, false) => For::El1Read,
-            (false, true) => For::El1Write,
-            (true, false) => For::El0Read,
-            (true, true) => For::El0Write,
-        };
-        translate::guest_ipa(va, way).map_err(|why| own_fault(vcpu, va, way, why))
+    if vcpu.vm.nested.is_some() && vcpu.l2().is_some() {
+        return trapped_in_l2(vcpu, local, operation, va, (el0, write));
+    }
+    let way = match (el0, write) {
+        (false, false) => For::El1Read,
+        (false, true) => For::El1Write,
+        (true, false) => For::El0Read,
+        (true, true) => For::El0Write,
     };
-    let ipa = match ipa {
-        Ok(ipa) => ipa,
-        Err(outcome) => return outcome,
-    };
-    let target = Target::at(vcpu.vm, ipa);
+    match translate::guest_ipa(va, way) {
+        Ok(ipa) => carry_out_at(vcpu.vm, operation, ipa),
+        Err(why) => own_fault(vcpu, va, way, why),
+    }
+}
+
+/// The same of L2, whose address goes through L1's stage 2 as well.
+#[cold]
+#[inline(never)]
+fn trapped_in_l2(
+    vcpu: &mut Vcpu,
+    local: &Local,
+    operation: Operation,
+    va: Va,
+    (el0, write): (bool, bool),
+) -> Outcome {
+    match nested::abort::maintained(vcpu, local, va, el0, write) {
+        Ok(ipa) => carry_out_at(vcpu.vm, operation, ipa),
+        Err(outcome) => outcome,
+    }
+}
+
+#[inline(always)]
+fn carry_out_at(vm: &Vm, operation: Operation, ipa: Ipa<Canonical>) -> Outcome {
+    let target = Target::at(vm, ipa);
     let action = carry_out(operation, target.place);
     if action == Action::ExternalAbort {
         return Err(GuestFault::Maintenance(EXTERNAL));
