@@ -199,8 +199,8 @@ pub(crate) unsafe fn load_lists(page: &VncrPage, interface: &VirtualInterface) {
     msr!("S3_4_C12_C11_0", lists::hcr(page.get(page::ICH_HCR_EL2)));
 }
 
-/// Folds what L2 did into L1's list registers, empties those that are done, and tells `ended` which
-/// interrupts of L1's L2 has ended.
+/// Folds what L2 did into L1's list registers and ICH_VMCR_EL2, empties those that are done, and tells
+/// `ended` which interrupts of L1's L2 has ended.
 pub(crate) fn fold_lists(page: &VncrPage, interface: &VirtualInterface, mut ended: impl FnMut(u32)) {
     for n in 0..registers(interface).0 {
         let l1 = page.get(page::ICH_LR0_EL2 + n);
@@ -221,6 +221,12 @@ pub(crate) fn fold_lists(page: &VncrPage, interface: &VirtualInterface, mut ende
     let count = mrs!("S3_4_C12_C11_0") & lists::ich_hcr::EOICOUNT;
     let hcr = page.get(page::ICH_HCR_EL2) & !lists::ich_hcr::EOICOUNT;
     page.set(page::ICH_HCR_EL2, hcr | count);
+    page.set(page::ICH_VMCR_EL2, mrs!("S3_4_C12_C11_7"));
+}
+
+/// Whether the hardware has a reason for a maintenance interrupt (ICH_MISR_EL2).
+pub(crate) fn is_maintenance_due() -> bool {
+    mrs!("S3_4_C12_C11_2") != 0
 }
 
 /// Lets L2 run on with no more maintenance interrupts: L1 knows that it has one.
@@ -250,7 +256,6 @@ pub(crate) fn unload_lists(page: &VncrPage, interface: &VirtualInterface) {
         page.set(page::ICH_AP0R0_EL2 + 3, mrs!("S3_4_C12_C8_3"));
         page.set(page::ICH_AP1R0_EL2 + 3, mrs!("S3_4_C12_C9_3"));
     }
-    page.set(page::ICH_VMCR_EL2, mrs!("S3_4_C12_C11_7"));
 }
 
 /// ICH_VTR_EL2 of the machine.

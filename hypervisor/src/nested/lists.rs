@@ -118,7 +118,8 @@ impl super::Nested {
 pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
     if are_l1s(vcpu) {
         fold(vcpu);
-        if vcpu.nested.as_ref().is_some_and(|n| n.timers.maintenance) {
+        // Whatever it is: an interrupt that stays would keep the CPU.
+        if hw::is_maintenance_due() {
             hw::mute_lists();
         }
         return interrupt_l2(vcpu, local);

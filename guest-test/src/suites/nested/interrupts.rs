@@ -14,6 +14,8 @@ guest_code! {
     arm "msr CNTV_CVAL_EL0, x0\n mov x1, #1\n msr CNTV_CTL_EL0, x1\n isb\n 2: b 2b";
     /// Reads the virtual and the physical counter.
     counters "isb\n mrs x0, CNTVCT_EL0\n mrs x1, CNTPCT_EL0";
+    /// Turns its group 1 off: x0 rounds of a loop.
+    group_off "msr ICC_IGRPEN1_EL1, xzr\n isb\n 2: subs x0, x0, #1\n b.ne 2b\n mov x9, #1";
     /// Turns its interface on, lets IRQs in.
     receive "mov x1, #0xff\n msr ICC_PMR_EL1, x1\n mov x1, #1\n msr ICC_IGRPEN1_EL1, x1\n isb\n msr DAIFClr, #2\n isb\n nop\n nop";
 }
@@ -192,6 +194,13 @@ pub(super) fn maintenance(_: &Machine) -> Outcome {
     check_eq!(intid, MAINTENANCE, "INTID");
     check!(guest.x[9] == 0, "the guest ended");
     timer::delay(SECOND / 1000);
+    check!(gic::quiet(), "it comes again");
+    // The guest turns its group off, which EL2 asked to hear of (VGrp1DIE).
+    let mut guest = Guest::new(group_off());
+    guest.x[0] = ticks(10 * SECOND);
+    let (exit, _, misr, intid) = with_list_register(0, 1 | 1 << 7, 0, &mut guest);
+    check_eq!((exit, misr), (Exit::Irq, 1 << 7), "exit, MISR after the group was turned off");
+    check_eq!(intid, MAINTENANCE, "INTID");
     check!(gic::quiet(), "it comes again");
     Ok(())
 }
