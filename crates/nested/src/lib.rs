@@ -24,6 +24,7 @@ pub mod fault;
 pub mod format;
 pub mod lists;
 pub mod page;
+pub mod pauth;
 pub mod registers;
 pub mod route;
 pub mod shadow;

@@ -47,15 +47,17 @@ impl TimerState {
         CNTP_CTL_EL0.set(self.cntp_ctl);
     }
 
-    /// When the earlier of the two raises its interrupt, as a value of the physical counter.
-    pub(crate) fn deadline(&self, cntvoff: u64) -> Option<u64> {
+    /// When the earlier of the two raises its interrupt, as a value of the physical counter; `now` if it
+    /// is due.
+    pub(crate) fn deadline(&self, cntvoff: u64, now: u64) -> Option<u64> {
         let armed = |ctl: u64| ctl & (ENABLE | IMASK) == ENABLE;
-        let v = armed(self.cntv_ctl).then(|| self.cntv_cval.saturating_add(cntvoff));
-        let p = armed(self.cntp_ctl).then_some(self.cntp_cval);
-        match (v, p) {
+        let v = armed(self.cntv_ctl).then(|| self.cntv_cval.saturating_sub(now.wrapping_sub(cntvoff)));
+        let p = armed(self.cntp_ctl).then(|| self.cntp_cval.saturating_sub(now));
+        let left = match (v, p) {
             (Some(v), Some(p)) => Some(v.min(p)),
             (v, p) => v.or(p),
-        }
+        };
+        left.map(|counts| now.saturating_add(counts))
     }
 }
 
