@@ -8,8 +8,8 @@ use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::controls::{self, MDCR_TDE, hcr};
-use ::nested::page;
 use ::nested::route::Controls;
+use ::nested::{fine, page};
 use trap::{Exit, WaitKind};
 
 /// What an exit of L2's is.
@@ -70,12 +70,13 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
         Exit::Fp => controls::traps_fp(nested.cptr(), nested.vhe),
         Exit::PAuth => !hcr.has(hcr::API),
         Exit::Debug(_) => nested.regs.mdcr & MDCR_TDE != 0,
+        Exit::Eret(_) => nested.fine().instruction & fine::ERET != 0,
+        Exit::Unknown { ec, .. } => ec == trap::class::SVC && nested.fine().instruction & fine::SVC != 0,
         Exit::DataAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
         Exit::InstructionAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
         Exit::TagFault(_)
         | Exit::Sve
         | Exit::Sme { .. }
-        | Exit::Eret(_)
         | Exit::Bti
         | Exit::IllegalState
         | Exit::PcAlignment { .. }
@@ -83,8 +84,7 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
         | Exit::AArch32 { .. }
         | Exit::MopsFault
         | Exit::Gcs
-        | Exit::Ls64
-        | Exit::Unknown { .. } => false,
+        | Exit::Ls64 => false,
     };
     if claimed { Owner::L1 } else { Owner::L0 }
 }
@@ -110,10 +110,12 @@ impl Nested {
     fn controls(&self) -> Controls {
         Controls {
             hcr: self.hcr(),
-            mdcr: self.regs.mdcr,
+            mdcr: self.offered.mdcr(self.regs.mdcr),
             cptr: self.cptr(),
-            cnthctl: controls::cnthctl_for_l2(self.regs.cnthctl, self.vhe),
+            cnthctl: self.cnthctl(),
             ich_hcr: self.page.get(page::ICH_HCR_EL2),
+            hcrx: self.hcrx(),
+            fine: self.fine(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::Nested;
 use crate::arch::timer;
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
+use ::nested::controls::cnthctl::ECV;
 use ::nested::page;
 use ::nested::registers::{Timer, TimerPart};
 use ::nested::timer::Registers;
@@ -65,7 +66,10 @@ impl Nested {
                 let registers = Registers { ctl: word(page::CNTV_CTL_EL0), cval: word(page::CNTV_CVAL_EL0) };
                 (registers, word(page::CNTVOFF_EL2))
             }
-            1 => (Registers { ctl: word(page::CNTP_CTL_EL0), cval: word(page::CNTP_CVAL_EL0) }, 0),
+            1 => {
+                let registers = Registers { ctl: word(page::CNTP_CTL_EL0), cval: word(page::CNTP_CVAL_EL0) };
+                (registers, self.l2_physical_offset())
+            }
             2 => (self.timers.hyp[0], 0),
             _ => (self.timers.hyp[1], 0),
         }
@@ -164,6 +168,7 @@ pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
     let (new, soft) = if nested.in_l2 { (el1, hyp) } else { (hyp, el1) };
     let pair = |r: Registers| (r.ctl & 3, r.cval);
     let [a, b] = new;
+    nested.load_physical_offset();
     // SAFETY: the vCPU is entered next, in that context.
     unsafe { timer::set_registers([pair(a), pair(b)], nested.counter_offset()) };
     let [v, p] = el1;
@@ -173,7 +178,8 @@ pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
         return;
     }
     let (count, offset) = (timer::count(), nested.page.get(page::CNTVOFF_EL2));
-    let levels = [v.line(count.wrapping_sub(offset)), p.line(count), hv.line(count), hp.line(count)];
+    let physical = count.wrapping_sub(nested.l2_physical_offset());
+    let levels = [v.line(count.wrapping_sub(offset)), p.line(physical), hv.line(count), hp.line(count)];
     let deadline = soft.iter().any(|r| r.armed()).then(|| nested.soft_deadline(count)).flatten();
     if levels != nested.timers.lines {
         set_lines(vcpu, levels);
@@ -190,6 +196,8 @@ pub(super) fn read(nested: &Nested, which: Timer, part: TimerPart) -> u64 {
     let (registers, offset) = nested.current(n);
     let count = timer::now().wrapping_sub(offset);
     match part {
+        // At EL2 the physical counter is as it is (CNTP_TVAL_EL0, accessors).
+        TimerPart::Tval if which == Timer::Physical => registers.read_tval(timer::now()),
         TimerPart::Tval => registers.read_tval(count),
         TimerPart::Ctl => registers.read_ctl(count),
         TimerPart::Cval => registers.cval,
@@ -203,6 +211,7 @@ pub(super) fn write(vcpu: &mut Vcpu, local: &Local, which: Timer, part: TimerPar
     let (mut registers, offset) = nested.current(n);
     match part {
         TimerPart::Tval => {
+            let offset = if which == Timer::Physical { 0 } else { offset };
             registers.cval = Registers::cval_of(value, timer::now().wrapping_sub(offset));
         }
         TimerPart::Ctl => registers.ctl = value & 3,
@@ -217,6 +226,14 @@ pub(super) fn write(vcpu: &mut Vcpu, local: &Local, which: Timer, part: TimerPar
 }
 
 impl Nested {
+    /// CNTPOFF_EL2 for L2, if it counts there.
+    pub(super) fn load_physical_offset(&self) {
+        if self.in_l2 && self.cnthctl() & ECV != 0 {
+            // SAFETY: this vCPU is entered next, in L2; who has the bit has FEAT_ECV_POFF.
+            unsafe { timer::set_physical_offset(self.page.get(page::CNTPOFF_EL2)) };
+        }
+    }
+
     /// A timer while vEL2 runs.
     fn current(&self, n: usize) -> (Registers, u64) {
         let [v, p] = timer::registers();

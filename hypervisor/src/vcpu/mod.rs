@@ -259,7 +259,7 @@ impl Vcpu {
         self.os_lock = true;
         self.csselr = 0;
         if let Some(nested) = &mut self.nested {
-            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8));
+            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8), self.ids);
         }
         self.reset_shadow();
         self.virtual_serror = 0;
@@ -297,7 +297,8 @@ impl Vcpu {
 
     /// When one of its timers fires while it is not resident, in counts of the physical counter.
     pub(crate) fn timer_deadline(&self) -> Option<u64> {
-        let own = self.timers.deadline(self.counter_offset());
+        let physical = self.nested.as_ref().map_or(0, |nested| nested.physical_offset());
+        let own = self.timers.deadline(self.counter_offset(), physical);
         match (own, self.soft_deadline(0)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
