@@ -132,7 +132,7 @@ impl Offered {
     }
 
     /// L1's HCR_EL2, sanitised.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn hcr(&self, raw: u64, vhe: bool) -> L1Hcr {
         L1Hcr::new(raw & !self.no_hcr, vhe)

@@ -10,7 +10,7 @@ use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::controls::{self, MDCR_TDE, hcr};
 use ::nested::route::Controls;
 use ::nested::{fine, page};
-use trap::{Exit, WaitKind};
+use trap::{Exit, SysregAccess, WaitKind};
 
 /// What an exit of L2's is.
 enum Owner {
@@ -62,7 +62,7 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
     let claimed = match exit {
         Exit::Hvc { .. } => true,
         Exit::Smc { .. } => hcr.has(hcr::TSC),
-        Exit::Sysreg(access) | Exit::SystemInstruction(access) => nested.controls().claim(access),
+        Exit::Sysreg(access) | Exit::SystemInstruction(access) => nested.claims(access),
         Exit::Wfx(wait) => match wait.kind {
             WaitKind::Interrupt | WaitKind::InterruptTimeout => hcr.has(hcr::TWI),
             WaitKind::Event | WaitKind::EventTimeout => hcr.has(hcr::TWE),
@@ -70,8 +70,8 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
         Exit::Fp => controls::traps_fp(nested.cptr(), nested.vhe),
         Exit::PAuth => !hcr.has(hcr::API),
         Exit::Debug(_) => nested.regs.mdcr & MDCR_TDE != 0,
-        Exit::Eret(_) => nested.fine().instruction & fine::ERET != 0,
-        Exit::Unknown { ec, .. } => ec == trap::class::SVC && nested.fine().instruction & fine::SVC != 0,
+        Exit::Eret(_) => nested.traps_instruction(fine::ERET),
+        Exit::Unknown { ec, .. } => ec == trap::class::SVC && nested.traps_instruction(fine::SVC),
         Exit::DataAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
         Exit::InstructionAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
         Exit::TagFault(_)
@@ -106,9 +106,17 @@ fn count(vcpu: &Vcpu, exit: Exit) {
 }
 
 impl Nested {
-    /// L1's controls of L2, as far as they trap.
-    fn controls(&self) -> Controls {
-        Controls {
+    /// Whether L1 has one of these bits of HFGITR_EL2.
+    #[cold]
+    #[inline(never)]
+    fn traps_instruction(&self, bits: u64) -> bool {
+        self.fine().instruction & bits != 0
+    }
+
+    /// Whether L1 traps this access of L2's.
+    #[inline(never)]
+    fn claims(&self, access: SysregAccess) -> bool {
+        let controls = Controls {
             hcr: self.hcr(),
             mdcr: self.offered.mdcr(self.regs.mdcr),
             cptr: self.cptr(),
@@ -116,7 +124,8 @@ impl Nested {
             ich_hcr: self.page.get(page::ICH_HCR_EL2),
             hcrx: self.hcrx(),
             fine: self.fine(),
-        }
+        };
+        controls.claim(access)
     }
 }
 

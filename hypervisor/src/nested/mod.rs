@@ -136,6 +136,7 @@ impl Nested {
     }
 
     /// Which controls L1 has, by the VM's ID registers.
+    #[cold]
     fn offer(&mut self, ids: &GuestIds) {
         let fgt = ids.field(Reg::Mmfr0, 56) != 0;
         self.offered = Offered::new(Features {
@@ -152,6 +153,7 @@ impl Nested {
     }
 
     /// L1's HCR_EL2.
+    #[inline(always)]
     fn hcr(&self) -> L1Hcr {
         self.offered.hcr(self.page.get(page::HCR_EL2), self.vhe)
     }
@@ -162,11 +164,13 @@ impl Nested {
     }
 
     /// CNTHCTL_EL2 while L2 runs, with E2H 0.
+    #[inline(always)]
     fn cnthctl(&self) -> u64 {
         self.offered.cnthctl_for_l2(self.regs.cnthctl, self.vhe)
     }
 
     /// L1's fine-grained traps.
+    #[inline]
     fn fine(&self) -> FineTraps {
         let word = |slot| self.page.get(slot);
         let all = FineTraps {
@@ -191,8 +195,11 @@ impl Nested {
     }
 
     /// CNTPOFF_EL2 for L2: what L1 has there, if it says that it counts.
+    #[inline]
     fn l2_physical_offset(&self) -> u64 {
-        if self.cnthctl() & controls::cnthctl::ECV != 0 { self.page.get(page::CNTPOFF_EL2) } else { 0 }
+        // The bit is at the same place with VHE and without.
+        let counts = self.regs.cnthctl & self.offered.cnthctl & controls::cnthctl::ECV != 0;
+        if counts { self.page.get(page::CNTPOFF_EL2) } else { 0 }
     }
 
     /// CNTPOFF_EL2 for the context that is in the hardware.

@@ -58,18 +58,23 @@ impl Timers {
 }
 
 impl Nested {
-    /// A timer that is not in the hardware, and what its counter lags behind the physical one.
-    fn soft(&self, n: usize) -> (Registers, u64) {
+    /// EL1's two timers, as the page has them.
+    #[inline(always)]
+    fn in_page(&self) -> [Registers; 2] {
         let word = |slot| self.page.get(slot);
+        [
+            Registers { ctl: word(page::CNTV_CTL_EL0), cval: word(page::CNTV_CVAL_EL0) },
+            Registers { ctl: word(page::CNTP_CTL_EL0), cval: word(page::CNTP_CVAL_EL0) },
+        ]
+    }
+
+    /// A timer that is not in the hardware, and what its counter lags behind the physical one.
+    #[inline(always)]
+    fn soft(&self, n: usize) -> (Registers, u64) {
+        let [v, p] = self.in_page();
         match n {
-            0 => {
-                let registers = Registers { ctl: word(page::CNTV_CTL_EL0), cval: word(page::CNTV_CVAL_EL0) };
-                (registers, word(page::CNTVOFF_EL2))
-            }
-            1 => {
-                let registers = Registers { ctl: word(page::CNTP_CTL_EL0), cval: word(page::CNTP_CVAL_EL0) };
-                (registers, self.l2_physical_offset())
-            }
+            0 => (v, self.page.get(page::CNTVOFF_EL2)),
+            1 => (p, self.l2_physical_offset()),
             2 => (self.timers.hyp[0], 0),
             _ => (self.timers.hyp[1], 0),
         }
@@ -156,7 +161,7 @@ pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
     let old = timer::registers().map(|(ctl, cval)| Registers { ctl, cval });
     let (el1, hyp) = if nested.in_l2 {
         nested.timers.hyp = old;
-        ([nested.soft(0).0, nested.soft(1).0], old)
+        (nested.in_page(), old)
     } else {
         let [v, p] = old;
         nested.page.set(page::CNTV_CTL_EL0, v.ctl);
@@ -227,8 +232,9 @@ pub(super) fn write(vcpu: &mut Vcpu, local: &Local, which: Timer, part: TimerPar
 
 impl Nested {
     /// CNTPOFF_EL2 for L2, if it counts there.
+    #[inline]
     pub(super) fn load_physical_offset(&self) {
-        if self.in_l2 && self.cnthctl() & ECV != 0 {
+        if self.in_l2 && self.regs.cnthctl & self.offered.cnthctl & ECV != 0 {
             // SAFETY: this vCPU is entered next, in L2; who has the bit has FEAT_ECV_POFF.
             unsafe { timer::set_physical_offset(self.page.get(page::CNTPOFF_EL2)) };
         }
