@@ -25,6 +25,7 @@ pub mod fine;
 pub mod format;
 pub mod lists;
 pub mod page;
+pub mod pauth;
 pub mod registers;
 pub mod route;
 pub mod shadow;

@@ -6,6 +6,7 @@ use super::sysreg::{instruction, mrs, msr, operation};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use nested::fine::FineTraps;
+use nested::pauth::Key;
 use nested::{lists, page};
 
 /// What VNCR_EL2 names: memory of EL2's that vEL2 reads and writes by the names of registers.
@@ -274,6 +275,28 @@ pub(crate) fn unload_lists(page: &VncrPage, interface: &VirtualInterface) {
 /// ICH_VTR_EL2 of the machine.
 pub(crate) fn vtr() -> u64 {
     mrs!("S3_4_C12_C11_1")
+}
+
+/// The upper half of the code that the resident vCPU's key gives `address` with `modifier`: PACGA, for which
+/// its generic key makes way meanwhile. For CPUs with FEAT_PAuth and the same algorithm for PACGA.
+pub(crate) fn authentication_code(key: Key, address: u64, modifier: u64) -> u64 {
+    let (low, high) = match key {
+        Key::A => (mrs!("S3_0_C2_C1_0"), mrs!("S3_0_C2_C1_1")),
+        Key::B => (mrs!("S3_0_C2_C1_2"), mrs!("S3_0_C2_C1_3")),
+    };
+    let generic = (mrs!("S3_0_C2_C3_0"), mrs!("S3_0_C2_C3_1"));
+    msr!("S3_0_C2_C3_0", low);
+    msr!("S3_0_C2_C3_1", high);
+    instruction!("isb");
+    let code: u64;
+    // SAFETY: computes on registers.
+    unsafe {
+        core::arch::asm!(".arch_extension pauth", "pacga {}, {}, {}", out(reg) code, in(reg) address,
+            in(reg) modifier, options(nostack, preserves_flags))
+    };
+    msr!("S3_0_C2_C3_0", generic.0);
+    msr!("S3_0_C2_C3_1", generic.1);
+    code
 }
 
 /// CFP, DVP and CPP RCTX for all contexts at EL1 and EL0: more than any VM may ask for. For CPUs with

@@ -47,16 +47,19 @@ impl TimerState {
         CNTP_CTL_EL0.set(self.cntp_ctl);
     }
 
-    /// When the earlier of the two raises its interrupt, as a value of the physical counter.
-    /// The offsets are signed.
-    pub(crate) fn deadline(&self, cntvoff: u64, cntpoff: u64) -> Option<u64> {
+    /// When the earlier of the two raises its interrupt, as a value of the physical counter; `now` if it
+    /// is due. `offsets`: of the virtual and the physical counter.
+    pub(crate) fn deadline(&self, offsets: [u64; 2], now: u64) -> Option<u64> {
         let armed = |ctl: u64| ctl & (ENABLE | IMASK) == ENABLE;
-        let v = armed(self.cntv_ctl).then(|| self.cntv_cval.saturating_add_signed(cntvoff as i64));
-        let p = armed(self.cntp_ctl).then(|| self.cntp_cval.saturating_add_signed(cntpoff as i64));
-        match (v, p) {
+        let left = |cval: u64, offset: u64| cval.saturating_sub(now.wrapping_sub(offset));
+        let [cntvoff, cntpoff] = offsets;
+        let v = armed(self.cntv_ctl).then(|| left(self.cntv_cval, cntvoff));
+        let p = armed(self.cntp_ctl).then(|| left(self.cntp_cval, cntpoff));
+        let left = match (v, p) {
             (Some(v), Some(p)) => Some(v.min(p)),
             (v, p) => v.or(p),
-        }
+        };
+        left.map(|counts| now.saturating_add(counts))
     }
 }
 

@@ -118,6 +118,8 @@ impl super::Nested {
 pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
     if are_l1s(vcpu) {
         fold(vcpu);
+        // What L2 has ended may have been its timer's: is the line still high?
+        super::timers::update(vcpu, local);
         if vcpu.nested.as_ref().is_some_and(|n| n.timers.maintenance) {
             hw::mute_lists();
         }

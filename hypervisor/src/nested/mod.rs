@@ -51,6 +51,8 @@ pub(crate) struct Nested {
     in_l2: bool,
     /// L1's list registers are those of the hardware: in L2, if L1 owns the interrupts.
     lists_loaded: bool,
+    /// L0 wants WFE to trap, so that a vCPU that polls gives way.
+    gives_way: bool,
     /// FP registers are in the hardware, as of when L2 was entered.
     fp_loaded: bool,
     /// vEL2's registers while L2 runs, as the hardware has them.
@@ -95,6 +97,7 @@ impl Nested {
             fine_loaded: false,
             in_l2: false,
             lists_loaded: false,
+            gives_way: false,
             fp_loaded: false,
             el2: Bank::default(),
             other_cntkctl: 0,
@@ -207,7 +210,7 @@ impl Nested {
         if self.in_l2 { self.l2_physical_offset() } else { 0 }
     }
 
-    /// When the first timer fires that is not in the hardware, if that is not before `now`.
+    /// When the first timer fires that is not in the hardware and whose line is low; `now` if it is due.
     pub(crate) fn soft_deadline(&self, now: u64) -> Option<u64> {
         self.timers.deadline(self, now)
     }

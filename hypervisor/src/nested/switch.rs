@@ -49,6 +49,16 @@ pub(super) fn to_vel2(vcpu: &mut Vcpu, local: &Local) {
 }
 
 impl Nested {
+    /// Lets WFE trap, so that a vCPU that polls gives way, or not. In L2, L1 may want it as well.
+    pub(crate) fn set_wfe_traps(&mut self, contended: bool) {
+        self.gives_way = contended;
+        traps::set_wfe_traps(contended || self.in_l2 && self.hcr().has(hcr::TWE));
+    }
+
+    fn wfe_trap(&self) -> u64 {
+        if self.gives_way { hcr::TWE } else { 0 }
+    }
+
     /// What has no slot, or a rule of its own.
     fn swap_rest(&mut self, mte: bool) {
         if self.vhe {
@@ -124,7 +134,7 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
         let cptr = controls::cptr_for_l2(base.cptr, nested.cptr(), vhe);
         fp::set_cptr(cptr, fp::unless(nested.fp_loaded && !traps_fp));
         Controls {
-            hcr: l1.for_l2(base.hcr),
+            hcr: l1.for_l2(base.hcr | nested.wfe_trap()),
             mdcr: controls::mdcr_for_l2(base.mdcr, nested.regs.mdcr),
             cnthctl: nested.cnthctl(),
             hcrx: base.hcrx.map(|hcrx| hcrx | nested.hcrx()),
@@ -134,7 +144,7 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
     } else {
         fp::set_cptr(base.cptr, fp::unless(nested.fp_loaded));
         Controls {
-            hcr: controls::for_vel2(base.hcr, vhe) | nested.virtual_serror,
+            hcr: controls::for_vel2(base.hcr | nested.wfe_trap(), vhe) | nested.virtual_serror,
             mdcr: base.mdcr,
             cnthctl: controls::cnthctl_for_vel2(vhe, super::timers::ecv()),
             hcrx: base.hcrx,

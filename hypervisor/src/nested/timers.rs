@@ -41,19 +41,17 @@ impl Timers {
 
     /// See [`Nested::soft_deadline`].
     pub(super) fn deadline(&self, nested: &Nested, now: u64) -> Option<u64> {
-        let mut first: Option<u64> = None;
+        let mut left: Option<u64> = None;
         for (n, line) in self.lines.into_iter().enumerate() {
             if (n < 2) == nested.in_l2 || line {
                 continue;
             }
             let (registers, offset) = nested.soft(n);
-            let at = if registers.armed() { Some(registers.cval.wrapping_add(offset)) } else { None };
-            first = match (first, at.filter(|at| *at >= now)) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            if let Some(counts) = registers.left(now.wrapping_sub(offset)) {
+                left = Some(left.map_or(counts, |least| least.min(counts)));
+            }
         }
-        first
+        left.map(|counts| now.saturating_add(counts))
     }
 }
 
@@ -185,12 +183,19 @@ pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
     let (count, offset) = (timer::count(), nested.page.get(page::CNTVOFF_EL2));
     let physical = count.wrapping_sub(nested.l2_physical_offset());
     let levels = [v.line(count.wrapping_sub(offset)), p.line(physical), hv.line(count), hp.line(count)];
-    let deadline = soft.iter().any(|r| r.armed()).then(|| nested.soft_deadline(count)).flatten();
     if levels != nested.timers.lines {
         set_lines(vcpu, levels);
     }
     settle(vcpu, local);
-    if let Some(at) = deadline {
+    if soft.iter().any(|r| r.armed()) {
+        set_alarm(vcpu);
+    }
+}
+
+/// Wakes L0 for the timers that are not in the hardware. Their lines must be up to date: a high one is
+/// no reason to wake, and of one that is due since the lines were looked at, the alarm goes off at once.
+fn set_alarm(vcpu: &Vcpu) {
+    if let Some(at) = vcpu.soft_deadline(timer::count()) {
         timer::advance_alarm(at);
     }
 }
@@ -223,11 +228,8 @@ pub(super) fn write(vcpu: &mut Vcpu, local: &Local, which: Timer, part: TimerPar
         TimerPart::Cval => registers.cval = value,
     }
     nested.set_current(n, registers);
-    let deadline = nested.soft_deadline(timer::count());
     update(vcpu, local);
-    if let Some(at) = deadline {
-        timer::advance_alarm(at);
-    }
+    set_alarm(vcpu);
 }
 
 impl Nested {
