@@ -5,6 +5,7 @@ use super::gic::{HardwareListRegisters, VirtualInterface};
 use super::sysreg::{instruction, mrs, msr, operation};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
+use nested::fine::FineTraps;
 use nested::pauth::Key;
 use nested::{lists, page};
 
@@ -113,6 +114,8 @@ pub(crate) fn swap_cntkctl(value: u64) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Controls {
     pub(crate) hcr: u64,
+    /// Where it exists.
+    pub(crate) hcrx: Option<u64>,
     pub(crate) mdcr: u64,
     pub(crate) cnthctl: u64,
     pub(crate) vpidr: u64,
@@ -126,11 +129,26 @@ impl Controls {
     /// The vCPU must be entered next, in the state that the values are for.
     pub(crate) unsafe fn load(&self) {
         msr!("hcr_el2", self.hcr);
+        if let Some(hcrx) = self.hcrx {
+            msr!("S3_4_C1_C2_2", hcrx);
+        }
         msr!("mdcr_el2", self.mdcr);
         msr!("cnthctl_el2", self.cnthctl);
         msr!("vpidr_el2", self.vpidr);
         msr!("vmpidr_el2", self.vmpidr);
     }
+}
+
+/// Writes HFGRTR_EL2, HFGWTR_EL2, HFGITR_EL2, HDFGRTR_EL2, HDFGWTR_EL2. For CPUs with FEAT_FGT.
+///
+/// # Safety
+/// The vCPU must be entered next, in the context that they are for.
+pub(crate) unsafe fn set_fine_traps(traps: &FineTraps) {
+    msr!("S3_4_C1_C1_4", traps.read);
+    msr!("S3_4_C1_C1_5", traps.write);
+    msr!("S3_4_C1_C1_6", traps.instruction);
+    msr!("S3_4_C3_C1_4", traps.debug_read);
+    msr!("S3_4_C3_C1_5", traps.debug_write);
 }
 
 /// A register of EL1 in which one of vEL2 lives.
