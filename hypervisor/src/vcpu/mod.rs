@@ -261,7 +261,7 @@ impl Vcpu {
         self.os_lock = true;
         self.csselr = 0;
         if let Some(nested) = &mut self.nested {
-            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8));
+            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8), self.ids);
         }
         self.reset_shadow();
         self.virtual_serror = 0;
@@ -300,7 +300,8 @@ impl Vcpu {
     /// When one of its timers fires while it is not resident, in counts of the physical counter; `now` if
     /// one is due.
     pub(crate) fn timer_deadline(&self, now: u64) -> Option<u64> {
-        let own = self.timers.deadline(self.counter_offset(), now);
+        let physical = self.nested.as_ref().map_or(0, |nested| nested.physical_offset());
+        let own = self.timers.deadline([self.counter_offset(), physical], now);
         match (own, self.soft_deadline(now)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
