@@ -164,11 +164,6 @@ impl Config {
     }
 }
 
-/// Mappings that are forgotten one by one at most; of more, all shadows are forgotten, which costs less.
-const MOST_BY_RECORD: usize = 32;
-/// Records that are looked at for that at most.
-const MOST_LOOKED_AT: usize = 4096;
-
 /// A place for a shadow.
 #[derive(Debug)]
 struct Slot {
@@ -408,26 +403,12 @@ impl Shadows {
         tlbs: &mut impl Tlbs,
         range: Range<Ipa<Canonical>>,
     ) {
-        let (mut looked_at, mut all) = (0_usize, 0_usize);
-        let mut few = range.size() <= BLOCK_2M;
-        if few {
-            self.reverse.find(&range, |_, found| {
-                (looked_at, all) = (looked_at.saturating_add(1), all.saturating_add(found.into()));
-                few = looked_at <= MOST_LOOKED_AT && all <= MOST_BY_RECORD;
-                few
-            });
-        }
-        if !few {
+        if range.size() > BLOCK_2M || !self.reverse.has_few(&range) {
             return self.forget_all(mem, tlbs);
         }
         self.generation = self.generation.wrapping_add(1);
         let Self { slots, tables, reverse, .. } = self;
-        reverse.find(&range, |record, found| {
-            if found {
-                forget_record(slots, tables, mem, tlbs, record);
-            }
-            true
-        });
+        reverse.find(&range, |record| forget_record(slots, tables, mem, tlbs, record));
         for (index, slot) in slots.iter().enumerate() {
             // Where L1's stage 2 is off, its guests use the VM's own tables, under this VMID.
             if slot.key.is_some_and(|key| !key.on) {

@@ -33,10 +33,8 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
     }
     loop {
         // The hazard test on the way in: one load.
-        if vcpu.shared.asked() != 0 {
-            if !heed_requests(vcpu, local) {
-                return Pause::Settle;
-            }
+        if vcpu.shared.asked() != 0 && !heed_requests(vcpu, local) {
+            return Pause::Settle;
         }
         local.stay.end();
         // SAFETY: the scheduler made this vCPU resident.
