@@ -123,7 +123,7 @@ impl Nested {
 unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
     let fp_traps = vcpu.fp_traps();
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
-    let Some(base) = vcpu.traps else { return };
+    let Some(base) = vcpu.traps.as_ref() else { return };
     let vhe = nested.vhe;
     // SAFETY: the caller's promise.
     unsafe { nested.load_fine(base) };
