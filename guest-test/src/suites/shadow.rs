@@ -16,7 +16,7 @@ mod translate;
 use tables::{AREA, BLOCK_2M, NESTED, NO_EXEC, PAGE, READ, Stage2, WRITE, data};
 
 use own::{own_devices, own_read_only, own_untagged};
-use tags::{tag_blind, tags};
+use tags::{end_of_page, tag_blind, tags};
 use translate::translate;
 
 suite!(
@@ -43,6 +43,7 @@ suite!(
         guest_tables,
         translate,
         tags,
+        end_of_page,
         tag_blind,
     ]
 );

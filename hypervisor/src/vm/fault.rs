@@ -19,8 +19,24 @@ use manifest::{OnTagAccess, Tags};
 use tags::access::Access;
 use trap::TagFault;
 
-/// Bytes of the largest access: an SVE vector. One that begins on a page with tags can fault on the next.
-const LARGEST_ACCESS: u64 = 256;
+/// Bytes of the largest access: LD4D of four SVE vectors. One that begins on a page with tags can fault on
+/// the next.
+const LARGEST_ACCESS: u64 = 4 * 256;
+
+/// The page at which a vCPU's last tag fault found nothing wrong, and the number of the change after which
+/// that was so. Another vCPU may have given it tags behind the fault, so the access is repeated. If it
+/// faults once more, and nothing has changed since, it is for what lies behind that page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Innocent(Option<(u64, u64)>);
+
+impl Innocent {
+    /// Notes a page, by its address at one stage, and the number of the last change there; whether the same
+    /// was noted last.
+    pub(crate) fn again(&mut self, page: u64, change: u64) -> bool {
+        let now = Self(Some((page & !(PAGE_SIZE - 1), change)));
+        core::mem::replace(self, now) == now
+    }
+}
 
 /// The last fault of a vCPU that its region's policy decided.
 #[derive(Clone, Copy, Debug)]
@@ -147,16 +163,17 @@ pub(crate) fn tag_access(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Ou
         Err(why) => return abort::without_address(vcpu, fault.va, why),
     };
     let mut page = tags_at(vcpu.vm, ipa);
-    if page == PageTags::There
+    if let PageTags::There(change) = page
         && let Some(next) = next_page(fault.va)
+        && vcpu.innocent.again(ipa.get(), change)
         && let Ok(there) = guest_ipa(vcpu, next, kind)
     {
-        // The page had tags before: the access goes on to one that has none.
+        // The page had tags before the access, which goes on to one that has none.
         ipa = there;
         page = tags_at(vcpu.vm, ipa);
     }
     match page {
-        PageTags::There | PageTags::Given => Ok(Resume::Here),
+        PageTags::There(_) | PageTags::Given => Ok(Resume::Here),
         PageTags::Refused(region) => refused(vcpu, local, fault, ipa, region),
     }
 }
@@ -170,8 +187,8 @@ pub(crate) fn next_page(va: Va) -> Option<Va> {
 /// What a tag access to a page comes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PageTags {
-    /// It had tags already.
-    There,
+    /// It had tags already, since this change of lazy memory at the latest.
+    There(u64),
     /// It has them now, or will have: the guest repeats the access before anyone is blamed.
     Given,
     /// It may have none; the number of its region.
@@ -182,15 +199,21 @@ enum PageTags {
 #[inline(always)]
 fn tags_at(vm: &Vm, ipa: Ipa<Canonical>) -> PageTags {
     let mut regions = vm.spec.regions.iter().enumerate();
-    let Some((number, region)) = regions.find(|(_, r)| r.ipa.contains(ipa)) else { return PageTags::There };
+    let Some((number, region)) = regions.find(|(_, r)| r.ipa.contains(ipa)) else {
+        return PageTags::There(0);
+    };
     match region.tags {
         Tags::None => PageTags::Refused(number),
-        Tags::Backed => PageTags::There,
-        Tags::Lazy => match vm.map.lock().promote(ipa) {
-            Change::Done(false) => PageTags::There,
-            Change::Done(true) | Change::Underway => PageTags::Given,
-            Change::Refused => PageTags::Refused(number),
-        },
+        Tags::Backed => PageTags::There(0),
+        Tags::Lazy => {
+            let mut map = vm.map.lock();
+            match map.promote(ipa) {
+                // What lost its tags and has them again was promoted again.
+                Change::Done(false) => PageTags::There(map.lazy.ledger.counts().promoted),
+                Change::Done(true) | Change::Underway => PageTags::Given,
+                Change::Refused => PageTags::Refused(number),
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Memory that gets tags at the first tag access.
 
-use super::outside::{demote, fresh, is_backed, lazy, region_stats, stats};
+use super::outside::{demote, fresh, is_backed, lazy, region_stats, set_quota, stats};
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::exception::{EC_DABT_EL1, FSC_EXTERNAL, expect_fault};
 use crate::rt::machine::Machine;
@@ -185,6 +185,44 @@ pub(super) fn end_of_page(machine: &Machine) -> Outcome {
     mte::stg(mte::with_tag(end, 6));
     check_eq!(stats(machine)?.used, unit / 4096, "pages after STG to a page's last granule");
     check_eq!(mte::ldg(end), 6, "its tag");
+    Ok(())
+}
+
+/// Tags the granule when both are ready; whether that faults.
+fn tag_together(granule: u64) -> u64 {
+    ROUND.fetch_add(1, AcqRel);
+    while ROUND.load(Acquire) < 2 {
+        cpu::relax();
+    }
+    u64::from(expect_fault(|| mte::stg(mte::with_tag(granule, 6))).is_some())
+}
+
+/// Two vCPUs tag the last granule of a page at once, and there is no quota for the next page: whoever comes
+/// second finds the page tagged, and is not taken for one that goes on to the next.
+pub(super) fn end_of_page_by_two(machine: &Machine) -> Outcome {
+    let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one vCPU") };
+    let (start, _) = fresh(machine)?;
+    let unit = stats(machine)?.unit * 4096;
+    check_eq!(cpu::start(index, mpidr), Ok(()), "CPU_ON");
+    let quota = set_quota(machine, unit / 4096)?;
+    let end = tagged(start + unit - 16);
+    let mut faults = 0;
+    for _ in 0..50 {
+        demote(machine, start, unit)?;
+        ROUND.store(0, Relaxed);
+        cpu::submit(index, tag_together, end);
+        faults += tag_together(end);
+        let Some(other) = cpu::collect(index) else {
+            check!(false, "the other vCPU does not come back");
+            break;
+        };
+        faults += other;
+    }
+    // One that does go on faults.
+    let beyond = expect_fault(|| mte::st2g(mte::with_tag(end, 6)));
+    set_quota(machine, quota)?;
+    check_eq!(faults, 0, "tag stores that were blamed for the next page");
+    check!(beyond.is_some(), "ST2G across pages with no quota left does not fault");
     Ok(())
 }
 
