@@ -25,7 +25,7 @@ mod smp;
 mod stage2;
 mod sve;
 mod sysreg;
-mod tags;
+pub(crate) mod tags;
 mod timer;
 
 /// All suites in the order in which they run.
@@ -48,6 +48,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &smp::SUITE,
     &control::SUITE,
     &copy::SUITE,
+    &copy::moving::SUITE,
     &isolation::SUITE,
     &region::SUITE,
     &device::SUITE,

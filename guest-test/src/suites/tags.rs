@@ -9,7 +9,7 @@ use core::arch::global_asm;
 mod decisions;
 mod faults;
 mod lazy;
-mod outside;
+pub(super) mod outside;
 mod vectors;
 mod walks;
 
