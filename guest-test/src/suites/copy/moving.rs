@@ -17,7 +17,7 @@ use abi::hypercall::{
     VM_START, VM_STOP, VmState,
 };
 
-suite!("tags-moving", false, [a_stopped_vm, a_buffer_on_the_move, debug_copy_of_a_hypervisor]);
+suite!("tags-moving", false, [a_buffer_on_the_move, a_stopped_vm, debug_copy_of_a_hypervisor]);
 
 const UNIT: u64 = 2 << 20;
 /// Calls until a unit has moved: some hundred KiB of it at the least each time.
