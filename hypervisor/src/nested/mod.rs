@@ -16,6 +16,7 @@ pub(crate) mod at;
 pub(crate) mod exit;
 mod l2;
 pub(crate) mod lists;
+mod memory;
 pub(crate) mod mmu;
 mod switch;
 mod sysreg;

@@ -235,6 +235,12 @@ const CASES: &[Case] = &[
         way: Way::Tree(tree::absent_bank),
         ..tag_storage("tags-storage-untouched", "{ pa = 0x100000000, size = \"8MiB\" }", "8MiB", End::Pass)
     },
+    // The same said by the device tree, which also knows of memory without tags.
+    Case {
+        bundle: Bundle::Vm("cpus = [0]\nmemory = \"8MiB\""),
+        ..dt("tags-storage-in-tree", tree::absent_tag_storage, End::Pass)
+    },
+    dt("tags-not-in-tree", tree::no_mte, End::Refuse("region ram needs 8192 KiB of taggable RAM, of which")),
     vm("too-much-ram", "cpus = [0]\nmemory = \"3GiB\"", "region ram needs 3145728 KiB of RAM, of which"),
     Case {
         qemu: NO_MTE,
