@@ -163,17 +163,14 @@ pub(crate) fn tag_access(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Ou
         Err(why) => return abort::without_address(vcpu, fault.va, why),
     };
     let mut page = tags_at(vcpu.vm, ipa);
-    if let PageTags::There(change) = page
-        && let Some(next) = next_page(fault.va)
-        && vcpu.innocent.again(ipa.get(), change)
-        && let Ok(there) = guest_ipa(vcpu, next, kind)
+    if page == PageTags::There
+        && let Some(there) = beyond(vcpu, fault.va, ipa, kind)
     {
-        // The page had tags before the access, which goes on to one that has none.
         ipa = there;
         page = tags_at(vcpu.vm, ipa);
     }
     match page {
-        PageTags::There(_) | PageTags::Given => Ok(Resume::Here),
+        PageTags::There | PageTags::Given => Ok(Resume::Here),
         PageTags::Refused(region) => refused(vcpu, local, fault, ipa, region),
     }
 }
@@ -187,8 +184,8 @@ pub(crate) fn next_page(va: Va) -> Option<Va> {
 /// What a tag access to a page comes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PageTags {
-    /// It had tags already, since this change of lazy memory at the latest.
-    There(u64),
+    /// It had tags already.
+    There,
     /// It has them now, or will have: the guest repeats the access before anyone is blamed.
     Given,
     /// It may have none; the number of its region.
@@ -199,22 +196,30 @@ enum PageTags {
 #[inline(always)]
 fn tags_at(vm: &Vm, ipa: Ipa<Canonical>) -> PageTags {
     let mut regions = vm.spec.regions.iter().enumerate();
-    let Some((number, region)) = regions.find(|(_, r)| r.ipa.contains(ipa)) else {
-        return PageTags::There(0);
-    };
+    let Some((number, region)) = regions.find(|(_, r)| r.ipa.contains(ipa)) else { return PageTags::There };
     match region.tags {
         Tags::None => PageTags::Refused(number),
-        Tags::Backed => PageTags::There(0),
-        Tags::Lazy => {
-            let mut map = vm.map.lock();
-            match map.promote(ipa) {
-                // What lost its tags and has them again was promoted again.
-                Change::Done(false) => PageTags::There(map.lazy.ledger.counts().promoted),
-                Change::Done(true) | Change::Underway => PageTags::Given,
-                Change::Refused => PageTags::Refused(number),
-            }
-        }
+        Tags::Backed => PageTags::There,
+        Tags::Lazy => match vm.map.lock().promote(ipa) {
+            Change::Done(false) => PageTags::There,
+            Change::Done(true) | Change::Underway => PageTags::Given,
+            Change::Refused => PageTags::Refused(number),
+        },
     }
+}
+
+/// Where an access to `va` goes on behind the page of `ipa`, which has tags: `None` if it may have had none
+/// before the access.
+#[cold]
+#[inline(never)]
+fn beyond(vcpu: &mut Vcpu, va: Va, ipa: Ipa<Canonical>, kind: For) -> Option<Ipa<Canonical>> {
+    let next = next_page(va)?;
+    // A page that loses its tags and has them again is promoted again.
+    let change = vcpu.vm.map.lock().lazy.ledger.counts().promoted;
+    if !vcpu.innocent.again(ipa.get(), change) {
+        return None;
+    }
+    guest_ipa(vcpu, next, kind).ok()
 }
 
 /// The region's policy decides.
