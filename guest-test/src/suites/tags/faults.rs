@@ -139,6 +139,7 @@ pub(super) fn kinds(machine: &Machine) -> Outcome {
 /// Accesses that read no tag.
 pub(super) fn no_faults(machine: &Machine) -> Outcome {
     const TCMA0: u64 = 1 << 57;
+    const TBI0: u64 = 1 << 37;
     const ATA: u64 = 1 << 43;
     let bare = bare(machine)?;
     let region = number(machine, bare.start);
@@ -160,6 +161,17 @@ pub(super) fn no_faults(machine: &Machine) -> Outcome {
     msr!("tcr_el1", tcr | TCMA0);
     let outcome = round("with TCMA0 and tag 0");
     msr!("tcr_el1", tcr);
+    outcome?;
+    // TBI and TCMA may be in TLBs.
+    let forget = || {
+        // SAFETY: TLB maintenance.
+        unsafe { asm!("isb", "tlbi vmalle1", "dsb nsh", "isb", options(nostack)) };
+    };
+    msr!("tcr_el1", tcr & !TBI0);
+    forget();
+    let outcome = round("without TBI");
+    msr!("tcr_el1", tcr);
+    forget();
     outcome?;
     let sctlr = mrs!("sctlr_el1");
     msr!("sctlr_el1", sctlr & !ATA);
