@@ -49,16 +49,17 @@ fn beside_device_memory() -> Outcome {
     ensure(tagged.is_none(), "device memory can be mapped with PROT_MTE")?;
     ensure(linux::check_tags(Check::Sync), "prctl failed")?;
     let own = linux::map(SIZE, PROT_READ_WRITE | PROT_MTE).ok_or("mmap failed")?;
-    // Each page's first word goes from tagged memory to the device, and back to the next page.
+    // Each page's first word goes from tagged memory to the device.
     for at in (0..SIZE).step_by(PAGE) {
         let right = with_tag(own + at, (at / PAGE % 15 + 1) as u8);
-        // SAFETY: a granule of this memory, then a word of the device's.
+        // SAFETY: a granule of this memory.
         unsafe { tag::set(right) };
         // SAFETY: as above.
         unsafe { tag::store(right, !at) };
-        let word = memory.wrapping_byte_add(at);
         // SAFETY: as above.
-        unsafe { word.write_volatile(tag::load(right, 0)) };
+        let value = unsafe { tag::load(right, 0) };
+        // SAFETY: a word of the device's.
+        unsafe { memory.wrapping_byte_add(at).write_volatile(value) };
     }
     for at in (0..SIZE).step_by(PAGE) {
         // SAFETY: as above.

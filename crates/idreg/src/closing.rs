@@ -249,15 +249,26 @@ fn hcr_value(host: &HostIds, ids: &GuestIds, native_ctr: bool) -> u64 {
 
 /// Instructions that the machine has and the VM does not.
 fn hfgitr_value(host: &HostIds, ids: &GuestIds) -> u64 {
-    let hidden = |reg, lsb, level| host.field(reg, lsb) >= level && ids.field(reg, lsb) < level;
-    set(hfgitr::COSPRCTX, hidden(Reg::Isar1, 40, 2))
-        | set(hfgitr::RCTX, hidden(Reg::Isar1, 40, 1))
-        | set(hfgitr::ATS1E1A, hidden(Reg::Isar2, 60, 1))
-        | set(hfgitr::ATS1E1P, hidden(Reg::Mmfr1, 20, 2))
-        | set(hfgitr::TLBI_OS, hidden(Reg::Isar0, 56, 1))
-        | set(hfgitr::TLBI_RANGE, hidden(Reg::Isar0, 56, 2))
-        | set(hfgitr::DCCVAP, hidden(Reg::Isar1, 0, 1))
-        | set(hfgitr::DCCVADP, hidden(Reg::Isar1, 0, 2))
+    instructions(|reg, lsb, level| host.field(reg, lsb) >= level && ids.field(reg, lsb) < level)
+}
+
+/// Bits of HFGITR_EL2 for instructions that a VM does not have.
+#[must_use]
+pub fn absent_instructions(ids: &GuestIds) -> u64 {
+    instructions(|reg, lsb, level| ids.field(reg, lsb) < level)
+}
+
+/// Bits of HFGITR_EL2 for instructions that not every CPU has, as far as `want` says so of the field and
+/// the value from which on they exist.
+fn instructions(want: impl Fn(Reg, u32, u64) -> bool) -> u64 {
+    set(hfgitr::COSPRCTX, want(Reg::Isar1, 40, 2))
+        | set(hfgitr::RCTX, want(Reg::Isar1, 40, 1))
+        | set(hfgitr::ATS1E1A, want(Reg::Isar2, 60, 1))
+        | set(hfgitr::ATS1E1P, want(Reg::Mmfr1, 20, 2))
+        | set(hfgitr::TLBI_OS, want(Reg::Isar0, 56, 1))
+        | set(hfgitr::TLBI_RANGE, want(Reg::Isar0, 56, 2))
+        | set(hfgitr::DCCVAP, want(Reg::Isar1, 0, 1))
+        | set(hfgitr::DCCVADP, want(Reg::Isar1, 0, 2))
 }
 
 fn cptr_value(host: &HostIds, amu: bool) -> u64 {

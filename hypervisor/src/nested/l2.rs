@@ -8,9 +8,9 @@ use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::controls::{self, MDCR_TDE, hcr};
-use ::nested::page;
 use ::nested::route::Controls;
-use trap::{Exit, WaitKind};
+use ::nested::{fine, page};
+use trap::{Exit, SysregAccess, WaitKind};
 
 /// What an exit of L2's is.
 enum Owner {
@@ -62,7 +62,7 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
     let claimed = match exit {
         Exit::Hvc { .. } => true,
         Exit::Smc { .. } => hcr.has(hcr::TSC),
-        Exit::Sysreg(access) | Exit::SystemInstruction(access) => nested.controls().claim(access),
+        Exit::Sysreg(access) | Exit::SystemInstruction(access) => nested.claims(access),
         Exit::Wfx(wait) => match wait.kind {
             WaitKind::Interrupt | WaitKind::InterruptTimeout => hcr.has(hcr::TWI),
             WaitKind::Event | WaitKind::EventTimeout => hcr.has(hcr::TWE),
@@ -70,12 +70,13 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
         Exit::Fp => controls::traps_fp(nested.cptr(), nested.vhe),
         Exit::PAuth => !hcr.has(hcr::API),
         Exit::Debug(_) => nested.regs.mdcr & MDCR_TDE != 0,
+        Exit::Eret(_) => nested.traps_instruction(fine::ERET),
+        Exit::Unknown { ec, .. } => ec == trap::class::SVC && nested.traps_instruction(fine::SVC),
         Exit::DataAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
         Exit::InstructionAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
         Exit::TagFault(_)
         | Exit::Sve
         | Exit::Sme { .. }
-        | Exit::Eret(_)
         | Exit::Bti
         | Exit::IllegalState
         | Exit::PcAlignment { .. }
@@ -83,8 +84,7 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
         | Exit::AArch32 { .. }
         | Exit::MopsFault
         | Exit::Gcs
-        | Exit::Ls64
-        | Exit::Unknown { .. } => false,
+        | Exit::Ls64 => false,
     };
     if claimed { Owner::L1 } else { Owner::L0 }
 }
@@ -106,15 +106,26 @@ fn count(vcpu: &Vcpu, exit: Exit) {
 }
 
 impl Nested {
-    /// L1's controls of L2, as far as they trap.
-    fn controls(&self) -> Controls {
-        Controls {
+    /// Whether L1 has one of these bits of HFGITR_EL2.
+    #[cold]
+    #[inline(never)]
+    fn traps_instruction(&self, bits: u64) -> bool {
+        self.fine().instruction & bits != 0
+    }
+
+    /// Whether L1 traps this access of L2's.
+    #[inline(never)]
+    fn claims(&self, access: SysregAccess) -> bool {
+        let controls = Controls {
             hcr: self.hcr(),
-            mdcr: self.regs.mdcr,
+            mdcr: self.offered.mdcr(self.regs.mdcr),
             cptr: self.cptr(),
-            cnthctl: controls::cnthctl_for_l2(self.regs.cnthctl, self.vhe),
+            cnthctl: self.cnthctl(),
             ich_hcr: self.page.get(page::ICH_HCR_EL2),
-        }
+            hcrx: self.hcrx(),
+            fine: self.fine(),
+        };
+        controls.claim(access)
     }
 }
 

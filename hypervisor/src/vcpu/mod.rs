@@ -265,7 +265,7 @@ impl Vcpu {
         self.os_lock = true;
         self.csselr = 0;
         if let Some(nested) = &mut self.nested {
-            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8));
+            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8), self.ids);
         }
         self.reset_shadow();
         self.virtual_serror = 0;
@@ -301,17 +301,19 @@ impl Vcpu {
         self.shared.set_regime(timer::now(), regime);
     }
 
-    /// When one of its timers fires while it is not resident, in counts of the physical counter.
-    pub(crate) fn timer_deadline(&self) -> Option<u64> {
-        let own = self.timers.deadline(self.counter_offset());
-        match (own, self.soft_deadline(0)) {
+    /// When one of its timers fires while it is not resident, in counts of the physical counter; `now` if
+    /// one is due.
+    pub(crate) fn timer_deadline(&self, now: u64) -> Option<u64> {
+        let physical = self.nested.as_ref().map_or(0, |nested| nested.physical_offset());
+        let own = self.timers.deadline([self.counter_offset(), physical], now);
+        match (own, self.soft_deadline(now)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
     }
 
-    /// When a timer fires that is in no hardware, from `now` on: one of those of which vEL2 and L2 take
-    /// turns. Of one that is due already nothing is said again once its interrupt is pending.
+    /// When a timer fires that is in no hardware: one of those of which vEL2 and L2 take turns. `now` if
+    /// it is due, but nothing more is said of it once its interrupt is pending.
     pub(crate) fn soft_deadline(&self, now: u64) -> Option<u64> {
         self.nested.as_ref()?.soft_deadline(now)
     }
