@@ -153,17 +153,9 @@ fn publish(
     free: u64,
 ) -> Result<&'static Machine, String> {
     let vmids = Vmids::new(if means.vmid16 { u16::MAX } else { 255 }).ok_or("there are too few VMIDs")?;
-    let cpus = all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor)).collect();
+    let cpus = all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor, c.ids)).collect();
     let vmids = Mutex::new(vmids);
-    Ok(machine::publish(Machine {
-        vms,
-        cpus,
-        host: host(means, all),
-        ids: *means.ids,
-        vmids,
-        uart_intid,
-        free,
-    }))
+    Ok(machine::publish(Machine { vms, cpus, host: host(means, all), vmids, uart_intid, free }))
 }
 
 /// Reads the device tree; out of line, because it needs half of the boot stack and `run` never returns.

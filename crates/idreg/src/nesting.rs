@@ -37,6 +37,7 @@ pub(crate) fn offer(table: &mut [u64], host: &HostIds, features: &Features) {
         (Reg::Mmfr0, 40, 0),
         // 16 bits of VMID.
         (Reg::Mmfr1, 4, 2),
+        // FEAT_VHE: what kind of hypervisor it is to be.
         (Reg::Mmfr1, 8, u64::from(vhe)),
         // E2H0: all ones says that E2H cannot be 0.
         (Reg::Mmfr4, 24, if vhe { 0xf } else { 0 }),
@@ -52,6 +53,7 @@ pub(crate) fn offer(table: &mut [u64], host: &HostIds, features: &Features) {
     for (reg, lsb, value) in values {
         put(table, reg, lsb, value);
     }
+    // FEAT_MTE_PERM: its stage 2 may forbid tags, where the machine's can.
     if features.mte && host.has_mte_perm() {
         put(table, Reg::Pfr2, 0, 1);
     }

@@ -20,7 +20,8 @@ pub(super) mod moving;
 use data::{debug_copy, device_copy, memory_copy, migrate, migrate_hostile};
 use demote::{demote_loses_no_tag, demote_saves_tags, map_of_tagged_pages};
 use dirty::{
-    copies_dirty_pages, migrate_while_it_writes, stores_dirty_pages, tag_stores_dirty_pages, wrong_arguments,
+    copies_dirty_pages, maintenance_dirties_nothing, migrate_while_it_writes, stores_dirty_pages,
+    tag_stores_dirty_pages, wrong_arguments,
 };
 
 suite!(
@@ -53,6 +54,7 @@ suite!(
         stores_dirty_pages,
         tag_stores_dirty_pages,
         copies_dirty_pages,
+        maintenance_dirties_nothing,
         wrong_arguments,
         migrate_while_it_writes,
         demote_saves_tags,

@@ -131,20 +131,30 @@ impl Nested {
 
 /// Whether an external abort that L0 has for L2 is L1's to hear of (HCR_EL2.TEA).
 pub(super) fn external_abort_is_l1s(vcpu: &Vcpu, fault: GuestFault) -> bool {
-    let external = matches!(fault, GuestFault::ExternalDataAbort | GuestFault::ExternalInstructionAbort);
+    /// ESR_ELx.DFSC of a synchronous external abort.
+    const EXTERNAL: u8 = 0x10;
+    let external = matches!(
+        fault,
+        GuestFault::ExternalDataAbort
+            | GuestFault::ExternalInstructionAbort
+            | GuestFault::Maintenance(EXTERNAL)
+    );
     external && vcpu.nested.as_ref().is_some_and(|n| n.in_l2 && n.hcr().has(hcr::TEA))
 }
 
-/// The syndrome of a stage-2 fault as that of an external abort at the same access.
+/// The syndrome of a stage-2 fault, or of a trap of cache maintenance, as that of an external abort at the
+/// same access.
 pub(super) fn external_abort(fault: GuestFault, esr: u64) -> u64 {
     /// WnR and CM.
     const KEPT: u64 = 1 << 6 | 1 << 8;
     const IL: u64 = 1 << 25;
     const SYNCHRONOUS_EXTERNAL: u64 = 0x10;
-    let class = if fault == GuestFault::ExternalDataAbort {
-        u64::from(trap::class::DATA_ABORT) << 26 | esr & KEPT
-    } else {
+    let class = if fault == GuestFault::ExternalInstructionAbort {
         u64::from(trap::class::INSTRUCTION_ABORT) << 26
+    } else {
+        // Of trapped maintenance the syndrome is that of the trap.
+        let kept = if fault == GuestFault::ExternalDataAbort { esr & KEPT } else { KEPT };
+        u64::from(trap::class::DATA_ABORT) << 26 | kept
     };
     class | IL | SYNCHRONOUS_EXTERNAL
 }

@@ -124,7 +124,7 @@ impl Nested {
 /// The vCPU must be entered next, and its EL1 registers must be those of that context.
 unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
-    let Some(base) = vcpu.traps else { return };
+    let Some(base) = vcpu.traps.as_ref() else { return };
     let vhe = nested.vhe;
     // SAFETY: the caller's promise.
     unsafe { nested.load_fine(base) };

@@ -13,6 +13,7 @@ use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::{self, TimerState};
 use crate::arch::translate;
+use crate::machine;
 use crate::nested::Nested;
 use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
@@ -174,8 +175,8 @@ pub(crate) struct Vcpu {
     pub(crate) vm: &'static Vm,
     /// Its ID registers; none before it first begins.
     pub(crate) ids: &'static GuestIds,
-    /// What traps; `None` before it first begins.
-    pub(crate) traps: Option<&'static TrapConfig>,
+    /// What traps on its CPU; `None` before it first begins.
+    pub(crate) traps: Option<TrapConfig>,
     /// Index in the VM: Aff0 of its MPIDR.
     pub(crate) id: usize,
     /// What others see of it.
@@ -256,7 +257,8 @@ impl Vcpu {
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
         if let Some(identity) = self.vm.identity() {
             self.ids = identity.ids();
-            self.traps = Some(identity.traps());
+            let cpu = machine::get().and_then(|machine| machine.cpus.get(self.shared.cpu));
+            self.traps = cpu.map(|cpu| identity.traps_on(&cpu.ids));
         }
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
