@@ -236,6 +236,11 @@ impl NestedMmu {
         self.change(|shadows, mem, tlbs| shadows.forget_canonical(mem, tlbs, range));
     }
 
+    /// The number of the last invalidation.
+    pub(super) fn generation(&self) -> u64 {
+        self.shadows.lock().generation()
+    }
+
     /// Forgets everything.
     pub(super) fn forget_all(&self) {
         self.change(|shadows, mem, tlbs| shadows.forget_all(mem, tlbs));
@@ -334,7 +339,7 @@ impl Vcpu {
 }
 
 /// Runs `f` with the VMID of `user`, if it has one: it keeps it meanwhile.
-fn with_vmid(user: usize, f: impl FnOnce(u16)) {
+pub(crate) fn with_vmid(user: usize, f: impl FnOnce(u16)) {
     let Some(machine) = machine::get() else { return };
     let vmids = machine.vmids.lock();
     match vmids.current(user) {
