@@ -12,7 +12,8 @@ mod registers;
 mod traps;
 
 use interrupts::{
-    guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, virtual_irq_bit,
+    guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, maintenance_of_groups,
+    virtual_irq_bit,
 };
 use memory::{guest_tags, no_tag_access, stage2_accesses, stage2_faults};
 use registers::{el2_registers, hidden_registers, own_registers, register_banks};
@@ -39,6 +40,7 @@ suite!(
         virtual_irq_bit,
         interrupt_ends_here,
         maintenance,
+        maintenance_of_groups,
         stage2_accesses,
         stage2_faults,
         guest_tags,

@@ -221,6 +221,8 @@ pub(crate) fn fold_lists(page: &VncrPage, interface: &VirtualInterface, mut ende
     let count = mrs!("S3_4_C12_C11_0") & lists::ich_hcr::EOICOUNT;
     let hcr = page.get(page::ICH_HCR_EL2) & !lists::ich_hcr::EOICOUNT;
     page.set(page::ICH_HCR_EL2, hcr | count);
+    // Groups that L2 enables and disables are reasons for maintenance, too.
+    page.set(page::ICH_VMCR_EL2, mrs!("S3_4_C12_C11_7"));
 }
 
 /// Lets L2 run on with no more maintenance interrupts: L1 knows that it has one.
@@ -250,7 +252,6 @@ pub(crate) fn unload_lists(page: &VncrPage, interface: &VirtualInterface) {
         page.set(page::ICH_AP0R0_EL2 + 3, mrs!("S3_4_C12_C8_3"));
         page.set(page::ICH_AP1R0_EL2 + 3, mrs!("S3_4_C12_C9_3"));
     }
-    page.set(page::ICH_VMCR_EL2, mrs!("S3_4_C12_C11_7"));
 }
 
 /// ICH_VTR_EL2 of the machine.
