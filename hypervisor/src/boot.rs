@@ -114,10 +114,11 @@ fn build_machine(
     pool: PaRange,
 ) -> Result<&'static Machine, String> {
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
-    let spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
+    let mut spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
     keep_clear(&spec.tag_storage, taken.get(machine.reserved.len()..).unwrap_or_default())?;
     taken.extend(&spec.tag_storage);
+    spec.taggable = taggable(spec.taggable, machine)?;
     let mut pools = free_ram(&machine.memory, &taken, &spec.taggable);
     let tag_probe = pools.taggable_page();
     let all = bring_up(machine, Common { redistributors: machine.gic.gicr.clone(), tag_probe })?;
@@ -148,17 +149,9 @@ fn publish(
     free: u64,
 ) -> Result<&'static Machine, String> {
     let vmids = Vmids::new(if means.vmid16 { u16::MAX } else { 255 }).ok_or("there are too few VMIDs")?;
-    let cpus = all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor)).collect();
+    let cpus = all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor, c.ids)).collect();
     let vmids = Mutex::new(vmids);
-    Ok(machine::publish(Machine {
-        vms,
-        cpus,
-        host: host(means, all),
-        ids: *means.ids,
-        vmids,
-        uart_intid,
-        free,
-    }))
+    Ok(machine::publish(Machine { vms, cpus, host: host(means, all), vmids, uart_intid, free }))
 }
 
 /// Reads the device tree; out of line, because it needs half of the boot stack and `run` never returns.
@@ -180,6 +173,17 @@ fn keep_clear(tag_storage: &[PaRange], own: &[PaRange]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What manifest and device tree both take for taggable.
+fn taggable(asked: Taggable, machine: &fdt::Machine) -> Result<Taggable, String> {
+    asked.without(&machine.memory, &machine.untaggable).map_err(|(asked, untaggable)| {
+        format!(
+            "manifest: taggable range at {} reaches into memory at {} that the device tree marks arm,no-mte",
+            asked.start(),
+            untaggable.start()
+        )
+    })
 }
 
 /// What this hypervisor cannot do without.

@@ -92,6 +92,8 @@ fn measure(name: &str) -> Result<Figures> {
     figures.extend(one.iter().filter_map(|line| figure(line)));
     let nested = boot(&format!("{name}-nested"), "bench-nested", 1)?;
     figures.extend(nested.iter().filter_map(|line| figure(line)));
+    let itself = boot(&format!("{name}-self"), "bench-self", 1)?;
+    figures.extend(itself.iter().filter_map(|line| figure(line)));
     let stays = one.iter().filter_map(|line| between(line, "longest stay at EL2: ", " counts"));
     figures.extend(stays.max().map(|stay| ("max_el2_stay".into(), stay)));
     let first = one.iter().find_map(|line| between(line, "debug: ", " counts to the first guest"));

@@ -18,8 +18,11 @@ pub struct Machine {
     /// RAM, sorted, neighbours merged. It includes what [`reserved`](Self::reserved) lists.
     pub memory: Vec<PaRange>,
     /// Memory that is not for use, sorted, neighbours merged: `/reserved-memory` children with an
-    /// address, and the reservation block. Boot loaders list the tree and the initrd here too.
+    /// address, the reservation block, and tag storage (`arm,mte-tag-storage`) anywhere in the tree. Boot
+    /// loaders list the tree and the initrd here too.
     pub reserved: Vec<PaRange>,
+    /// RAM that cannot be tagged, sorted, neighbours merged: `memory` nodes with `arm,no-mte`.
+    pub untaggable: Vec<PaRange>,
     /// CPUs in the order of the tree.
     pub cpus: Vec<Cpu>,
     /// How to call PSCI 0.2 or later, if there is one.
@@ -112,7 +115,8 @@ fn machine(tree: &Tree<'_>) -> Result<Machine, Flawed> {
     let uart = console.map(|console| console.uart(&controller, found.clock.as_ref()));
     Ok(Machine {
         memory: memory(tree, found.memory)?,
-        reserved: reserved(&root, reserve.as_ref())?,
+        reserved: reserved(&root, reserve.as_ref(), found.tag_storage)?,
+        untaggable: merged(found.untaggable),
         cpus: cpus(&cpu_parent.ok_or_else(|| tree.lacks("/cpus node"))?)?,
         psci: found.psci.as_ref().map(psci).transpose()?,
         gic: gic(&gic_place, &controller)?,
@@ -129,12 +133,17 @@ const GICS: &[&[u8]] =
     &[GIC_V3, b"arm,gic-400", b"arm,cortex-a15-gic", b"arm,cortex-a9-gic", b"arm,cortex-a7-gic"];
 /// Version 0.1 had function ids of its own and is ignored (Linux binding `psci`).
 const PSCIS: &[&[u8]] = &[b"arm,psci-1.0", b"arm,psci-0.2"];
+/// Neither this nor the property `arm,no-mte` is a binding of Linux yet: both were proposed for its
+/// dynamic tag storage, and boards' firmware has them.
+const TAG_STORAGE: &[u8] = b"arm,mte-tag-storage";
 const TIMERS: &[&[u8]] = &[b"arm,armv8-timer", b"arm,armv7-timer"];
 
 /// What may lie anywhere in the tree, all found in one walk; of each, the first that can be used.
 #[derive(Default)]
 struct Found<'a> {
     memory: Vec<PaRange>,
+    untaggable: Vec<PaRange>,
+    tag_storage: Vec<PaRange>,
     gic: Option<Place<'a>>,
     psci: Option<Place<'a>>,
     timer: Option<Place<'a>>,
@@ -155,8 +164,14 @@ impl<'a> Found<'a> {
             // Section 3.4.
             if place.depth() == 1 && marks.is_device_type(c"memory") {
                 collect(place, &mut found.memory)?;
+                if marks.no_mte() {
+                    collect(place, &mut found.untaggable)?;
+                }
             }
             for name in marks.compatible() {
+                if name == TAG_STORAGE {
+                    collect(place, &mut found.tag_storage)?;
+                }
                 let kinds = [(GICS, &mut found.gic), (PSCIS, &mut found.psci), (TIMERS, &mut found.timer)];
                 for (_, slot) in kinds.into_iter().filter(|(names, _)| names.contains(&name)) {
                     slot.get_or_insert(*place);
@@ -171,10 +186,13 @@ fn memory(tree: &Tree<'_>, ranges: Vec<PaRange>) -> Result<Vec<PaRange>, Flawed>
     if ranges.is_empty() { Err(tree.lacks("memory")) } else { Ok(merged(ranges)) }
 }
 
-/// `/reserved-memory` (section 3.5) and the reservation block (section 5.3). Children without `reg`
-/// ask an operating system to choose a place; nothing lies there yet.
-fn reserved(root: &Place<'_>, parent: Option<&Place<'_>>) -> Result<Vec<PaRange>, Flawed> {
-    let mut ranges = Vec::new();
+/// `/reserved-memory` (section 3.5) and the reservation block (section 5.3), in addition to `ranges`.
+/// Children without `reg` ask an operating system to choose a place; nothing lies there yet.
+fn reserved(
+    root: &Place<'_>,
+    parent: Option<&Place<'_>>,
+    mut ranges: Vec<PaRange>,
+) -> Result<Vec<PaRange>, Flawed> {
     for place in parent.into_iter().flat_map(Place::children) {
         let place = place?;
         if place.marks().available() {

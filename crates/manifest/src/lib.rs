@@ -15,6 +15,7 @@ mod error;
 pub mod layout;
 mod names;
 pub mod spec;
+mod taggable;
 #[cfg(any(test, feature = "write"))]
 pub mod write;
 

@@ -35,7 +35,7 @@ pub struct MachineSpec {
 /// Physical memory that has tag storage, as the manifest claims; a probe must agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taggable {
-    /// None of it. Device trees have no settled binding that says which memory has tag storage.
+    /// None of it.
     None,
     /// All of it.
     All,

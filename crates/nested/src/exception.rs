@@ -97,16 +97,6 @@ pub const fn eret(spsr: u64, current: u64, tge: bool, el0: bool) -> Return {
     }
 }
 
-/// The address of an ERETAA or ERETAB without its authentication code: bits above 48 as bit 55 says.
-///
-/// A deviation: the code is not checked. L0 cannot authenticate for vEL2's regime with an instruction,
-/// because its own has another address size.
-#[must_use]
-pub const fn strip(address: u64) -> u64 {
-    const CODE: u64 = 0xffff << 48;
-    if address >> 55 & 1 == 0 { address & !CODE } else { address | CODE }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

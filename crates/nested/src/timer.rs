@@ -31,11 +31,11 @@ impl Registers {
         self.armed() && count >= self.cval
     }
 
-    /// The value of its counter at which the line rises.
+    /// Counts until its line rises when its counter shows `count`: 0 if it is high.
     #[inline]
     #[must_use]
-    pub const fn deadline(self, count: u64) -> Option<u64> {
-        if self.armed() && count < self.cval { Some(self.cval) } else { None }
+    pub const fn left(self, count: u64) -> Option<u64> {
+        if self.armed() { Some(self.cval.saturating_sub(count)) } else { None }
     }
 
     /// CTL as it reads.
@@ -66,8 +66,9 @@ mod tests {
     fn lines_and_deadlines() {
         let timer = Registers { ctl: ENABLE, cval: 100 };
         assert_eq!((timer.line(99), timer.line(100)), (false, true));
-        assert_eq!((timer.deadline(99), timer.deadline(100)), (Some(100), None));
+        assert_eq!((timer.left(90), timer.left(100), timer.left(101)), (Some(10), Some(0), Some(0)));
         let masked = Registers { ctl: ENABLE | IMASK, cval: 0 };
+        assert_eq!(masked.left(0), None);
         assert_eq!((masked.line(1), masked.read_ctl(1)), (false, 7));
         assert_eq!(Registers { ctl: IMASK, cval: 0 }.read_ctl(1), IMASK);
     }

@@ -45,6 +45,11 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
         nested_hypercall()?;
         return if el2::vhe() { shadow::run() } else { Ok(()) };
     }
+    if machine.option("self").is_some() {
+        // Its hypervisor is itself at virtual EL2.
+        measure("nested_hypercall_self", hypercall_null);
+        return Ok(());
+    }
     if machine.option("switch").is_some() {
         // Both vCPUs are on one CPU: they take turns, and nothing else can be measured.
         // Its VM has no read-only region, so its maintenance does not trap.

@@ -17,7 +17,8 @@ mod dirty;
 
 use data::{debug_copy, device_copy, memory_copy, migrate, migrate_hostile};
 use dirty::{
-    copies_dirty_pages, migrate_while_it_writes, stores_dirty_pages, tag_stores_dirty_pages, wrong_arguments,
+    copies_dirty_pages, maintenance_dirties_nothing, migrate_while_it_writes, stores_dirty_pages,
+    tag_stores_dirty_pages, wrong_arguments,
 };
 
 suite!(
@@ -49,6 +50,7 @@ suite!(
         stores_dirty_pages,
         tag_stores_dirty_pages,
         copies_dirty_pages,
+        maintenance_dirties_nothing,
         wrong_arguments,
         migrate_while_it_writes,
     ]

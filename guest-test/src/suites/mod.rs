@@ -27,6 +27,7 @@ mod sve;
 mod sysreg;
 mod tags;
 mod timer;
+mod wake;
 
 /// All suites in the order in which they run.
 pub(crate) static ALL: &[&Suite] = &[
@@ -46,6 +47,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &abort::SUITE,
     &cmo::SUITE,
     &smp::SUITE,
+    &wake::SUITE,
     &control::SUITE,
     &copy::SUITE,
     &isolation::SUITE,

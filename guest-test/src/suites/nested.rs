@@ -6,17 +6,23 @@ use crate::rt::machine::Machine;
 use crate::rt::mmu::SCTLR_OFF;
 use core::arch::{asm, global_asm};
 
+mod fine;
 mod interrupts;
 mod memory;
 mod registers;
+mod returns;
+mod timers;
 mod traps;
 
+use fine::{enhanced_traps, extended_controls, fine_exceptions, fine_traps, virtual_timer_traps};
 use interrupts::{
     guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, maintenance_of_groups,
-    virtual_irq_bit,
+    physical_offset, virtual_irq_bit,
 };
 use memory::{guest_tags, no_tag_access, stage2_accesses, stage2_faults};
 use registers::{el2_registers, hidden_registers, own_registers, register_banks};
+use returns::{authenticated_returns, illegal_returns};
+use timers::{guest_timer_moved, guest_timer_wakes, wfe_traps_last};
 use traps::{garbage, guest_traps, untrapped};
 
 suite!(
@@ -25,6 +31,7 @@ suite!(
     [
         hvc_at_el2,
         illegal_returns,
+        authenticated_returns,
         el2_registers,
         hidden_registers,
         own_registers,
@@ -33,14 +40,23 @@ suite!(
         register_banks,
         guest_traps,
         untrapped,
+        fine_traps,
+        fine_exceptions,
+        enhanced_traps,
+        extended_controls,
+        virtual_timer_traps,
         garbage,
         hypervisor_timers,
         guest_timer,
+        physical_offset,
         list_register,
         virtual_irq_bit,
         interrupt_ends_here,
         maintenance,
         maintenance_of_groups,
+        guest_timer_wakes,
+        guest_timer_moved,
+        wfe_traps_last,
         stage2_accesses,
         stage2_faults,
         guest_tags,
@@ -50,7 +66,6 @@ suite!(
 
 /// Exception classes that arrive at EL2.
 pub(super) const EC_HVC: u64 = 0x16;
-const EC_ILLEGAL: u64 = 0x0e;
 
 /// Ends the test where there is no EL2.
 macro_rules! need_el2 {
@@ -149,36 +164,6 @@ fn hvc_at_el2(_: &Machine) -> Outcome {
     check_eq!(own.esr, EC_HVC << 26 | 1 << 25 | 0x77, "ESR_EL2");
     check_eq!(own.elr, pc, "ELR_EL2");
     check_eq!(own.spsr & 0x3df, 0x3c9, "SPSR_EL2");
-    Ok(())
-}
-
-fn illegal_returns(_: &Machine) -> Outcome {
-    need_el2!();
-    let tge = u64::from(el2::vhe()) << 27;
-    // EL3, reserved, AArch32; and EL1 under TGE.
-    for (spsr, hcr) in [(0x3cd_u64, 0), (0x3cc, 0), (0x3c2, 0), (0x3c7, 0), (0x3d3, 0), (0x3c5, tge)] {
-        if spsr == 0x3c5 && hcr == 0 {
-            continue;
-        }
-        let (own, pc) = at_el2(|| {
-            let old = mrs!("hcr_el2");
-            msr!("hcr_el2", old | hcr);
-            el2::forget();
-            let pc: u64;
-            // SAFETY: the return does not leave EL2; its target raises the illegal state exception, which
-            // EL2's vectors note, and go on behind the NOP.
-            unsafe {
-                asm!("adr {0}, 2f", "msr ELR_EL2, {0}", "msr SPSR_EL2, {1}", "eret", "2: nop",
-                    out(reg) pc, in(reg) spsr, options(nostack))
-            };
-            msr!("hcr_el2", old);
-            (el2::own(), pc)
-        });
-        check_eq!(own.count, 1, "exceptions after a return to {spsr:#x}");
-        check_eq!(own.esr >> 26, EC_ILLEGAL, "EC after a return to {spsr:#x}");
-        check_eq!(own.elr, pc, "ELR_EL2 after a return to {spsr:#x}");
-        check_eq!(own.spsr & 0x10_001f, 0x10_0009, "SPSR_EL2 after a return to {spsr:#x}");
-    }
     Ok(())
 }
 

@@ -9,12 +9,14 @@ use crate::rt::mem::{read64, write64};
 use crate::rt::mmu::{self, SCTLR_OFF};
 use crate::rt::sysreg;
 
+mod maintenance;
 mod own;
 pub(crate) mod tables;
 mod tags;
 mod translate;
 use tables::{AREA, BLOCK_2M, NESTED, NO_EXEC, PAGE, READ, Stage2, WRITE, data};
 
+use maintenance::{maintenance, maintenance_external, maintenance_of_tables};
 use own::{own_devices, own_read_only, own_untagged};
 use tags::{tag_blind, tags};
 use translate::translate;
@@ -41,6 +43,9 @@ suite!(
         own_read_only,
         own_untagged,
         guest_tables,
+        maintenance,
+        maintenance_of_tables,
+        maintenance_external,
         translate,
         tags,
         tag_blind,

@@ -5,6 +5,8 @@ use super::gic::{HardwareListRegisters, VirtualInterface};
 use super::sysreg::{instruction, mrs, msr, operation};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
+use nested::fine::FineTraps;
+use nested::pauth::Key;
 use nested::{lists, page};
 
 /// What VNCR_EL2 names: memory of EL2's that vEL2 reads and writes by the names of registers.
@@ -112,6 +114,8 @@ pub(crate) fn swap_cntkctl(value: u64) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Controls {
     pub(crate) hcr: u64,
+    /// Where it exists.
+    pub(crate) hcrx: Option<u64>,
     pub(crate) mdcr: u64,
     pub(crate) cnthctl: u64,
     pub(crate) vpidr: u64,
@@ -125,11 +129,26 @@ impl Controls {
     /// The vCPU must be entered next, in the state that the values are for.
     pub(crate) unsafe fn load(&self) {
         msr!("hcr_el2", self.hcr);
+        if let Some(hcrx) = self.hcrx {
+            msr!("S3_4_C1_C2_2", hcrx);
+        }
         msr!("mdcr_el2", self.mdcr);
         msr!("cnthctl_el2", self.cnthctl);
         msr!("vpidr_el2", self.vpidr);
         msr!("vmpidr_el2", self.vmpidr);
     }
+}
+
+/// Writes HFGRTR_EL2, HFGWTR_EL2, HFGITR_EL2, HDFGRTR_EL2, HDFGWTR_EL2. For CPUs with FEAT_FGT.
+///
+/// # Safety
+/// The vCPU must be entered next, in the context that they are for.
+pub(crate) unsafe fn set_fine_traps(traps: &FineTraps) {
+    msr!("S3_4_C1_C1_4", traps.read);
+    msr!("S3_4_C1_C1_5", traps.write);
+    msr!("S3_4_C1_C1_6", traps.instruction);
+    msr!("S3_4_C3_C1_4", traps.debug_read);
+    msr!("S3_4_C3_C1_5", traps.debug_write);
 }
 
 /// A register of EL1 in which one of vEL2 lives.
@@ -199,8 +218,8 @@ pub(crate) unsafe fn load_lists(page: &VncrPage, interface: &VirtualInterface) {
     msr!("S3_4_C12_C11_0", lists::hcr(page.get(page::ICH_HCR_EL2)));
 }
 
-/// Folds what L2 did into L1's list registers, empties those that are done, and tells `ended` which
-/// interrupts of L1's L2 has ended.
+/// Folds what L2 did into L1's list registers and ICH_VMCR_EL2, empties those that are done, and tells
+/// `ended` which interrupts of L1's L2 has ended.
 pub(crate) fn fold_lists(page: &VncrPage, interface: &VirtualInterface, mut ended: impl FnMut(u32)) {
     for n in 0..registers(interface).0 {
         let l1 = page.get(page::ICH_LR0_EL2 + n);
@@ -221,8 +240,12 @@ pub(crate) fn fold_lists(page: &VncrPage, interface: &VirtualInterface, mut ende
     let count = mrs!("S3_4_C12_C11_0") & lists::ich_hcr::EOICOUNT;
     let hcr = page.get(page::ICH_HCR_EL2) & !lists::ich_hcr::EOICOUNT;
     page.set(page::ICH_HCR_EL2, hcr | count);
-    // Groups that L2 enables and disables are reasons for maintenance, too.
     page.set(page::ICH_VMCR_EL2, mrs!("S3_4_C12_C11_7"));
+}
+
+/// Whether the hardware has a reason for a maintenance interrupt (ICH_MISR_EL2).
+pub(crate) fn is_maintenance_due() -> bool {
+    mrs!("S3_4_C12_C11_2") != 0
 }
 
 /// Lets L2 run on with no more maintenance interrupts: L1 knows that it has one.
@@ -257,6 +280,28 @@ pub(crate) fn unload_lists(page: &VncrPage, interface: &VirtualInterface) {
 /// ICH_VTR_EL2 of the machine.
 pub(crate) fn vtr() -> u64 {
     mrs!("S3_4_C12_C11_1")
+}
+
+/// The upper half of the code that the resident vCPU's key gives `address` with `modifier`: PACGA, for which
+/// its generic key makes way meanwhile. For CPUs with FEAT_PAuth and the same algorithm for PACGA.
+pub(crate) fn authentication_code(key: Key, address: u64, modifier: u64) -> u64 {
+    let (low, high) = match key {
+        Key::A => (mrs!("S3_0_C2_C1_0"), mrs!("S3_0_C2_C1_1")),
+        Key::B => (mrs!("S3_0_C2_C1_2"), mrs!("S3_0_C2_C1_3")),
+    };
+    let generic = (mrs!("S3_0_C2_C3_0"), mrs!("S3_0_C2_C3_1"));
+    msr!("S3_0_C2_C3_0", low);
+    msr!("S3_0_C2_C3_1", high);
+    instruction!("isb");
+    let code: u64;
+    // SAFETY: computes on registers.
+    unsafe {
+        core::arch::asm!(".arch_extension pauth", "pacga {}, {}, {}", out(reg) code, in(reg) address,
+            in(reg) modifier, options(nostack, preserves_flags))
+    };
+    msr!("S3_0_C2_C3_0", generic.0);
+    msr!("S3_0_C2_C3_1", generic.1);
+    code
 }
 
 /// CFP, DVP and CPP RCTX for all contexts at EL1 and EL0: more than any VM may ask for. For CPUs with

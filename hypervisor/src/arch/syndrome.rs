@@ -99,6 +99,11 @@ pub(crate) fn el1_return() -> (u64, u64) {
     (ELR_EL1.get(), SPSR_EL1.get())
 }
 
+/// The stack pointer of the resident vCPU, which is at EL1: SPSR_EL2.M\[0\] says which.
+pub(crate) fn stack_pointer() -> u64 {
+    if spsr() & 1 == 1 { mrs!("sp_el1") } else { mrs!("sp_el0") }
+}
+
 /// Sets SPSR_EL1 of the resident vCPU.
 ///
 /// # Safety

@@ -92,13 +92,17 @@ impl Cpu {
         }
         vcpu.activity = Activity::Ready;
         self.make_resident(next);
-        let contended = self.set_alarm(next);
-        // A vCPU that polls with WFE gives way if there is somebody to give way to.
-        traps::set_wfe_traps(contended);
         if let Some(vcpu) = self.vcpus.get_mut(next)
             && vcpu.nested.is_some()
         {
+            // First: the alarm is for timers whose lines are low.
             nested::timers::update(vcpu, &self.local);
+        }
+        let contended = self.set_alarm(next);
+        // A vCPU that polls with WFE gives way if there is somebody to give way to.
+        match self.vcpus.get_mut(next).and_then(|vcpu| vcpu.nested.as_deref_mut()) {
+            Some(nested) => nested.set_wfe_traps(contended),
+            None => traps::set_wfe_traps(contended),
         }
         while let Some(vcpu) = self.vcpus.get_mut(next) {
             match run(vcpu, &mut self.local) {
@@ -156,6 +160,10 @@ impl Cpu {
         for (i, v) in self.vcpus.iter().enumerate() {
             if i == running {
                 alarm = earlier(alarm, v.soft_deadline(now));
+                if v.nested.is_some() && !timer::has_ecv() {
+                    // Timers that it sets without an exit are seen by then.
+                    alarm = earlier(alarm, Some(now.saturating_add(self.local.host.slice)));
+                }
             }
             if i == running || v.vm.spec.priority < priority {
                 continue;
@@ -164,7 +172,7 @@ impl Cpu {
                 contended = true;
                 self.slice.map(|(_, end)| end)
             } else {
-                v.sleeping_deadline()
+                v.sleeping_deadline(now)
             };
             alarm = earlier(alarm, at);
         }
@@ -174,13 +182,12 @@ impl Cpu {
 
     /// Nobody can run: waits for an interrupt, or for the first timer of a vCPU that is not resident.
     fn idle(&mut self) {
+        let now = timer::now();
         let mut alarm: Option<u64> = None;
         for (i, v) in self.vcpus.iter().enumerate() {
-            if self.resident != Some(i) {
-                alarm = earlier(alarm, v.sleeping_deadline());
-            } else {
-                alarm = earlier(alarm, v.soft_deadline(timer::now()));
-            }
+            // One that became due since it was chosen that nobody runs counts, too.
+            let at = if self.resident == Some(i) { v.soft_deadline(now) } else { v.sleeping_deadline(now) };
+            alarm = earlier(alarm, at);
         }
         // What VMs without focus left unfinished is shown; if it has to wait, so does this CPU not for
         // longer.

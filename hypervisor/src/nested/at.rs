@@ -1,7 +1,8 @@
 //! Address translation that L1 asks for at virtual EL2: all in software, because neither of the two
 //! stages that it means is in the hardware's registers then.
 
-use super::mmu::{L1Memory, NestedMmu};
+use super::memory::L1Memory;
+use super::mmu::NestedMmu;
 use crate::vm::Vm;
 use ::nested::at::{At, Second, Stage1};
 use ::nested::stage2::Registers;

@@ -118,7 +118,10 @@ impl super::Nested {
 pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
     if are_l1s(vcpu) {
         fold(vcpu);
-        if vcpu.nested.as_ref().is_some_and(|n| n.timers.maintenance) {
+        // What L2 has ended may have been its timer's: is the line still high?
+        super::timers::update(vcpu, local);
+        // Whatever it is: an interrupt that stays would keep the CPU.
+        if hw::is_maintenance_due() {
             hw::mute_lists();
         }
         return interrupt_l2(vcpu, local);

@@ -9,11 +9,11 @@
 //! the last invalidation before L1's tables are read, and to map what was found, if that number is the
 //! same still.
 
+use super::memory::L1Memory;
 use crate::arch::tlb::{self, Stale};
 use crate::cpu::Local;
 use crate::machine;
 use crate::mem::tables::ShadowTables;
-use crate::mem::window;
 use crate::vcpu::Vcpu;
 use crate::vm::build::Means;
 use crate::vm::{Stage2Registers, Vm, stop_for_fault};
@@ -32,7 +32,6 @@ use manifest::{MAX_VMS, VmSpec};
 use spin::{Mutex, Once};
 use trap::SysReg;
 use vmsa::memory::Flush;
-use vmsa::walk::GuestMemory;
 
 /// The kind of virtual EL2 that a VM has.
 pub(crate) fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
@@ -371,27 +370,6 @@ impl Tlbs for ShadowTlbs<'_> {
 
     fn publish(&mut self) {
         tlb::publish_guest();
-    }
-}
-
-/// L1's memory, for walks of its tables.
-pub(super) struct L1Memory<'a>(pub(super) &'a Vm);
-
-impl stage2::Tables for L1Memory<'_> {
-    fn read(&self, ipa: Ipa<Canonical>) -> Option<u64> {
-        self.0.read_u64(ipa)
-    }
-
-    fn compare_exchange(&self, ipa: Ipa<Canonical>, old: u64, new: u64) -> Option<u64> {
-        let (_, kind) = self.0.locate(ipa)?;
-        // Lazy memory stays where it is while the map is locked.
-        let map = self.0.map.lock();
-        let pa = match map.leaf(ipa) {
-            Some(leaf) if leaf.attr.write => leaf.pa,
-            Some(_) => return None,
-            None => map.lazy_memory(ipa)?,
-        };
-        window::compare_exchange_u64(pa, kind, old, new)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Exceptions into vEL2, and its exception returns.
 
+use crate::arch::nested as hw;
 use crate::arch::syndrome::{self, El1Exception};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::Resume;
 use ::nested::exception::{self, Kind};
+use ::nested::pauth::{self, Key, Layout};
 use trap::EretKind;
 use trap::inject::{El1Context, PstateFeatures};
 
@@ -55,14 +57,35 @@ pub(super) fn mend_spsr(vcpu: &Vcpu) {
     }
 }
 
+/// Where an exception return of this kind leads, or the key whose code is wrong.
+fn authenticated(vcpu: &Vcpu, kind: EretKind, elr: u64) -> Result<u64, Key> {
+    let key = match kind {
+        EretKind::Plain => return Ok(elr),
+        EretKind::KeyA => Key::A,
+        EretKind::KeyB => Key::B,
+    };
+    if hw::sctlr() & key.enable() == 0 {
+        return Ok(elr);
+    }
+    let layout = Layout::new(hw::tcr(), vcpu.nested.as_ref().is_some_and(|n| n.vhe), elr);
+    let original = layout.original(elr);
+    let id = |register: idreg::Reg| vcpu.ids.read(register as usize);
+    let Some(level) = pauth::level(id(idreg::Reg::Isar1), id(idreg::Reg::Isar2)) else { return Ok(original) };
+    let code = hw::authentication_code(key, original, syndrome::stack_pointer());
+    pauth::authenticate(layout, level, key, elr, code).map_err(|_| key)
+}
+
 /// vEL2 returns from an exception.
 pub(super) fn eret(vcpu: &mut Vcpu, local: &Local, kind: EretKind) -> Resume {
     let Some(nested) = &vcpu.nested else { return Resume::Here };
     let hcr = nested.hcr();
     let (elr, spsr) = syndrome::el1_return();
-    let target = match kind {
-        EretKind::Plain => elr,
-        EretKind::KeyA | EretKind::KeyB => exception::strip(elr),
+    let target = match authenticated(vcpu, kind, elr) {
+        Ok(target) => target,
+        Err(key) => {
+            sync(vcpu, local, key.syndrome(), None);
+            return Resume::Here;
+        }
     };
     let tge = hcr.has(::nested::controls::hcr::TGE);
     let to = exception::eret(spsr, syndrome::spsr(), tge, hcr.hosts_el0());

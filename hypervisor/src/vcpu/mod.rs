@@ -13,6 +13,7 @@ use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::{self, TimerState};
 use crate::arch::translate;
+use crate::machine;
 use crate::nested::Nested;
 use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
@@ -174,8 +175,8 @@ pub(crate) struct Vcpu {
     pub(crate) vm: &'static Vm,
     /// Its ID registers; none before it first begins.
     pub(crate) ids: &'static GuestIds,
-    /// What traps; `None` before it first begins.
-    pub(crate) traps: Option<&'static TrapConfig>,
+    /// What traps on its CPU; `None` before it first begins.
+    pub(crate) traps: Option<TrapConfig>,
     /// Index in the VM: Aff0 of its MPIDR.
     pub(crate) id: usize,
     /// What others see of it.
@@ -250,7 +251,8 @@ impl Vcpu {
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
         if let Some(identity) = self.vm.identity() {
             self.ids = identity.ids();
-            self.traps = Some(identity.traps());
+            let cpu = machine::get().and_then(|machine| machine.cpus.get(self.shared.cpu));
+            self.traps = cpu.map(|cpu| identity.traps_on(&cpu.ids));
         }
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
@@ -259,7 +261,7 @@ impl Vcpu {
         self.os_lock = true;
         self.csselr = 0;
         if let Some(nested) = &mut self.nested {
-            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8));
+            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8), self.ids);
         }
         self.reset_shadow();
         self.virtual_serror = 0;
@@ -295,17 +297,19 @@ impl Vcpu {
         self.shared.set_regime(timer::now(), regime);
     }
 
-    /// When one of its timers fires while it is not resident, in counts of the physical counter.
-    pub(crate) fn timer_deadline(&self) -> Option<u64> {
-        let own = self.timers.deadline(self.counter_offset());
-        match (own, self.soft_deadline(0)) {
+    /// When one of its timers fires while it is not resident, in counts of the physical counter; `now` if
+    /// one is due.
+    pub(crate) fn timer_deadline(&self, now: u64) -> Option<u64> {
+        let physical = self.nested.as_ref().map_or(0, |nested| nested.physical_offset());
+        let own = self.timers.deadline([self.counter_offset(), physical], now);
+        match (own, self.soft_deadline(now)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
     }
 
-    /// When a timer fires that is in no hardware, from `now` on: one of those of which vEL2 and L2 take
-    /// turns. Of one that is due already nothing is said again once its interrupt is pending.
+    /// When a timer fires that is in no hardware: one of those of which vEL2 and L2 take turns. `now` if
+    /// it is due, but nothing more is said of it once its interrupt is pending.
     pub(crate) fn soft_deadline(&self, now: u64) -> Option<u64> {
         self.nested.as_ref()?.soft_deadline(now)
     }

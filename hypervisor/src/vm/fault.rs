@@ -203,7 +203,7 @@ fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>
     let mut access = Access::from_syndrome(fault.access == trap::TagAccess::Write);
     // The instruction says more, where somebody wants to know.
     if logged || policy != OnTagAccess::Inject {
-        access = maintenance::instruction(vcpu).and_then(Access::of).unwrap_or(access);
+        access = maintenance::instruction(vcpu).ok().and_then(Access::of).unwrap_or(access);
     }
     let (state, decision) = match policy {
         OnTagAccess::Stop => (FaultState::Past, Some(FaultDecision::Stop)),

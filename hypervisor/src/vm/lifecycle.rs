@@ -262,16 +262,16 @@ impl Vcpu {
             Activity::Preparing(_) | Activity::Sweeping(_) | Activity::Ready => true,
             // A resident one's timers are in the hardware, which interrupts.
             Activity::Waiting => {
-                let in_memory = if resident { self.soft_deadline(0) } else { self.timer_deadline() };
+                let in_memory = if resident { self.soft_deadline(now) } else { self.timer_deadline(now) };
                 in_memory.is_some_and(|at| at <= now)
             }
         }
     }
 
     /// When a waiting vCPU that is not resident has to be looked at.
-    pub(crate) fn sleeping_deadline(&self) -> Option<u64> {
+    pub(crate) fn sleeping_deadline(&self, now: u64) -> Option<u64> {
         match self.activity {
-            Activity::Waiting => self.timer_deadline(),
+            Activity::Waiting => self.timer_deadline(now),
             Activity::Off
             | Activity::Preparing(_)
             | Activity::Sweeping(_)

@@ -55,6 +55,7 @@ fn the_tree_of_qemu_is_read() {
     let want = Machine {
         memory: vec![range(0x4000_0000, 0x4000_0000)],
         reserved: vec![],
+        untaggable: vec![],
         cpus: vec![cpu(0), cpu(1), cpu(2), cpu(3)],
         psci: Some(Conduit::Smc),
         gic: Gic {
@@ -127,6 +128,36 @@ fn memory_is_sorted_and_merged() {
     let text = sentence(|t| set(t, "/memory@40000000", "reg", [0u32, 0, 0]));
     assert!(text.contains("`reg` does not fit the cell counts"), "{text}");
     assert_eq!(sentence(|t| unset(t, "/memory@40000000", "reg")), "device tree: there is no memory");
+}
+
+#[test]
+fn tag_storage_is_reserved_and_memory_without_is_told() {
+    let storage = |t: &mut DeviceTree, parent: &str, name: &str, reg: [u32; 4]| {
+        add(t, parent, name);
+        let path = format!("{}/{name}", parent.trim_end_matches('/'));
+        set(t, &path, "compatible", "arm,mte-tag-storage");
+        set(t, &path, "reg", reg);
+    };
+    let machine = edited(|t| {
+        storage(t, "/", "tag-storage@4e000000", [0, 0x4e00_0000, 0, 0x200_0000]);
+        add(t, "/", "reserved-memory");
+        set(t, "/reserved-memory", "#address-cells", 2u32);
+        set(t, "/reserved-memory", "#size-cells", 2u32);
+        set(t, "/reserved-memory", "ranges", [0u8; 0]);
+        storage(t, "/reserved-memory", "tags@5e000000", [0, 0x5e00_0000, 0, 0x200_0000]);
+        storage(t, "/", "tag-storage@1", [0, 0x1000, 0, 0x1000]);
+        set(t, "/tag-storage@1", "status", "disabled");
+        add(t, "/", "memory@100000000");
+        set(t, "/memory@100000000", "device_type", "memory");
+        set(t, "/memory@100000000", "reg", [1u32, 0, 0, 0x1000]);
+        set(t, "/memory@100000000", "arm,no-mte", [0u8; 0]);
+    })
+    .unwrap();
+    assert_eq!(machine.reserved, [range(0x4e00_0000, 0x200_0000), range(0x5e00_0000, 0x200_0000)]);
+    assert_eq!(machine.untaggable, [range(1 << 32, 0x1000)]);
+    assert_eq!(machine.memory, [range(0x4000_0000, 0x4000_0000), range(1 << 32, 0x1000)]);
+    let text = sentence(|t| storage(t, "/", "tag-storage@2", [u32::MAX, u32::MAX, 0, 2]));
+    assert!(text.starts_with("device tree: /tag-storage@2: property `reg` wraps"), "{text}");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(crate) struct Marks<'a> {
     device_type: Option<&'a [u8]>,
     phandle: Option<&'a [u8]>,
     status: Option<&'a [u8]>,
+    no_mte: Option<&'a [u8]>,
     leaf: bool,
 }
 
@@ -70,6 +71,7 @@ impl<'a> Marks<'a> {
                 "device_type" => &mut marks.device_type,
                 "phandle" => &mut marks.phandle,
                 "status" => &mut marks.status,
+                "arm,no-mte" => &mut marks.no_mte,
                 _ => continue,
             };
             slot.get_or_insert(value);
@@ -86,6 +88,11 @@ impl<'a> Marks<'a> {
     /// Whether the node's `device_type` is this.
     pub(crate) fn is_device_type(&self, name: &CStr) -> bool {
         self.device_type == Some(name.to_bytes_with_nul())
+    }
+
+    /// Whether the node is memory that cannot be tagged.
+    pub(crate) fn no_mte(&self) -> bool {
+        self.no_mte.is_some()
     }
 
     /// Whether others call the node `phandle`.

@@ -183,6 +183,18 @@ pub fn absent_bank(tree: &mut DeviceTree) {
     add(tree, "/", "memory@100000000", [0x1_0000_0000, 8 << 20], Some("memory"));
 }
 
+/// The same, called tag storage.
+pub fn absent_tag_storage(tree: &mut DeviceTree) {
+    absent_bank(tree);
+    add(tree, "/", "tag-storage@100000000", [0x1_0000_0000, 8 << 20], None);
+    set(tree, "/tag-storage@100000000", "compatible", "arm,mte-tag-storage");
+}
+
+/// RAM that cannot be tagged, all of it.
+pub fn no_mte(tree: &mut DeviceTree) {
+    set(tree, "/memory@40000000", "arm,no-mte", [0u8; 0]);
+}
+
 /// Holes all over, 16 MiB of every 64 left.
 pub fn reserved_holes(tree: &mut DeviceTree) {
     let upper = (0x6000_0000..0xc000_0000_u64).step_by(0x400_0000);
