@@ -13,9 +13,12 @@ use abi::hypercall::{
 };
 
 mod data;
+mod demote;
 mod dirty;
+pub(super) mod moving;
 
 use data::{debug_copy, device_copy, memory_copy, migrate, migrate_hostile};
+use demote::{demote_loses_no_tag, demote_saves_tags, map_of_tagged_pages};
 use dirty::{
     copies_dirty_pages, maintenance_dirties_nothing, migrate_while_it_writes, stores_dirty_pages,
     tag_stores_dirty_pages, wrong_arguments,
@@ -38,6 +41,7 @@ suite!(
         packed,
         packed_without_sense,
         map_of_tags,
+        map_of_tagged_pages,
         long_ranges_go_on,
         hostile_tags_in_the_buffer,
         while_it_stores_tags,
@@ -53,6 +57,8 @@ suite!(
         maintenance_dirties_nothing,
         wrong_arguments,
         migrate_while_it_writes,
+        demote_saves_tags,
+        demote_loses_no_tag,
     ]
 );
 

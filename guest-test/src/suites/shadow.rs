@@ -18,7 +18,7 @@ use tables::{AREA, BLOCK_2M, NESTED, NO_EXEC, PAGE, READ, Stage2, WRITE, data};
 
 use maintenance::{maintenance, maintenance_external, maintenance_of_tables};
 use own::{own_devices, own_read_only, own_untagged};
-use tags::{tag_blind, tags};
+use tags::{end_of_page, tag_blind, tags};
 use translate::translate;
 
 suite!(
@@ -48,6 +48,7 @@ suite!(
         maintenance_external,
         translate,
         tags,
+        end_of_page,
         tag_blind,
     ]
 );

@@ -231,7 +231,7 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Reply {
 }
 
 /// A tag access of L2 where a stage 2 forbids it.
-pub(crate) fn tag(vcpu: &Vcpu, fault: &TagFault) -> Reply {
+pub(crate) fn tag(vcpu: &mut Vcpu, fault: &TagFault) -> Reply {
     let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
         return Reply::L0;
     };
@@ -242,12 +242,15 @@ pub(crate) fn tag(vcpu: &Vcpu, fault: &TagFault) -> Reply {
         Err(reply) => return reply,
     };
     let attempt = Attempt { access: if write { Access::Write } else { Access::Read }, tag: true };
+    let change = nested.generation();
     let mut handled = mmu::fault(vcpu.vm, nested, slot, ipa, attempt);
+    // That is also what a page comes to whose tags another vCPU, or L1, has allowed meanwhile.
     if handled == Handled::Again
         && let Some(next) = next_page(fault.va)
+        && vcpu.innocent_l2.again(ipa.get(), change)
         && let Ok(next) = address(vcpu, next, way)
     {
-        // The page has tags: the access goes on to one that may have none.
+        // The page had tags before the access, which goes on to one that may have none.
         handled = mmu::fault(vcpu.vm, nested, slot, next, attempt);
     }
     match handled {

@@ -17,7 +17,7 @@ use crate::machine;
 use crate::nested::Nested;
 use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
-use crate::vm::fault::PendingAbort;
+use crate::vm::fault::{Innocent, PendingAbort};
 use crate::vm::prepare::Preparation;
 use alloc::boxed::Box;
 use cmo::Sweep;
@@ -189,6 +189,10 @@ pub(crate) struct Vcpu {
     pub(crate) turn: u64,
     /// An external abort that it takes before it goes on; `sync_due` is set with it.
     pub(crate) pending_abort: Option<PendingAbort>,
+    /// The page that its last tag fault found tagged at the VM's own stage 2.
+    pub(crate) innocent: Innocent,
+    /// The same at a guest hypervisor's.
+    pub(crate) innocent_l2: Innocent,
     /// MDSCR_EL1, as written: it has no effect.
     pub(crate) mdscr: u64,
     /// The OS lock (OSLAR_EL1), as written: it has no effect.
@@ -232,6 +236,8 @@ impl Vcpu {
             sync_due: false,
             turn: 0,
             pending_abort: None,
+            innocent: Innocent::default(),
+            innocent_l2: Innocent::default(),
             mdscr: 0,
             os_lock: true,
             csselr: 0,

@@ -32,6 +32,19 @@ impl GuestMap {
         }
     }
 
+    /// Makes the page of `ipa` clean before it is copied; whether it was dirty.
+    pub(super) fn dirty_take(&mut self, ipa: Ipa<Canonical>) -> bool {
+        let page = page(ipa);
+        if !self.dirty.is_on() || !self.dirty.covers(&page) {
+            return false;
+        }
+        // What is on the move is not mapped now, and protected when it is again.
+        if self.allows(ipa, Access::Write) || self.lazy.ledger.is_broken(ipa) {
+            self.protect(page);
+        }
+        self.dirty.clear(ipa)
+    }
+
     /// A store that the log forbids is noted, and allowed from now on.
     fn log_store(&mut self, ipa: Ipa<Canonical>, region: &IpaRange) {
         self.dirty.mark(ipa);
@@ -98,17 +111,15 @@ impl Vm {
         words
     }
 
-    /// Makes the page of `ipa` clean before it is copied; whether it was dirty.
-    pub(crate) fn dirty_take(&self, map: &mut GuestMap, ipa: Ipa<Canonical>) -> bool {
-        let page = page(ipa);
-        if !map.dirty.is_on() || !map.dirty.covers(&page) {
-            return false;
+    /// The pages that [`dirty_get`](Self::dirty_get) cleared are dirty still: nobody has learnt of them.
+    pub(crate) fn dirty_put_back(&self, range: &IpaRange, words: &[u64]) {
+        let mut map = self.map.lock();
+        for (word, n) in words.iter().zip(0..) {
+            for bit in (0..WORD_PAGES).filter(|bit| word >> bit & 1 != 0) {
+                let at = range.start().checked_add((n * WORD_PAGES + bit) * PAGE_SIZE);
+                at.into_iter().for_each(|at| map.dirty.mark(at));
+            }
         }
-        // What is on the move is not mapped now, and protected when it is again.
-        if map.allows(ipa, Access::Write) || map.lazy.ledger.is_broken(ipa) {
-            map.protect(page);
-        }
-        map.dirty.clear(ipa)
     }
 }
 
