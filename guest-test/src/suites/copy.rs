@@ -18,7 +18,7 @@ mod dirty;
 pub(super) mod moving;
 
 use data::{debug_copy, device_copy, memory_copy, migrate, migrate_hostile};
-use demote::{demote_loses_no_tag, demote_saves_tags, map_of_tagged_pages};
+use demote::{demote_loses_no_tag, demote_saves_tags, map_of_tagged_pages, map_of_tags};
 use dirty::{
     copies_dirty_pages, maintenance_dirties_nothing, migrate_while_it_writes, stores_dirty_pages,
     tag_stores_dirty_pages, wrong_arguments,
@@ -354,20 +354,6 @@ fn packed_without_sense(machine: &Machine) -> Outcome {
     puppet.must(Act::CountOtherTags, AREA, AREA + PAGE, 4)?;
     puppet.must(Act::CountOtherTags, AREA + PAGE, AREA + 2 * PAGE, 0)?;
     puppet.must(Act::CountOtherTags, AREA + 2 * PAGE, AREA + 3 * PAGE, 9)
-}
-
-fn map_of_tags(machine: &Machine) -> Outcome {
-    let puppet = target(machine)?;
-    let at = buffer(machine, 64);
-    puppet.must(Act::Tag, AREA, AREA + 70 * PAGE, 0)?;
-    for page in [0, 9, 64, 69] {
-        puppet.must(Act::Tag, AREA + page * PAGE + 80, AREA + page * PAGE + 96, 1)?;
-    }
-    let map = copied(TAGS_MAP, [puppet.vm, AREA, 70 * PAGE, at, 0, 0, 0]);
-    check_eq!(map, complete(70 * PAGE, 9), "70 pages");
-    check_eq!(read64(at), 1 | 1 << 9, "pages 0 to 63");
-    check_eq!([read8(at + 8), read8(at + 9)], [1 | 1 << 5, UNTOUCHED], "pages 64 to 69");
-    Ok(())
 }
 
 /// A call does so much and says so.
