@@ -2,6 +2,7 @@
 
 use crate::input::Input;
 use nested::controls::L1Hcr;
+use nested::fine::FineTraps;
 use nested::registers::lookup;
 use nested::route::Controls;
 use trap::SysregAccess;
@@ -14,6 +15,14 @@ pub(crate) fn run(mut input: Input<'_>) -> u64 {
         cptr: input.word(),
         cnthctl: input.word(),
         ich_hcr: input.word(),
+        hcrx: input.word(),
+        fine: FineTraps {
+            read: input.word(),
+            write: input.word(),
+            instruction: input.word(),
+            debug_read: input.word(),
+            debug_write: input.word(),
+        },
     };
     let mut shape = 0_u64;
     while !input.is_empty() {

@@ -89,7 +89,7 @@ macro_rules! check_eq {
 macro_rules! suite {
     ($name:literal, $ordinary:literal, [$($test:ident),* $(,)?]) => {
         /// This file's tests.
-        pub(super) static SUITE: $crate::harness::Suite = $crate::harness::Suite {
+        pub(crate) static SUITE: $crate::harness::Suite = $crate::harness::Suite {
             name: $name,
             tests: &[$((stringify!($test), $test)),*],
             ordinary: $ordinary,

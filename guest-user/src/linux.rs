@@ -20,6 +20,7 @@ pub(crate) enum Check {
     Off,
 }
 
+const OPENAT: usize = 56;
 const PIPE2: usize = 59;
 const READ: usize = 63;
 const WRITE: usize = 64;
@@ -82,6 +83,23 @@ pub(crate) fn map(size: usize, protection: usize) -> Option<usize> {
     const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
     // SAFETY: the kernel chooses a free address.
     let address = unsafe { call(MMAP, [0, size, protection, MAP_PRIVATE_ANONYMOUS, usize::MAX, 0]) };
+    usize::try_from(address).ok()
+}
+
+/// Opens a file, whose name ends with a zero, to read and write.
+pub(crate) fn open(name: &[u8]) -> Option<usize> {
+    const AT_FDCWD: usize = -100_isize as usize;
+    const O_RDWR_SYNC: usize = 0o4_010_002;
+    // SAFETY: the kernel only reads the name.
+    let file = unsafe { call(OPENAT, [AT_FDCWD, name.as_ptr().addr(), O_RDWR_SYNC, 0, 0, 0]) };
+    usize::try_from(file).ok()
+}
+
+/// Maps a part of a file, shared, and returns its address.
+pub(crate) fn map_file(file: usize, offset: usize, size: usize, protection: usize) -> Option<usize> {
+    const MAP_SHARED: usize = 1;
+    // SAFETY: the kernel chooses a free address.
+    let address = unsafe { call(MMAP, [0, size, protection, MAP_SHARED, file, offset]) };
     usize::try_from(address).ok()
 }
 

@@ -6,6 +6,8 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+mod bar;
+#[cfg(target_os = "none")]
 mod fp;
 #[cfg(target_os = "none")]
 mod linux;

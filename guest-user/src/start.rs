@@ -3,7 +3,7 @@
 //! UNSAFETY: the entry point is named for the linker and reads the stack that the kernel built.
 
 use crate::report::Report;
-use crate::{fp, linux, mte, sve};
+use crate::{bar, fp, linux, mte, sve};
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 
@@ -36,7 +36,10 @@ extern "C" fn main(stack: *const usize) -> ! {
         report.result("mte.turned_back", mte::turned_back());
         linux::exit(report.failures());
     }
-    let mut report = Report::start(mte::TESTS.len() + fp::TESTS.len() + sve::TESTS.len());
+    // SAFETY: as above.
+    let device = unsafe { has_environment(stack, b"BAR=1\0") };
+    let tests = mte::TESTS.len() + fp::TESTS.len() + sve::TESTS.len() + usize::from(device);
+    let mut report = Report::start(tests);
     // SAFETY: this is the initial stack, as the kernel left it.
     let features = unsafe { auxiliary(stack, AT_HWCAP2) }.unwrap_or(0);
     for (name, test) in mte::TESTS {
@@ -45,6 +48,10 @@ extern "C" fn main(stack: *const usize) -> ! {
         } else {
             report.result(name, test());
         }
+    }
+    if device {
+        let (name, test) = bar::TEST;
+        report.result(name, test());
     }
     for (name, test) in fp::TESTS {
         report.result(name, test());

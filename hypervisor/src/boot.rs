@@ -16,7 +16,6 @@ use crate::arch::{cpu, errata, gic as icc, ids, mmu, tags, timer};
 use crate::cpu::{Cpu, CpuShared, Local, Stay};
 use crate::dev::gic;
 use crate::machine::{self, Host, Machine};
-use crate::mem::frames::{Frames, Pools};
 use crate::mem::{heap, map, window};
 use crate::vcpu::Vcpu;
 use crate::vm::build::{Means, build};
@@ -29,6 +28,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use fdt::{GicVersion, Options};
+use frames::{Frames, Pools};
 use idreg::{HostIds, Reg};
 use manifest::Taggable;
 use manifest::cpio::Archive;
@@ -137,7 +137,11 @@ fn build_machine(
 /// The machine's free RAM, on the heap, because the boot stack is short.
 #[inline(never)]
 fn free_ram(memory: &[PaRange], taken: &[PaRange], taggable: &Taggable) -> Box<Pools> {
-    Box::new(Pools::new(memory, taken, taggable))
+    Box::new(match taggable {
+        Taggable::All => Pools::new(memory, taken, memory),
+        Taggable::None => Pools::new(memory, taken, &[]),
+        Taggable::Ranges(ranges) => Pools::new(memory, taken, ranges),
+    })
 }
 
 #[inline(never)]
@@ -149,17 +153,9 @@ fn publish(
     free: u64,
 ) -> Result<&'static Machine, String> {
     let vmids = Vmids::new(if means.vmid16 { u16::MAX } else { 255 }).ok_or("there are too few VMIDs")?;
-    let cpus = all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor)).collect();
+    let cpus = all.iter().map(|c| CpuShared::new(c.affinity, c.redistributor, c.ids)).collect();
     let vmids = Mutex::new(vmids);
-    Ok(machine::publish(Machine {
-        vms,
-        cpus,
-        host: host(means, all),
-        ids: *means.ids,
-        vmids,
-        uart_intid,
-        free,
-    }))
+    Ok(machine::publish(Machine { vms, cpus, host: host(means, all), vmids, uart_intid, free }))
 }
 
 /// Reads the device tree; out of line, because it needs half of the boot stack and `run` never returns.

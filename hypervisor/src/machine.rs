@@ -11,7 +11,6 @@ use crate::{console, firmware};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use idreg::HostIds;
 use spin::{Mutex, Once};
 use vdev::smccc::Mitigations;
 use vmsa::vmid::Vmids;
@@ -43,8 +42,6 @@ pub(crate) struct Machine {
     pub(crate) cpus: Vec<CpuShared>,
     /// The hardware.
     pub(crate) host: Host,
-    /// The ID registers that all CPUs have in common.
-    pub(crate) ids: HostIds,
     /// Which VMID each VM has, and each shadow stage 2.
     pub(crate) vmids: Mutex<Vmids<VMID_USERS, MAX_CPUS>>,
     /// INTID of the console UART, if it has one.

@@ -70,10 +70,13 @@ pub const FAULT_DECIDE: u32 = 0xC600_000B;
 /// lazy, x4 = pages that the guest may tag now, x5 = faults that stopped the VM, x6 = that were injected,
 /// x7 = that were reported, x8 = tag writes among these, since the VM's start.
 pub const TAG_STATS: u32 = 0xC600_000C;
-/// TAG_DEMOTE(x1 = VM, x2 = IPA, x3 = bytes): takes the tags of the lazy memory from x2 on away, and its
-/// quota; data stays. x1 = bytes that are done (call again from there: a call does not do much at a time),
-/// x2 = pages turned back by this call.
+/// TAG_DEMOTE(x1 = VM, x2 = IPA, x3 = bytes, x4 = 0 or [`DEMOTE_SAVE`], x5 = buffer): takes the tags of the
+/// lazy memory from x2 on away, and its quota; data stays. x1 = bytes that are done (call again from there: a
+/// call does not do much at a time), x2 = pages turned back by this call.
 pub const TAG_DEMOTE: u32 = 0xC600_000D;
+/// Flag of TAG_DEMOTE: the tags of a page that is turned back go to the caller's buffer, 128 bytes for each
+/// page of the range; no tag store of the guest's is lost between.
+pub const DEMOTE_SAVE: u64 = 1;
 
 /// TAG_QUOTA(x1 = VM, x2 = pages): limits the lazy memory that may be tagged to this many pages, at most to
 /// what the manifest says. What is tagged already stays. x1 = the limit before, as in TAG_STATS.
@@ -86,8 +89,12 @@ pub const ALL_REGIONS: u64 = u64::MAX;
 /// allocation tags, whole pages. As all calls from here on it returns x1 = bytes of the guest's that are
 /// done, x2 = [`CopyEnd`], x3 = bytes of the buffer that were used. x0 is 0 if anything is done.
 pub const TAGS_COPY: u32 = 0xC600_0010;
-/// TAGS_MAP(x1 = VM, x2 = IPA, x3 = bytes, x4 = buffer): a bit for each page that has a tag other than 0.
+/// TAGS_MAP(x1 = VM, x2 = IPA, x3 = bytes, x4 = buffer, x5 = 0 or [`MAP_TAGGED`]): a bit for each page that
+/// has a tag other than 0.
 pub const TAGS_MAP: u32 = 0xC600_0011;
+/// Flag of TAGS_MAP: a bit for each page that the guest was ever allowed to tag, since its tags were zeroed
+/// by a start or TAG_DEMOTE.
+pub const MAP_TAGGED: u64 = 1;
 /// MEMORY_COPY(x1 = VM, x2 = IPA, x3 = bytes, x4 = buffer, x5 = flags): data of all of a VM's memory.
 pub const MEMORY_COPY: u32 = 0xC600_0012;
 /// DIRTY_LOG(x1 = VM, x2 = [`DirtyOp`], x3 = IPA, x4 = bytes, x5 = buffer): which pages were written.

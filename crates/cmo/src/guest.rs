@@ -65,6 +65,8 @@ pub enum Found {
     NotRead,
     /// It is no maintenance and no translation; the guest may have changed it meanwhile.
     Other,
+    /// It is where EL2 reads nothing: in a device.
+    Unreadable,
     /// It is this.
     This(Operation),
 }
@@ -119,6 +121,8 @@ pub const fn after_fault(abort: &DataAbort, place: Place, found: Found) -> Actio
         (Found::NotRead, Place::ReadOnly(Policy::Emulate)) if abort.cm() => Action::Perform(Line::THOROUGH),
         (Found::NotRead, _) => Action::Fetch,
         (Found::Other, _) if abort.cm() => Action::Retry,
+        // What it is cannot be told, and a retry would never end.
+        (Found::Unreadable, _) => Action::ExternalAbort,
         (Found::Other, _) => Action::Access,
         (Found::This(operation), place) => carry_out(operation, place),
     }
@@ -176,15 +180,15 @@ pub const fn needs_no_sweep(forced: bool, ctr: u64) -> bool {
     forced && ctr & IDC != 0
 }
 
-/// What a trapped instruction demands. `mte`: the VM has FEAT_MTE2. `sctlr`: its SCTLR_EL1, where it
-/// matters.
+/// What a trapped instruction demands. `mte`: the VM's ID_AA64PFR1_EL1.MTE: tag forms that EL0 may execute
+/// come with 1, DC IGVAC, IGDVAC and those by set and way with 2. `sctlr`: its SCTLR_EL1, where it matters.
 ///
 /// At EL1 nothing but DC IVAC and its tag forms needs a permission, and any mapping that EL1 has is
 /// readable to it; PSTATE.PAN does not count (D7.5.9.1). A trap to EL1 comes before one to EL2, so UCI is
 /// 1 wherever the hardware trapped; it is looked at because a guest may have changed what was executed.
 #[must_use]
 #[inline(always)]
-pub fn demand(operation: Operation, el0: bool, mte: bool, sctlr: impl Fn() -> u64) -> Demand {
+pub fn demand(operation: Operation, el0: bool, mte: u64, sctlr: impl Fn() -> u64) -> Demand {
     let content = match operation {
         Operation::Line(line) => line.content,
         Operation::SetWay(content) => content,
@@ -194,7 +198,10 @@ pub fn demand(operation: Operation, el0: bool, mte: bool, sctlr: impl Fn() -> u6
     match operation {
         // Nothing traps these in a VM that has them.
         Operation::Zero | Operation::Translate => Demand::Undefined,
-        _ if tags && !mte => Demand::Undefined,
+        _ if tags && mte == 0 => Demand::Undefined,
+        Operation::SetWay(_) | Operation::Line(Line { how: How::Invalidate, .. }) if tags && mte < 2 => {
+            Demand::Undefined
+        }
         Operation::SetWay(_) | Operation::AllFetches | Operation::Line(Line { how: How::Invalidate, .. })
             if el0 =>
         {

@@ -142,7 +142,7 @@ pub enum FgtLevel {
     Fgt2,
 }
 
-/// Values for the registers that stay as they are while a VM runs.
+/// Values for the registers that stay as they are while a vCPU runs on its CPU.
 ///
 /// In the fine-grained trap registers a bit named n* traps when it is 0, any other when it is 1: what
 /// HCR_EL2, HCRX_EL2, CPTR_EL2 and MDCR_EL2 do not reach has n* bits, so that 0 is the closed value.
@@ -178,10 +178,11 @@ pub struct TrapConfig {
 }
 
 impl TrapConfig {
-    /// The values for a VM that sees `ids` on the machine that has `host`. What the VM does not see is
-    /// closed, whoever hid it. `native_ctr`: it may read its CPUs' own CTR_EL0.
+    /// The values for a VM that sees `ids`, on a CPU that has `host`. What the VM does not see is closed,
+    /// whoever hid it, also where only some CPUs of the machine have it: `host` is this CPU alone, not
+    /// the combination. `fwb`: the VM's stage 2 is made for FEAT_S2FWB, on all CPUs.
     #[must_use]
-    pub fn new(host: &HostIds, ids: &GuestIds, native_ctr: bool) -> Self {
+    pub fn new(host: &HostIds, ids: &GuestIds, fwb: bool) -> Self {
         let fgt = match host.field(Reg::Mmfr0, 56) {
             0 => FgtLevel::None,
             1 => FgtLevel::Fgt,
@@ -191,7 +192,7 @@ impl TrapConfig {
         let mpam = host.field(Reg::Pfr0, 40) != 0 || host.field(Reg::Pfr1, 16) != 0;
         let nmi = host.field(Reg::Pfr1, 36) != 0;
         Self {
-            hcr: hcr_value(host, ids, native_ctr),
+            hcr: hcr_value(host, ids) | set(hcr::FWB, fwb),
             hcrx: host.has_hcx().then_some(set(HCRX_TALLINT, nmi)),
             cptr: cptr_value(host, amu) | set(cptr::TFP, !ids.has_fp()) | set(cptr::TZ, !ids.has_sve()),
             mdcr: mdcr_value(host, fgt),
@@ -218,7 +219,7 @@ const fn set(bits: u64, when: bool) -> u64 {
     if when { bits } else { 0 }
 }
 
-fn hcr_value(host: &HostIds, ids: &GuestIds, native_ctr: bool) -> u64 {
+fn hcr_value(host: &HostIds, ids: &GuestIds) -> u64 {
     const ALWAYS: u64 = hcr::VM
         | hcr::SWIO
         | hcr::FMO
@@ -235,6 +236,7 @@ fn hcr_value(host: &HostIds, ids: &GuestIds, native_ctr: bool) -> u64 {
         | hcr::RW;
     // FEAT_EVT has a trap of the cache hierarchy that leaves CTR_EL0 alone, which EL0 reads often.
     let evt = host.field(Reg::Mmfr2, 56) >= 1;
+    let native_ctr = ids.ctr() == host.ctr;
     let mte2 = host.field(Reg::Pfr1, 8) >= 2;
     let mte = ids.has_mte();
     ALWAYS
@@ -242,22 +244,32 @@ fn hcr_value(host: &HostIds, ids: &GuestIds, native_ctr: bool) -> u64 {
         | set(hcr::TLOR, host.field(Reg::Mmfr1, 16) != 0)
         | set(hcr::TERR, host.has_ras())
         | set(hcr::APK | hcr::API, ids.has_pauth())
-        | set(hcr::FWB, host.has_fwb())
         | set(hcr::ATA, mte)
         | set(hcr::TID5, mte2 && !mte)
 }
 
-/// Instructions that the machine has and the VM does not.
+/// Instructions that the CPU has and the VM does not.
 fn hfgitr_value(host: &HostIds, ids: &GuestIds) -> u64 {
-    let hidden = |reg, lsb, level| host.field(reg, lsb) >= level && ids.field(reg, lsb) < level;
-    set(hfgitr::COSPRCTX, hidden(Reg::Isar1, 40, 2))
-        | set(hfgitr::RCTX, hidden(Reg::Isar1, 40, 1))
-        | set(hfgitr::ATS1E1A, hidden(Reg::Isar2, 60, 1))
-        | set(hfgitr::ATS1E1P, hidden(Reg::Mmfr1, 20, 2))
-        | set(hfgitr::TLBI_OS, hidden(Reg::Isar0, 56, 1))
-        | set(hfgitr::TLBI_RANGE, hidden(Reg::Isar0, 56, 2))
-        | set(hfgitr::DCCVAP, hidden(Reg::Isar1, 0, 1))
-        | set(hfgitr::DCCVADP, hidden(Reg::Isar1, 0, 2))
+    instructions(|reg, lsb, level| host.field(reg, lsb) >= level && ids.field(reg, lsb) < level)
+}
+
+/// Bits of HFGITR_EL2 for instructions that a VM does not have.
+#[must_use]
+pub fn absent_instructions(ids: &GuestIds) -> u64 {
+    instructions(|reg, lsb, level| ids.field(reg, lsb) < level)
+}
+
+/// Bits of HFGITR_EL2 for instructions that not every CPU has, as far as `want` says so of the field and
+/// the value from which on they exist.
+fn instructions(want: impl Fn(Reg, u32, u64) -> bool) -> u64 {
+    set(hfgitr::COSPRCTX, want(Reg::Isar1, 40, 2))
+        | set(hfgitr::RCTX, want(Reg::Isar1, 40, 1))
+        | set(hfgitr::ATS1E1A, want(Reg::Isar2, 60, 1))
+        | set(hfgitr::ATS1E1P, want(Reg::Mmfr1, 20, 2))
+        | set(hfgitr::TLBI_OS, want(Reg::Isar0, 56, 1))
+        | set(hfgitr::TLBI_RANGE, want(Reg::Isar0, 56, 2))
+        | set(hfgitr::DCCVAP, want(Reg::Isar1, 0, 1))
+        | set(hfgitr::DCCVADP, want(Reg::Isar1, 0, 2))
 }
 
 fn cptr_value(host: &HostIds, amu: bool) -> u64 {

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::field::Reg;
-use crate::guest::GuestIds;
+use crate::guest::{GuestIds, PAC_FRAC, PAUTH};
 
 /// Two fields that contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +35,13 @@ pub enum Contradiction {
     Granules,
     /// ID_AA64MMFR0_EL1.PARange and the VM's memory.
     AddressRange,
+    /// Half an algorithm of pointer authentication.
+    PAuthHalf,
 }
 
 impl Contradiction {
     /// All.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::FpAdvSimd,
         Self::VectorsWithoutFp,
         Self::MteFrac,
@@ -53,6 +55,7 @@ impl Contradiction {
         Self::Debug,
         Self::Granules,
         Self::AddressRange,
+        Self::PAuthHalf,
     ];
 
     const fn sentence(self) -> &'static str {
@@ -70,6 +73,9 @@ impl Contradiction {
             Self::PmuPerfMon => "ID_DFR0_EL1.PerfMon does not fit ID_AA64DFR0_EL1.PMUVer",
             Self::PAuthAlgorithms => {
                 "ID_AA64ISAR1_EL1 and ID_AA64ISAR2_EL1 have more than one algorithm of pointer authentication"
+            }
+            Self::PAuthHalf => {
+                "ID_AA64ISAR1_EL1.APA and GPA, API and GPI, or ID_AA64ISAR2_EL1.APA3 and GPA3 are not both there or both absent, or PAC_frac is there alone"
             }
             Self::Sha => "ID_AA64ISAR0_EL1.SHA1 and SHA2 are not both there or both absent",
             Self::Sm => "ID_AA64ISAR0_EL1.SM3 and SM4 differ",
@@ -136,6 +142,10 @@ fn is_kept(rule: Contradiction, ids: &GuestIds, memory_bits: u8) -> bool {
         }
         Contradiction::PAuthAlgorithms => {
             at_most_one([isar1(4), isar1(8), isar2(12)]) && at_most_one([isar1(24), isar1(28), isar2(8)])
+        }
+        Contradiction::PAuthHalf => {
+            let has = |(reg, lsb)| ids.field(reg, lsb) != 0;
+            PAUTH.into_iter().all(|[a, b]| has(a) == has(b)) && (ids.has_pauth() || !has(PAC_FRAC))
         }
         Contradiction::Sha => (isar0(8) == 0) == (isar0(12) == 0),
         Contradiction::Sm => isar0(36) == isar0(40),

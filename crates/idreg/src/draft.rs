@@ -5,7 +5,7 @@ use core::fmt;
 use crate::closing::TrapConfig;
 use crate::contradiction::{Contradiction, contradiction};
 use crate::field::{Entry, Reg, Rule, index};
-use crate::guest::{Features, GuestIds};
+use crate::guest::{Features, GuestIds, MTE_FRAC};
 use crate::host::HostIds;
 use crate::register_at;
 use crate::table::ENTRIES;
@@ -16,8 +16,6 @@ pub struct Draft {
     /// The machine, as this VM's CPUs show it.
     host: HostIds,
     features: Features,
-    /// Whether all of its CPUs have the same CTR_EL0.
-    one_ctr: bool,
     limit: GuestIds,
     ids: GuestIds,
 }
@@ -65,11 +63,11 @@ impl fmt::Display for Refused {
 
 impl Draft {
     /// All that a VM can have on this machine, of which `host` is what holds on its CPUs
-    /// ([`HostIds::on_cpus`]). `one_ctr`: they all have this CTR_EL0.
+    /// ([`HostIds::on_cpus`]).
     #[must_use]
-    pub fn new(host: &HostIds, features: &Features, one_ctr: bool) -> Self {
+    pub fn new(host: &HostIds, features: &Features) -> Self {
         let limit = GuestIds::new(host, features);
-        Self { host: *host, features: features.on(host), one_ctr, ids: limit.clone(), limit }
+        Self { host: *host, features: features.on(host), ids: limit.clone(), limit }
     }
 
     /// The values.
@@ -84,9 +82,16 @@ impl Draft {
     /// What is wrong with the value; `None` if the table has no such field.
     pub fn set_field(&mut self, register: u8, lsb: u8, value: u64) -> Result<(), Option<Refused>> {
         let entry = self.fields(register).find(|entry| entry.field.lsb == lsb).ok_or(None)?;
-        self.check(&entry, value)?;
         let old = self.ids.read(register.into());
-        self.put(register, old & !entry.field.mask() | entry.field.place(value));
+        if value != 0 || !is_mute(&entry, old) {
+            self.check(&entry, value)?;
+        }
+        let mut new = old & !entry.field.mask() | entry.field.place(value);
+        if entry.reg == Reg::Pfr1 && mte_of(old) < 2 && mte_of(new) >= 2 {
+            // MTE is back, and so is what MTE_frac says of it.
+            new |= self.limit.read(register.into()) & 0xf << MTE_FRAC.1;
+        }
+        self.put(register, new);
         Ok(())
     }
 
@@ -104,7 +109,10 @@ impl Draft {
             outside = value ^ self.ids.read(register.into());
         }
         for entry in self.fields(register) {
-            self.check(&entry, entry.field.get(value))?;
+            let asked = entry.field.get(value);
+            if asked != 0 || !is_mute(&entry, value) {
+                self.check(&entry, asked)?;
+            }
             outside &= !entry.field.mask();
         }
         if outside != 0 {
@@ -138,11 +146,10 @@ impl Draft {
         contradiction(&self.ids, address_bits).map_or(Ok(()), Err)
     }
 
-    /// What closes everything that the values hide.
+    /// What closes everything that the values hide, on one of the VM's CPUs.
     #[must_use]
-    pub fn traps(&self) -> TrapConfig {
-        let native_ctr = self.one_ctr && self.ids.ctr() == self.host.ctr;
-        TrapConfig::new(&self.host, &self.ids, native_ctr)
+    pub fn traps_on(&self, cpu: &HostIds) -> TrapConfig {
+        TrapConfig::new(cpu, &self.ids, self.host.has_fwb())
     }
 
     /// The fields of a register, for this VM.
@@ -171,6 +178,16 @@ impl Draft {
         };
         Err(Refused { register: reg as u8, lsb: field.lsb, asked, allowed: limit, bound })
     }
+}
+
+/// ID_AA64PFR1_EL1.MTE.
+const fn mte_of(pfr1: u64) -> u64 {
+    pfr1 >> 8 & 0xf
+}
+
+/// Whether the field is 0 in this value of its register whatever the machine has: MTE_frac without MTE 2.
+fn is_mute(entry: &Entry, register: u64) -> bool {
+    (entry.reg, u32::from(entry.field.lsb)) == MTE_FRAC && mte_of(register) < 2
 }
 
 impl Refused {

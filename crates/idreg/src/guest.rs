@@ -19,6 +19,22 @@ pub struct Features {
     pub nested: Option<VirtualEl2>,
 }
 
+/// A field of four bits: its register and lowest bit.
+pub(crate) type FieldAt = (Reg, u32);
+
+/// The algorithms of pointer authentication, each with its fields for addresses and for PACGA: FEAT_PACQARMA5
+/// (APA, GPA), FEAT_PACIMP (API, GPI), FEAT_PACQARMA3 (APA3, GPA3). Both or neither (Arm, A2.2, and the
+/// two registers).
+pub(crate) const PAUTH: [[FieldAt; 2]; 3] = [
+    [(Reg::Isar1, 4), (Reg::Isar1, 24)],
+    [(Reg::Isar1, 8), (Reg::Isar1, 28)],
+    [(Reg::Isar2, 12), (Reg::Isar2, 8)],
+];
+/// ID_AA64ISAR2_EL1.PAC_frac: something about these algorithms.
+pub(crate) const PAC_FRAC: FieldAt = (Reg::Isar2, 24);
+/// ID_AA64PFR1_EL1.MTE_frac: with MTE 2, whether there are asynchronous faults.
+pub(crate) const MTE_FRAC: FieldAt = (Reg::Pfr1, 40);
+
 /// What a VM reads, at the index of each register: the feature ID registers, then [`index`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestIds([u64; REGISTERS]);
@@ -48,14 +64,36 @@ impl GuestIds {
                 *to = *to & !entry.field.mask() | entry.field.place(value);
             }
         }
+        for algorithm in PAUTH {
+            let [a, b] = algorithm;
+            if ids.field(a.0, a.1) == 0 || ids.field(b.0, b.1) == 0 {
+                // CPUs agree in the one half of it only.
+                ids.clear(a);
+                ids.clear(b);
+            }
+        }
+        if !ids.has_pauth() {
+            ids.clear(PAC_FRAC);
+        }
         nesting::offer(&mut ids.0, host, &features);
         ids.derive(host);
         ids
     }
 
-    /// Works out the registers that follow from others: CLIDR_EL1, CCSIDR_EL1, GMID_EL1.
+    /// Makes a field of four bits 0.
+    fn clear(&mut self, (reg, lsb): FieldAt) {
+        if let Some(to) = self.0.get_mut(reg as usize) {
+            *to &= !0xf_u64.wrapping_shl(lsb);
+        }
+    }
+
+    /// Works out what follows from others: CLIDR_EL1, CCSIDR_EL1, GMID_EL1, and MTE_frac, which says
+    /// something of MTE 2 only.
     pub(crate) fn derive(&mut self, host: &HostIds) {
         let mte = self.has_mte();
+        if !mte {
+            self.clear(MTE_FRAC);
+        }
         self.set(index::GMID.into(), if mte { host.gmid } else { 0 });
         self.set(index::CLIDR.into(), cache::clidr(self.ctr(), mte));
         self.set(index::CCSIDR.into(), cache::ccsidr(self.ctr()));

@@ -53,12 +53,12 @@ impl Mixed {
     }
 }
 
-/// A field of which a CPU has less than was counted on.
+/// Something of which a CPU has less than was counted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lack {
-    /// Register.
-    pub reg: Reg,
-    /// Lowest bit.
+    /// Index of the register; that of ID_AA64ZFR0_EL1 for the lengths of vectors.
+    pub register: u8,
+    /// Lowest bit of the field; 0 for a whole register.
     pub lsb: u8,
     /// What was counted on.
     pub expected: u64,
@@ -151,16 +151,26 @@ impl HostIds {
         Ok(own)
     }
 
-    /// What `cpu` lacks of these values, which were counted on before it came up: a CPU that comes late
-    /// must not be used then.
+    /// What `cpu` lacks of these values, which were counted on: such a CPU must not be used. Sizes have to
+    /// be the same; of the lengths of vectors, none may be missing.
     #[must_use]
     pub fn lack_of(&self, cpu: &Self) -> Option<Lack> {
-        ENTRIES.iter().find_map(|entry| {
+        let field = ENTRIES.iter().find_map(|entry| {
             let Entry { reg, field, .. } = *entry;
             let (expected, has) = (field.get(self.get(reg)), field.get(cpu.get(reg)));
             let lacks = field.safe(expected, has) != expected;
-            lacks.then_some(Lack { reg, lsb: field.lsb, expected, has })
-        })
+            lacks.then_some(Lack { register: reg as u8, lsb: field.lsb, expected, has })
+        });
+        let sizes = |ids: &Self| ids.ctr & cache::CTR_SIZES;
+        let missing = self.sve_lengths & !cpu.sve_lengths != 0;
+        let whole = [
+            (index::DCZID, self.dczid, cpu.dczid, self.dczid != cpu.dczid),
+            (index::GMID, self.gmid, cpu.gmid, self.gmid != cpu.gmid),
+            (index::CTR, self.ctr, cpu.ctr, sizes(self) != sizes(cpu)),
+            (Reg::Zfr0 as u8, self.sve_lengths.into(), cpu.sve_lengths.into(), missing),
+        ];
+        let whole = whole.into_iter().find(|(.., lacks)| *lacks);
+        field.or(whole.map(|(register, expected, has, _)| Lack { register, lsb: 0, expected, has }))
     }
 
     /// Lowers the field of at most 4 bits at `lsb` to `cap`: an option or an erratum takes a feature

@@ -1,8 +1,10 @@
 //! What a VM that starts at virtual EL2 sees beside what every VM sees: fields that describe EL2 and
 //! stage 2, where the table has them hidden.
 //!
-//! Only what the hypervisor emulates is offered. Hidden stay fine-grained traps (FEAT_FGT), HCRX_EL2
-//! (FEAT_HCX), enhanced traps (FEAT_EVT), nesting itself (FEAT_NV), and the physical counter's offset.
+//! Only what the hypervisor emulates is offered: fine-grained traps (FEAT_FGT), HCRX_EL2 (FEAT_HCX),
+//! enhanced traps (FEAT_EVT), the physical counter's offset (FEAT_ECV). Hidden stay nesting itself
+//! (FEAT_NV) and FEAT_CMOW, whose HCRX_EL2.CMOW would have to hold for permissions that a shadow lacks
+//! for reasons of its own.
 
 use crate::field::Reg;
 use crate::guest::Features;
@@ -24,7 +26,7 @@ type Value = (Reg, u32, u64);
 pub(crate) fn offer(table: &mut [u64], host: &HostIds, features: &Features) {
     let Some(kind) = features.nested else { return };
     let vhe = kind == VirtualEl2::Vhe;
-    let values: [Value; 9] = [
+    let values: [Value; 14] = [
         // Error records: none; ESB and VSESR_EL2 are what a hypervisor needs of RAS.
         (Reg::Pfr0, 28, 1),
         // AArch64 only.
@@ -35,15 +37,23 @@ pub(crate) fn offer(table: &mut [u64], host: &HostIds, features: &Features) {
         (Reg::Mmfr0, 40, 0),
         // 16 bits of VMID.
         (Reg::Mmfr1, 4, 2),
+        // FEAT_VHE: what kind of hypervisor it is to be.
         (Reg::Mmfr1, 8, u64::from(vhe)),
         // E2H0: all ones says that E2H cannot be 0.
         (Reg::Mmfr4, 24, if vhe { 0xf } else { 0 }),
         // Software decides what L1's attributes mean, so FEAT_S2FWB asks nothing of the machine.
         (Reg::Mmfr2, 40, 1),
+        // What the machine traps for L1: FGT without FGT2, HCX, EVT; ECV with CNTPOFF_EL2.
+        (Reg::Mmfr0, 56, host.field(Reg::Mmfr0, 56).min(1)),
+        (Reg::Mmfr0, 60, host.field(Reg::Mmfr0, 60).min(2)),
+        (Reg::Mmfr1, 40, u64::from(host.has_hcx())),
+        (Reg::Mmfr1, 56, 0),
+        (Reg::Mmfr2, 56, host.field(Reg::Mmfr2, 56).min(2)),
     ];
     for (reg, lsb, value) in values {
         put(table, reg, lsb, value);
     }
+    // FEAT_MTE_PERM: its stage 2 may forbid tags, where the machine's can.
     if features.mte && host.has_mte_perm() {
         put(table, Reg::Pfr2, 0, 1);
     }
@@ -97,6 +107,32 @@ mod tests {
             assert_eq!(field(kind, false, Reg::Mmfr2, 24), 0, "no nesting below");
             assert_eq!(field(kind, false, Reg::Mmfr0, 40), u64::from(kind.is_none()), "stage-2 granule");
         }
+    }
+
+    #[test]
+    fn controls_of_el2_are_the_machines() {
+        let mut host = machine(2 << 24 | 2 << 56, 0);
+        host.features[Reg::Mmfr0 as usize] = 2 << 60 | 2 << 56;
+        host.features[Reg::Mmfr1 as usize] = 1 << 56 | 1 << 40;
+        for (nested, fgt, ecv, hcx, cmow, evt) in
+            [(Some(VirtualEl2::Nvhe), 1, 2, 1, 0, 2), (None, 0, 1, 0, 1, 0)]
+        {
+            let ids = GuestIds::new(&host, &Features { mte: false, sve: false, nested });
+            let field = |reg, lsb| ids.field(reg, lsb);
+            assert_eq!((field(Reg::Mmfr0, 56), field(Reg::Mmfr0, 60)), (fgt, ecv));
+            assert_eq!(
+                (field(Reg::Mmfr1, 40), field(Reg::Mmfr1, 56), field(Reg::Mmfr2, 56)),
+                (hcx, cmow, evt)
+            );
+        }
+        let none = GuestIds::new(
+            &machine(2 << 24, 0),
+            &Features { nested: Some(VirtualEl2::Vhe), ..Features::default() },
+        );
+        assert_eq!(
+            (none.field(Reg::Mmfr0, 56), none.field(Reg::Mmfr1, 40), none.field(Reg::Mmfr2, 56)),
+            (0, 0, 0)
+        );
     }
 
     #[test]

@@ -50,10 +50,107 @@ pub mod hcr {
     pub const NV2: u64 = 1 << 45;
     /// Stage 2 forces attributes.
     pub const FWB: u64 = 1 << 46;
+    /// Traps CCSIDR_EL1, CLIDR_EL1, CSSELR_EL1.
+    pub const TID4: u64 = 1 << 49;
+    /// Traps IC IALLUIS.
+    pub const TICAB: u64 = 1 << 50;
+    /// Traps other cache maintenance to the point of unification.
+    pub const TOCU: u64 = 1 << 52;
+    /// Traps TLB maintenance of EL1, Inner Shareable.
+    pub const TTLBIS: u64 = 1 << 54;
+    /// As TTLBIS, Outer Shareable.
+    pub const TTLBOS: u64 = 1 << 55;
     /// Allocation tags.
     pub const ATA: u64 = 1 << 56;
 }
 use hcr as h;
+
+/// Bits of HCRX_EL2.
+pub mod hcrx {
+    /// TLBI is as if it were nXS.
+    pub const FNXS: u64 = 1 << 3;
+    /// Fine-grained traps spare TLBI nXS.
+    pub const FGT_NXS: u64 = 1 << 4;
+}
+
+/// Bits of CNTHCTL_EL2 that are the same with E2H 0 and 1, all of FEAT_ECV.
+pub mod cnthctl {
+    /// CNTPOFF_EL2 counts.
+    pub const ECV: u64 = 1 << 12;
+    /// Traps the virtual timer.
+    pub const EL1TVT: u64 = 1 << 13;
+    /// Traps the virtual counter.
+    pub const EL1TVCT: u64 = 1 << 14;
+}
+
+/// What of EL2 a VM has beyond Armv8.4, as its ID registers say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// ID_AA64MMFR2_EL1.EVT.
+    pub evt: u64,
+    /// ID_AA64MMFR0_EL1.ECV.
+    pub ecv: u64,
+    /// FEAT_FGT.
+    pub fgt: bool,
+    /// FEAT_HCX and FEAT_XS.
+    pub xs_controls: bool,
+}
+
+/// The bits of L1's controls that its VM has; all others count as 0 (or 1), and reach no hardware.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// Bits of HCR_EL2 that it has not.
+    no_hcr: u64,
+    /// Bits of MDCR_EL2 that it has not.
+    no_mdcr: u64,
+    /// HCRX_EL2.
+    pub hcrx: u64,
+    /// Those bits of CNTHCTL_EL2 of [`cnthctl`].
+    pub cnthctl: u64,
+}
+
+impl Offered {
+    /// Those of a VM with these features.
+    #[must_use]
+    pub const fn new(features: Features) -> Self {
+        const EVT1: u64 = h::TID4 | h::TICAB | h::TOCU;
+        const EVT2: u64 = h::TTLBIS | h::TTLBOS;
+        Self {
+            no_hcr: match features.evt {
+                0 => EVT1 | EVT2,
+                1 => EVT2,
+                _ => 0,
+            },
+            no_mdcr: if features.fgt { 0 } else { MDCR_TDCC },
+            hcrx: if features.xs_controls { hcrx::FNXS | hcrx::FGT_NXS } else { 0 },
+            cnthctl: match features.ecv {
+                0 => 0,
+                1 => cnthctl::EL1TVT | cnthctl::EL1TVCT,
+                _ => cnthctl::EL1TVT | cnthctl::EL1TVCT | cnthctl::ECV,
+            },
+        }
+    }
+
+    /// L1's HCR_EL2, sanitised.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hcr(&self, raw: u64, vhe: bool) -> L1Hcr {
+        L1Hcr::new(raw & !self.no_hcr, vhe)
+    }
+
+    /// L1's MDCR_EL2.
+    #[must_use]
+    pub const fn mdcr(&self, raw: u64) -> u64 {
+        raw & !self.no_mdcr
+    }
+
+    /// CNTHCTL_EL2 with E2H 0 while L2 runs: EL1PCTEN and EL1PCEN, from L1's in the format that it has,
+    /// and what is at the same place in both.
+    #[must_use]
+    pub const fn cnthctl_for_l2(&self, l1: u64, vhe: bool) -> u64 {
+        (if vhe { l1 >> 10 & 3 } else { l1 & 3 }) | l1 & self.cnthctl
+    }
+}
 
 /// What L1 may trap or change of L2 by HCR_EL2: bits that are the hardware's business once they are
 /// in the real register.
@@ -77,6 +174,11 @@ const TRAPS: u64 = h::DC
     | 1 << 35 // TLOR
     | 1 << 36 // TERR
     | 1 << 58 // TID5
+    | h::TID4
+    | h::TICAB
+    | h::TOCU
+    | h::TTLBIS
+    | h::TTLBOS
     | h::TEA;
 
 /// Bits that open what L0 has opened.
@@ -154,12 +256,6 @@ pub const fn traps_fp(l1: u64, vhe: bool) -> bool {
     if vhe { l1 >> 20 & 1 == 0 } else { l1 >> 10 & 1 == 1 }
 }
 
-/// CNTHCTL_EL2 with E2H 0 while L2 runs: EL1PCTEN and EL1PCEN, from L1's in the format that it has.
-#[must_use]
-pub const fn cnthctl_for_l2(l1: u64, vhe: bool) -> u64 {
-    if vhe { l1 >> 10 & 3 } else { l1 & 3 }
-}
-
 /// CNTHCTL_EL2 with E2H 0 while vEL2 runs. Without host extensions the EL1 timers are L2's and in the
 /// page: their TVAL must trap, and with it CTL and CVAL; the virtual timer can only with FEAT_ECV.
 /// With host extensions their names end in EL02, which FEAT_ECV traps.
@@ -167,7 +263,7 @@ pub const fn cnthctl_for_l2(l1: u64, vhe: bool) -> u64 {
 pub const fn cnthctl_for_vel2(vhe: bool, ecv: bool) -> u64 {
     const EL1PCTEN: u64 = 1;
     const EL1PCEN: u64 = 1 << 1;
-    const EL1TVT: u64 = 1 << 13;
+    const EL1TVT: u64 = cnthctl::EL1TVT;
     const EL1NVPCT: u64 = 1 << 15;
     const EL1NVVCT: u64 = 1 << 16;
     match (vhe, ecv) {
@@ -186,6 +282,8 @@ pub const fn mdcr_for_l2(base: u64, l1: u64) -> u64 {
 
 /// MDCR_EL2.TDE: debug exceptions are EL2's.
 pub const MDCR_TDE: u64 = 1 << 8;
+/// MDCR_EL2.TDCC: traps the debug communications channel (FEAT_FGT).
+pub const MDCR_TDCC: u64 = 1 << 27;
 
 #[cfg(test)]
 mod tests {
@@ -206,7 +304,10 @@ mod tests {
         #[test]
         fn formats_agree(l1: u64) {
             prop_assert_eq!(cptr_for_l2(0, 3 << 20, true), 0);
-            prop_assert_eq!(cnthctl_for_l2(l1, true) & !3, 0);
+            let (old, new) = (Offered::new(Features::default()), Offered::new(Features { ecv: 2, ..Features::default() }));
+            prop_assert_eq!(old.cnthctl_for_l2(l1, true) & !3, 0);
+            prop_assert_eq!(new.cnthctl_for_l2(l1, true) & !0x7003, 0);
+            prop_assert_eq!(new.cnthctl_for_l2(l1, false), l1 & 0x7003);
             prop_assert_eq!(cptr_for_l2(0, l1, false) & !(1 << 10 | 1 << 31), 0);
         }
     }
@@ -223,6 +324,20 @@ mod tests {
         for bit in [15, 16, 17, 18, 21, 26, 30, 35, 36, 58] {
             assert_eq!(L1Hcr::new(1 << bit, true).for_l2(0), 1 << bit, "{bit}");
         }
+    }
+
+    #[test]
+    fn traps_of_later_features_count_where_they_are() {
+        let at = |evt, bit: u32| Offered::new(Features { evt, ..Features::default() }).hcr(1 << bit, true);
+        // TID4, TICAB, TOCU; TTLBIS, TTLBOS.
+        for (bits, level) in [(&[49, 50, 52][..], 1), (&[54, 55], 2)] {
+            for bit in bits {
+                assert_eq!(at(level, *bit).for_l2(0), 1 << bit, "{bit}");
+                assert!(!at(level - 1, *bit).has(1 << bit), "{bit} without");
+            }
+        }
+        let fgt = |fgt| Offered::new(Features { fgt, ..Features::default() }).mdcr(!0) & MDCR_TDCC != 0;
+        assert!(fgt(true) && !fgt(false));
     }
 
     #[test]

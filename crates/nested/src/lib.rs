@@ -3,7 +3,7 @@
 //! **CPU.**
 //! - `page`, `registers`, `format`: the registers of vEL2: in memory, trapped, and as the hardware has
 //!   them
-//! - `controls`, `route`: L1's controls of L2, and whose a trap is
+//! - `controls`, `fine`, `route`: L1's controls of L2, and whose a trap is
 //! - `exception`: into vEL2, and ERET from it
 //! - `timer`, `lists`: timers outside the hardware, L1's list registers
 //!
@@ -21,6 +21,7 @@ pub mod attributes;
 pub mod controls;
 pub mod exception;
 pub mod fault;
+pub mod fine;
 pub mod format;
 pub mod lists;
 pub mod page;

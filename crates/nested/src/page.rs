@@ -23,6 +23,7 @@ slots! {
     HCR_EL2 = 0x078;
     VPIDR_EL2 = 0x088;
     TPIDR_EL2 = 0x090;
+    HCRX_EL2 = 0x0a0;
     CPACR_EL1 = 0x100;
     CONTEXTIDR_EL1 = 0x108;
     SCTLR_EL1 = 0x110;
@@ -38,6 +39,13 @@ slots! {
     CNTP_CVAL_EL0 = 0x178;
     CNTP_CTL_EL0 = 0x180;
     TFSR_EL1 = 0x190;
+    CNTPOFF_EL2 = 0x1a8;
+    HFGRTR_EL2 = 0x1b8;
+    HFGWTR_EL2 = 0x1c0;
+    HFGITR_EL2 = 0x1c8;
+    HDFGRTR_EL2 = 0x1d0;
+    HDFGWTR_EL2 = 0x1d8;
+    ZCR_EL1 = 0x1e0;
     TTBR0_EL1 = 0x200;
     TTBR1_EL1 = 0x210;
     FAR_EL1 = 0x220;

@@ -4,7 +4,8 @@
 //! no two rows match the same encoding, or it does not build. What no row matches, or whose controls
 //! are all clear, is L0's own trap, and L0 answers it as it does for any VM.
 
-use crate::controls::{L1Hcr, hcr};
+use crate::controls::{L1Hcr, MDCR_TDCC, cnthctl, hcr, hcrx};
+use crate::fine::FineTraps;
 use trap::SysregAccess;
 
 /// L1's controls as far as they trap.
@@ -20,6 +21,10 @@ pub struct Controls {
     pub cnthctl: u64,
     /// ICH_HCR_EL2.
     pub ich_hcr: u64,
+    /// HCRX_EL2.
+    pub hcrx: u64,
+    /// Fine-grained traps, as far as the VM has them.
+    pub fine: FineTraps,
 }
 
 /// A control of EL2 that traps registers or system instructions.
@@ -35,6 +40,8 @@ enum Control {
     Mdcr(u64),
     /// This bit of CPTR_EL2.
     Cptr(u64),
+    /// This bit of CNTHCTL_EL2.
+    Cnthctl(u64),
     /// This bit of CNTHCTL_EL2, clear.
     CnthctlClear(u64),
     /// These bits of ICH_HCR_EL2.
@@ -88,8 +95,11 @@ const TIDCP: Control = Control::Hcr(1 << 20);
 const TACR: Control = Control::Hcr(1 << 21);
 const TSW: Control = Control::Hcr(1 << 22);
 const TPCP: Control = Control::Hcr(1 << 23);
-const TPU: Control = Control::Hcr(1 << 24);
+const TOCU: Control = Control::Hcr(1 << 24 | hcr::TOCU);
+const TICAB: Control = Control::Hcr(1 << 24 | hcr::TICAB);
 const TTLB: Control = Control::Hcr(hcr::TTLB);
+const TTLBIS: Control = Control::Hcr(hcr::TTLB | hcr::TTLBIS);
+const TTLBOS: Control = Control::Hcr(hcr::TTLB | hcr::TTLBOS);
 const TDZ: Control = Control::Hcr(1 << 28);
 const TLOR: Control = Control::Hcr(1 << 35);
 const TERR: Control = Control::Hcr(1 << 36);
@@ -98,6 +108,7 @@ const APK: Control = Control::HcrClear(hcr::APK);
 const ATA: Control = Control::HcrClear(hcr::ATA);
 const VM: Control = Control::Vm;
 const TDA: Control = Control::Mdcr(1 << 9);
+const TDCC: Control = Control::Mdcr(1 << 9 | MDCR_TDCC);
 const TDOSA: Control = Control::Mdcr(1 << 10);
 const TDRA: Control = Control::Mdcr(1 << 11);
 const TPM: Control = Control::Mdcr(1 << 6);
@@ -105,6 +116,8 @@ const TPMCR: Control = Control::Mdcr(1 << 5 | 1 << 6);
 const TCPAC: Control = Control::Cptr(1 << 31);
 const PCT: Control = Control::CnthctlClear(1);
 const PCEN: Control = Control::CnthctlClear(2);
+const TVT: Control = Control::Cnthctl(cnthctl::EL1TVT);
+const TVCT: Control = Control::Cnthctl(cnthctl::EL1TVCT);
 const TC: Control = Control::IchHcr(1 << 10);
 const TALL0: Control = Control::IchHcr(1 << 11);
 const TALL1: Control = Control::IchHcr(1 << 12);
@@ -166,10 +179,18 @@ const ROWS: &[Row] = &[
     one(3, 3, 14, 0, 1, PCT),
     one(3, 3, 14, 0, 5, PCT),
     some((3, 3, 14), (2, 15), ANY, PCEN),
+    one(3, 3, 14, 0, 2, TVCT),
+    one(3, 3, 14, 0, 6, TVCT),
+    some((3, 3, 14), (3, 15), ANY, TVT),
     // Debug and performance monitors.
-    some((2, 0, 0), ANY, ANY, TDA),
+    some((2, 0, 0), ANY, (4, 4), TDA),
+    one(2, 0, 0, 0, 2, TDCC),
+    one(2, 0, 0, 2, 0, TDCC),
+    one(2, 0, 0, 2, 2, TDA),
+    one(2, 0, 0, 3, 2, TDCC),
+    one(2, 0, 0, 6, 2, TDA),
     some((2, 0, 7), ANY, ANY, TDA),
-    some((2, 3, 0), ANY, ANY, TDA),
+    some((2, 3, 0), ANY, ANY, TDCC),
     one(2, 0, 1, 0, 0, TDRA),
     one(2, 0, 1, 0, 4, TDOSA),
     one(2, 0, 1, 1, 4, TDOSA),
@@ -189,10 +210,10 @@ const ROWS: &[Row] = &[
     crn(1, 11, TIDCP),
     crn(1, 15, TIDCP),
     // Cache maintenance: op2 1 and 3, and 5 with tags; by set/way 2, and 4 and 6 with tags.
-    one(1, 0, 7, 1, 0, TPU),
-    one(1, 0, 7, 5, 0, TPU),
-    one(1, 3, 7, 5, 1, TPU),
-    one(1, 3, 7, 11, 1, TPU),
+    one(1, 0, 7, 1, 0, TICAB),
+    one(1, 0, 7, 5, 0, TOCU),
+    one(1, 3, 7, 5, 1, TOCU),
+    one(1, 3, 7, 11, 1, TOCU),
     some((1, 0, 7), (6, 15), (1, 5), TPCP),
     one(1, 0, 7, 6, 5, TPCP),
     one(1, 0, 7, 6, 2, TSW),
@@ -207,9 +228,16 @@ const ROWS: &[Row] = &[
     one(1, 3, 7, 4, 1, TDZ),
     one(1, 3, 7, 4, 3, TDZ),
     one(1, 3, 7, 4, 4, TDZ),
-    // TLB maintenance of EL1, and its nXS forms.
-    some((1, 0, 8), ANY, ANY, TTLB),
-    some((1, 0, 9), ANY, ANY, TTLB),
+    // TLB maintenance of EL1, and its nXS forms: Outer Shareable, without ranges and with, Inner Shareable,
+    // local.
+    some((1, 0, 8), (1, 15), ANY, TTLBOS),
+    some((1, 0, 8), (5, 15), ANY, TTLBOS),
+    some((1, 0, 8), (2, 14), ANY, TTLBIS),
+    some((1, 0, 8), (6, 14), ANY, TTLB),
+    some((1, 0, 9), (1, 15), ANY, TTLBOS),
+    some((1, 0, 9), (5, 15), ANY, TTLBOS),
+    some((1, 0, 9), (2, 14), ANY, TTLBIS),
+    some((1, 0, 9), (6, 14), ANY, TTLB),
 ];
 
 const _: () = {
@@ -230,6 +258,9 @@ impl Controls {
     /// Whether L1 traps this access of L2's.
     #[must_use]
     pub fn claim(&self, access: SysregAccess) -> bool {
+        if self.fine.claim(access, self.hcrx & hcrx::FGT_NXS != 0) {
+            return true;
+        }
         let r = access.reg;
         let key = key(r.op0(), r.op1(), r.crn(), r.crm(), r.op2());
         ROWS.iter().find(|row| row.matches(key)).is_some_and(|row| self.is_set(row.control, access.read))
@@ -242,6 +273,7 @@ impl Controls {
             Control::Vm => self.hcr.has(if read { 1 << 30 } else { 1 << 26 }),
             Control::Mdcr(bits) => self.mdcr & bits != 0,
             Control::Cptr(bit) => self.cptr & bit != 0,
+            Control::Cnthctl(bit) => self.cnthctl & bit != 0,
             Control::CnthctlClear(bit) => self.cnthctl & bit == 0,
             Control::IchHcr(bits) => self.hcr.owns_interrupts() && self.ich_hcr & bits != 0,
         }
@@ -258,7 +290,15 @@ mod tests {
     const OPEN: u64 = hcr::APK | hcr::API | hcr::ATA;
 
     fn controls(hcr: u64) -> Controls {
-        Controls { hcr: L1Hcr::new(hcr, true), mdcr: 0, cptr: 0, cnthctl: 3, ich_hcr: 0 }
+        Controls {
+            hcr: L1Hcr::new(hcr, true),
+            mdcr: 0,
+            cptr: 0,
+            cnthctl: 3,
+            ich_hcr: 0,
+            hcrx: 0,
+            fine: FineTraps::default(),
+        }
     }
 
     fn access(reg: SysReg, read: bool) -> SysregAccess {
@@ -292,6 +332,13 @@ mod tests {
             (SysReg::ERXSTATUS_EL1, 36),
             (SysReg::ICC_SGI1R_EL1, 4),
             (SysReg::GMID_EL1, 58),
+            (SysReg::new(1, 0, 8, 3, 1), 54),
+            (SysReg::new(1, 0, 9, 2, 1), 54),
+            (SysReg::new(1, 0, 8, 1, 0), 55),
+            (SysReg::new(1, 0, 9, 5, 7), 55),
+            (SysReg::IC_IALLUIS, 50),
+            (SysReg::DC_CVAU, 52),
+            (SysReg::new(1, 0, 7, 5, 0), 52),
         ] {
             assert!(controls(OPEN | 1 << bit).claim(access(reg, false)), "{reg} by bit {bit}");
             assert!(!controls(OPEN).claim(access(reg, false)), "{reg}");
@@ -312,6 +359,16 @@ mod tests {
         for reg in [SysReg::CNTP_CVAL_EL0, SysReg::CNTPCT_EL0, SysReg::MDSCR_EL1, SysReg::OSLAR_EL1] {
             assert!(c.claim(access(reg, true)), "{reg}");
         }
+        c.mdcr = MDCR_TDCC;
+        assert!(c.claim(access(SysReg::MDCCSR_EL0, true)) && !c.claim(access(SysReg::MDSCR_EL1, true)));
+        c.mdcr = !0;
+        let virtual_timer = SysReg::new(3, 3, 14, 3, 1);
+        assert!(!c.claim(access(virtual_timer, false)));
+        c.cnthctl = cnthctl::EL1TVT;
+        assert!(c.claim(access(virtual_timer, false)) && !c.claim(access(SysReg::new(3, 3, 14, 0, 2), true)));
+        c.cnthctl = cnthctl::EL1TVCT;
+        assert!(c.claim(access(SysReg::new(3, 3, 14, 0, 2), true)) && !c.claim(access(virtual_timer, true)));
+        c.cnthctl = 0;
         assert!(c.claim(access(SysReg::PMCR_EL0, true)) && c.claim(access(SysReg::CPACR_EL1, true)));
         assert!(!c.claim(access(SysReg::ICC_IAR1_EL1, true)), "the interface is L1's only with IMO or FMO");
         c.hcr = L1Hcr::new(OPEN | hcr::IMO, true);

@@ -63,6 +63,8 @@ pub mod class {
     pub const SVE: u8 = 0x19;
     /// ERET, ERETAA or ERETAB, trapped by HCR_EL2.NV.
     pub const ERET: u8 = 0x1a;
+    /// SVC: comes to EL2 only where HFGITR_EL2 traps it for a guest hypervisor.
+    pub const SVC: u8 = 0x15;
     /// SME trapped by CPTR_EL2.
     pub const SME: u8 = 0x1d;
     /// Instruction abort from a lower level.

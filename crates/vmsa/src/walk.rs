@@ -7,6 +7,8 @@
 //! reserved granule counts as 4 KiB and a region size out of range as a fault, both choices that
 //! D8.2.1 leaves open.
 
+use core::cell::Cell;
+
 use addr::{Canonical, Ipa, Va};
 
 /// A VM's memory as its table walks see it; `Ipa<S>` is what stage 1 gives.
@@ -314,21 +316,45 @@ pub fn translate<S: Copy>(
     }
 }
 
-/// The level of the descriptor that the CPU's walk for this access could not read, or not update in
-/// memory that stage 2 keeps read-only (TCR_EL1.HA and HD: a leaf). To be asked after a stage-2 fault on
-/// a walk, whose syndrome has the level of stage 2 only.
-pub fn abort_level(
-    memory: &impl GuestMemory,
+/// The descriptor that a walk looked at last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastLookup<S = Canonical> {
+    /// Where it is; `None` if the walk did not begin.
+    pub entry: Option<Ipa<S>>,
+    /// Its level.
+    pub level: u8,
+}
+
+/// Remembers where a walk read last.
+struct Remembering<'a, M, S> {
+    memory: &'a M,
+    last: Cell<Option<Ipa<S>>>,
+}
+
+impl<S: Copy, M: GuestMemory<S>> GuestMemory<S> for Remembering<'_, M, S> {
+    fn read_u64(&self, ipa: Ipa<S>) -> Option<u64> {
+        self.last.set(Some(ipa));
+        self.memory.read_u64(ipa)
+    }
+}
+
+/// The descriptor that the CPU's walk for this access could not read, or not update in memory that
+/// stage 2 keeps read-only (TCR_EL1.HA and HD: a leaf). To be asked after a stage-2 fault on a walk, whose
+/// syndrome has the level of stage 2 only. If the walk does not fail there, the tables changed meanwhile,
+/// or the leaf would fault next.
+pub fn last_lookup<S: Copy>(
+    memory: &impl GuestMemory<S>,
     regime: &Regime,
     va: Va,
     privilege: Privilege,
     access: Access,
-) -> u8 {
-    match translate(memory, regime, va, privilege, access) {
+) -> LastLookup<S> {
+    let memory = Remembering { memory, last: Cell::new(None) };
+    let level = match translate(&memory, regime, va, privilege, access) {
         Ok(translation) => translation.level,
-        // Not a table read: the tables changed meanwhile, or the leaf would fault next.
         Err(fault) => fault.level,
-    }
+    };
+    LastLookup { entry: memory.last.get(), level }
 }
 
 /// TTBR bits 47:1; bit 0 is CnP.

@@ -40,9 +40,17 @@ pub(crate) enum Act {
     StoreEveryWay,
     /// Its ID_AA64PFR1_EL1.MTE.
     Level,
+    /// DC IVAC on each line; how many fault.
+    Invalidate,
+    /// Makes the first two pages tables of the upper half, which map a gigabyte by one block without access
+    /// flag.
+    Tables,
+    /// By these tables, hardware setting the flag: DC IVAC (0) or a load (1) in the same page; the flag,
+    /// plus 2 if there is a fault.
+    ByTables,
 }
 
-const ACTS: [Act; 9] = [
+const ACTS: [Act; 12] = [
     Act::Leave,
     Act::Tag,
     Act::CountOtherTags,
@@ -52,6 +60,9 @@ const ACTS: [Act; 9] = [
     Act::Checked,
     Act::StoreEveryWay,
     Act::Level,
+    Act::Invalidate,
+    Act::Tables,
+    Act::ByTables,
 ];
 
 /// Does what it is told until it is told to leave.
@@ -124,7 +135,36 @@ fn perform(act: Act, from: u64, to: u64, value: u64) -> u64 {
             0
         }
         Act::Level => mte::level(),
+        Act::Invalidate => {
+            let faults = |&va: &u64| exception::expect_fault(|| dc_ivac(va)).is_some();
+            count((from..to).step_by(64).filter(faults).count())
+        }
+        Act::Tables => {
+            (from..from + 0x2000).step_by(8).for_each(|entry| write64(entry, 0));
+            write64(from, (from + 0x1000) | 0b11);
+            write64(from + 0x1000, mmu::TABLE.0[(from >> 30) as usize] & !ACCESS_FLAG);
+            0
+        }
+        Act::ByTables => {
+            const UPPER: u64 = 0xffff << 48;
+            let va = UPPER + from % (1 << 30);
+            mmu::set_upper(Some(from));
+            let fault = exception::expect_fault(|| match value {
+                0 => dc_ivac(va),
+                _ => drop(read64(va)),
+            });
+            mmu::set_upper(None);
+            read64(from + 0x1000) / ACCESS_FLAG % 2 + 2 * u64::from(fault.is_some())
+        }
     }
+}
+
+/// Of a leaf.
+const ACCESS_FLAG: u64 = 1 << 10;
+
+fn dc_ivac(va: u64) {
+    // SAFETY: maintenance; a fault is expected where it is called.
+    unsafe { core::arch::asm!("dc ivac, {a}", a = in(reg) va, options(nostack)) };
 }
 
 /// The end that tells.

@@ -18,33 +18,44 @@ struct Pages<const N: usize>(UnsafeCell<[[u8; 4096]; N]>);
 // SAFETY: only raw loads and stores touch the contents; tests agree on who uses which page.
 unsafe impl<const N: usize> Sync for Pages<N> {}
 
+#[unsafe(link_section = ".scratch")]
 static SCRATCH: Pages<SCRATCH_PAGES> = Pages(UnsafeCell::new([[0; 4096]; SCRATCH_PAGES]));
 #[unsafe(link_section = ".fresh")]
 static FRESH: Pages<FRESH_PAGES> = Pages(UnsafeCell::new([[0; 4096]; FRESH_PAGES]));
 
+/// The address of a symbol, by ADRP: these are too far away for the code model's ADR.
+macro_rules! address {
+    ($symbol:path) => {{
+        let address: u64;
+        // SAFETY: only an address is computed.
+        unsafe {
+            asm!("adrp {0}, {1}", "add {0}, {0}, :lo12:{1}", out(reg) address, sym $symbol,
+                options(pure, nomem, nostack))
+        };
+        address
+    }};
+}
+
+unsafe extern "C" {
+    static __image_start: u8;
+    static __image_end: u8;
+}
+
 /// First and last address + 1 of the payload with all its memory.
 pub(crate) fn image() -> (u64, u64) {
-    let (start, end);
-    // By ADRP: the end is too far away for the code model's ADR.
-    // SAFETY: only addresses are computed.
-    unsafe {
-        asm!("adrp {0}, __image_start", "add {0}, {0}, :lo12:__image_start",
-            "adrp {1}, __image_end", "add {1}, {1}, :lo12:__image_end",
-            out(reg) start, out(reg) end, options(pure, nomem, nostack))
-    };
-    (start, end)
+    (address!(__image_start), address!(__image_end))
 }
 
 /// Physical address of scratch page `n`.
 pub(crate) fn scratch(n: usize) -> u64 {
     assert!(n < SCRATCH_PAGES);
-    SCRATCH.0.get() as u64 + 4096 * n as u64
+    address!(SCRATCH) + 4096 * n as u64
 }
 
 /// Physical address of fresh page `n`.
 pub(crate) fn fresh(n: usize) -> u64 {
     assert!(n < FRESH_PAGES);
-    FRESH.0.get() as u64 + 4096 * n as u64
+    address!(FRESH) + 4096 * n as u64
 }
 
 fn check_writable(va: u64) {

@@ -13,11 +13,15 @@ use abi::hypercall::{
 };
 
 mod data;
+mod demote;
 mod dirty;
+pub(super) mod moving;
 
 use data::{debug_copy, device_copy, memory_copy, migrate, migrate_hostile};
+use demote::{demote_loses_no_tag, demote_saves_tags, map_of_tagged_pages};
 use dirty::{
-    copies_dirty_pages, migrate_while_it_writes, stores_dirty_pages, tag_stores_dirty_pages, wrong_arguments,
+    copies_dirty_pages, maintenance_dirties_nothing, migrate_while_it_writes, stores_dirty_pages,
+    tag_stores_dirty_pages, wrong_arguments,
 };
 
 suite!(
@@ -37,6 +41,7 @@ suite!(
         packed,
         packed_without_sense,
         map_of_tags,
+        map_of_tagged_pages,
         long_ranges_go_on,
         hostile_tags_in_the_buffer,
         while_it_stores_tags,
@@ -49,8 +54,11 @@ suite!(
         stores_dirty_pages,
         tag_stores_dirty_pages,
         copies_dirty_pages,
+        maintenance_dirties_nothing,
         wrong_arguments,
         migrate_while_it_writes,
+        demote_saves_tags,
+        demote_loses_no_tag,
     ]
 );
 

@@ -2,7 +2,8 @@
 //! a control VM gave, and that what they hide is closed.
 //!
 //! On the command line, `idreg=CRM.OP2.LSB:VALUE,...` says what fields must be; `fgt=on` that the CPU
-//! has FEAT_FGT, without which some features that a manifest lowers stay open.
+//! has FEAT_FGT, without which some features that a manifest lowers stay open; `closed=all` that the VM has
+//! nothing at all that can be closed.
 
 mod closed;
 mod control;

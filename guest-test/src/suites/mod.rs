@@ -25,7 +25,7 @@ mod smp;
 mod stage2;
 mod sve;
 mod sysreg;
-mod tags;
+pub(crate) mod tags;
 mod timer;
 mod wake;
 
@@ -50,6 +50,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &wake::SUITE,
     &control::SUITE,
     &copy::SUITE,
+    &copy::moving::SUITE,
     &isolation::SUITE,
     &region::SUITE,
     &device::SUITE,

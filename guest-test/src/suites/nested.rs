@@ -6,6 +6,7 @@ use crate::rt::machine::Machine;
 use crate::rt::mmu::SCTLR_OFF;
 use core::arch::{asm, global_asm};
 
+mod fine;
 mod interrupts;
 mod memory;
 mod registers;
@@ -13,8 +14,10 @@ mod returns;
 mod timers;
 mod traps;
 
+use fine::{enhanced_traps, extended_controls, fine_exceptions, fine_traps, virtual_timer_traps};
 use interrupts::{
-    guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, virtual_irq_bit,
+    guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, physical_offset,
+    virtual_irq_bit,
 };
 use memory::{guest_tags, no_tag_access, stage2_accesses, stage2_faults};
 use registers::{el2_registers, hidden_registers, own_registers, register_banks};
@@ -39,9 +42,15 @@ suite!(
         register_banks,
         guest_traps,
         untrapped,
+        fine_traps,
+        fine_exceptions,
+        enhanced_traps,
+        extended_controls,
+        virtual_timer_traps,
         garbage,
         hypervisor_timers,
         guest_timer,
+        physical_offset,
         list_register,
         virtual_irq_bit,
         interrupt_ends_here,

@@ -9,7 +9,7 @@ use crate::rt::exception::{EC_DABT_EL1, FSC_EXTERNAL, Fault, expect_fault};
 use crate::rt::machine::{Machine, Region};
 use crate::rt::mem::{read8, read64, try_read64, write64};
 use crate::rt::mmu::tagged;
-use crate::rt::mte;
+use crate::rt::{mte, timer};
 use core::fmt::Write;
 
 suite!(
@@ -24,6 +24,7 @@ suite!(
         tag_access_injects,
         checked_access_injects,
         tags_read_as_zero,
+        untagged_costs_no_exit,
         tag_access_stops,
     ]
 );
@@ -211,6 +212,35 @@ fn tags_read_as_zero(machine: &Machine) -> Outcome {
         let fault = expect_fault(|| write64(mte::with_tag(va, 5), 0));
         mte::set_checks(0, 0);
         check!(fault.is_none(), "a checked store in {} faults: {fault:x?}", region.name);
+    }
+    Ok(())
+}
+
+/// Where time counts instructions (`counted=on`), accesses to memory without tags take as many as those to
+/// RAM: nothing of them exits.
+fn untagged_costs_no_exit(machine: &Machine) -> Outcome {
+    const ACCESSES: u64 = 4096;
+    if machine.option("counted").is_none() {
+        skip!("no counted=");
+    }
+    #[inline(never)]
+    fn count(from: u64) -> u64 {
+        let begin = timer::now();
+        for n in 0..ACCESSES / 2 {
+            write64(from + n * 8, n);
+            read64(from + n * 8);
+        }
+        timer::now() - begin
+    }
+    let (start, size) = machine.memory()[0];
+    for region in named(machine, "untagged")? {
+        let both = [start + size - (1 << 20), region.start];
+        // Nothing is new to TLBs the second time.
+        let _ = both.map(count);
+        let [ram, untagged] = both.map(count);
+        println!("# {ACCESSES} accesses to {}: {untagged} counts, to RAM: {ram}", region.name);
+        check!(untagged.abs_diff(ram) <= ram / 1000, "{untagged} counts in {}, {ram} in RAM", region.name);
+        check!(ram >= ACCESSES / 64, "{ram} counts for {ACCESSES} accesses");
     }
     Ok(())
 }

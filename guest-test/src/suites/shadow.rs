@@ -10,6 +10,7 @@ use crate::rt::mmu::{self, SCTLR_OFF};
 use crate::rt::sysreg;
 
 mod endian;
+mod maintenance;
 mod own;
 mod random;
 mod shared;
@@ -19,10 +20,11 @@ mod translate;
 use tables::{AREA, BLOCK_2M, NESTED, NO_EXEC, PAGE, READ, Stage2, WRITE, data};
 
 use endian::big_endian_tables;
+use maintenance::{maintenance, maintenance_external, maintenance_of_tables};
 use own::{own_devices, own_read_only, own_untagged};
 use random::{random_stage_1, random_stage_2};
 use shared::{never_invalidated, recycled_beside, shared_by_two};
-use tags::{one_leaf_two_meanings, tag_blind, tags};
+use tags::{end_of_page, one_leaf_two_meanings, tag_blind, tags};
 use translate::translate;
 
 suite!(
@@ -47,8 +49,12 @@ suite!(
         own_read_only,
         own_untagged,
         guest_tables,
+        maintenance,
+        maintenance_of_tables,
+        maintenance_external,
         translate,
         tags,
+        end_of_page,
         tag_blind,
         one_leaf_two_meanings,
         shared_by_two,

@@ -9,7 +9,7 @@ use core::arch::global_asm;
 mod decisions;
 mod faults;
 mod lazy;
-mod outside;
+pub(super) mod outside;
 mod vectors;
 mod walks;
 
@@ -18,7 +18,7 @@ use faults::{
     across_regions, arguments, at_el0 as fault_at_el0, device, kinds, no_faults, read_only, tco_in_handler,
 };
 use lazy::{
-    across_pages, at_el0, end_of_page, first_access, like_backed, no_tag_access, quota,
+    across_pages, at_el0, end_of_page, end_of_page_by_two, first_access, like_backed, no_tag_access, quota,
     turned_back_while_running, two_vcpus,
 };
 use vectors::{vectors, vectors_across_pages};
@@ -43,6 +43,7 @@ suite!(
         no_tag_access,
         across_pages,
         end_of_page,
+        end_of_page_by_two,
         vectors_across_pages,
         at_el0,
         quota,

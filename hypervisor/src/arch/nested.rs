@@ -5,6 +5,7 @@ use super::gic::{HardwareListRegisters, VirtualInterface};
 use super::sysreg::{instruction, mrs, msr, operation};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
+use nested::fine::FineTraps;
 use nested::pauth::Key;
 use nested::{lists, page};
 
@@ -113,6 +114,8 @@ pub(crate) fn swap_cntkctl(value: u64) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Controls {
     pub(crate) hcr: u64,
+    /// Where it exists.
+    pub(crate) hcrx: Option<u64>,
     pub(crate) mdcr: u64,
     pub(crate) cnthctl: u64,
     pub(crate) vpidr: u64,
@@ -126,11 +129,26 @@ impl Controls {
     /// The vCPU must be entered next, in the state that the values are for.
     pub(crate) unsafe fn load(&self) {
         msr!("hcr_el2", self.hcr);
+        if let Some(hcrx) = self.hcrx {
+            msr!("S3_4_C1_C2_2", hcrx);
+        }
         msr!("mdcr_el2", self.mdcr);
         msr!("cnthctl_el2", self.cnthctl);
         msr!("vpidr_el2", self.vpidr);
         msr!("vmpidr_el2", self.vmpidr);
     }
+}
+
+/// Writes HFGRTR_EL2, HFGWTR_EL2, HFGITR_EL2, HDFGRTR_EL2, HDFGWTR_EL2. For CPUs with FEAT_FGT.
+///
+/// # Safety
+/// The vCPU must be entered next, in the context that they are for.
+pub(crate) unsafe fn set_fine_traps(traps: &FineTraps) {
+    msr!("S3_4_C1_C1_4", traps.read);
+    msr!("S3_4_C1_C1_5", traps.write);
+    msr!("S3_4_C1_C1_6", traps.instruction);
+    msr!("S3_4_C3_C1_4", traps.debug_read);
+    msr!("S3_4_C3_C1_5", traps.debug_write);
 }
 
 /// A register of EL1 in which one of vEL2 lives.
@@ -200,8 +218,8 @@ pub(crate) unsafe fn load_lists(page: &VncrPage, interface: &VirtualInterface) {
     msr!("S3_4_C12_C11_0", lists::hcr(page.get(page::ICH_HCR_EL2)));
 }
 
-/// Folds what L2 did into L1's list registers, empties those that are done, and tells `ended` which
-/// interrupts of L1's L2 has ended.
+/// Folds what L2 did into L1's list registers and ICH_VMCR_EL2, empties those that are done, and tells
+/// `ended` which interrupts of L1's L2 has ended.
 pub(crate) fn fold_lists(page: &VncrPage, interface: &VirtualInterface, mut ended: impl FnMut(u32)) {
     for n in 0..registers(interface).0 {
         let l1 = page.get(page::ICH_LR0_EL2 + n);
@@ -222,6 +240,12 @@ pub(crate) fn fold_lists(page: &VncrPage, interface: &VirtualInterface, mut ende
     let count = mrs!("S3_4_C12_C11_0") & lists::ich_hcr::EOICOUNT;
     let hcr = page.get(page::ICH_HCR_EL2) & !lists::ich_hcr::EOICOUNT;
     page.set(page::ICH_HCR_EL2, hcr | count);
+    page.set(page::ICH_VMCR_EL2, mrs!("S3_4_C12_C11_7"));
+}
+
+/// Whether the hardware has a reason for a maintenance interrupt (ICH_MISR_EL2).
+pub(crate) fn is_maintenance_due() -> bool {
+    mrs!("S3_4_C12_C11_2") != 0
 }
 
 /// Lets L2 run on with no more maintenance interrupts: L1 knows that it has one.
@@ -251,7 +275,6 @@ pub(crate) fn unload_lists(page: &VncrPage, interface: &VirtualInterface) {
         page.set(page::ICH_AP0R0_EL2 + 3, mrs!("S3_4_C12_C8_3"));
         page.set(page::ICH_AP1R0_EL2 + 3, mrs!("S3_4_C12_C9_3"));
     }
-    page.set(page::ICH_VMCR_EL2, mrs!("S3_4_C12_C11_7"));
 }
 
 /// ICH_VTR_EL2 of the machine.

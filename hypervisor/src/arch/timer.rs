@@ -48,11 +48,13 @@ impl TimerState {
     }
 
     /// When the earlier of the two raises its interrupt, as a value of the physical counter; `now` if it
-    /// is due.
-    pub(crate) fn deadline(&self, cntvoff: u64, now: u64) -> Option<u64> {
+    /// is due. `offsets`: of the virtual and the physical counter.
+    pub(crate) fn deadline(&self, offsets: [u64; 2], now: u64) -> Option<u64> {
         let armed = |ctl: u64| ctl & (ENABLE | IMASK) == ENABLE;
-        let v = armed(self.cntv_ctl).then(|| self.cntv_cval.saturating_sub(now.wrapping_sub(cntvoff)));
-        let p = armed(self.cntp_ctl).then(|| self.cntp_cval.saturating_sub(now));
+        let left = |cval: u64, offset: u64| cval.saturating_sub(now.wrapping_sub(offset));
+        let [cntvoff, cntpoff] = offsets;
+        let v = armed(self.cntv_ctl).then(|| left(self.cntv_cval, cntvoff));
+        let p = armed(self.cntp_ctl).then(|| left(self.cntp_cval, cntpoff));
         let left = match (v, p) {
             (Some(v), Some(p)) => Some(v.min(p)),
             (v, p) => v.or(p),
@@ -90,6 +92,14 @@ pub(crate) unsafe fn set_registers([v, p]: [(u64, u64); 2], cntvoff: u64) {
         CNTV_CTL_EL0.set(v.0);
         CNTP_CTL_EL0.set(p.0);
     }
+}
+
+/// CNTPOFF_EL2, which counts while CNTHCTL_EL2.ECV is set. For CPUs with FEAT_ECV_POFF.
+///
+/// # Safety
+/// The vCPU whose offset it is must be entered next.
+pub(crate) unsafe fn set_physical_offset(cntpoff: u64) {
+    msr!("S3_4_C14_C0_6", cntpoff);
 }
 
 /// Whether this CPU has FEAT_ECV.

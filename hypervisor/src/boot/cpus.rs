@@ -185,7 +185,7 @@ pub(crate) extern "C" fn secondary(boot: &'static SecondaryBoot) -> ! {
         cpu::wait_for_event();
     }
     match machine::get() {
-        Some(machine) if !has_what_was_offered(machine) => cpu::halt(),
+        Some(machine) if !has_what_was_offered(machine, index) => cpu::halt(),
         Some(machine) => match serve(machine, index) {
             Ok(never) => match never {},
             Err(why) => panic!("{why}"),
@@ -194,12 +194,14 @@ pub(crate) extern "C" fn secondary(boot: &'static SecondaryBoot) -> ! {
     }
 }
 
-/// Whether this CPU has all that VMs were offered since it reported.
-fn has_what_was_offered(machine: &Machine) -> bool {
-    let Some(lack) = machine.ids.lack_of(&host_ids()) else { return true };
-    let (register, affinity) = (idreg::register_at(lack.reg as u8), cpu::affinity());
+/// Whether this CPU still has all that it reported, on which its VMs' ID registers and traps rest.
+fn has_what_was_offered(machine: &Machine, index: usize) -> bool {
+    let Some(lack) = machine.cpus.get(index).and_then(|cpu| cpu.ids.lack_of(&host_ids())) else {
+        return true;
+    };
+    let (register, affinity) = (idreg::register_at(lack.register), cpu::affinity());
     log::warn!(
-        "CPU {affinity:#x} is not used: {register} bit {} is {}, but VMs were offered {}",
+        "CPU {affinity:#x} is not used: {register} bit {} is {:#x}, but VMs were offered {:#x}",
         lack.lsb,
         lack.has,
         lack.expected

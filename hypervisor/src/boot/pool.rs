@@ -2,11 +2,11 @@
 //! it is known.
 
 use crate::arch::{cpu, tags, timer};
-use crate::mem::frames::Frames;
 use crate::mem::{heap, map, window};
 use crate::vm::build::{Means, can_be_tagged};
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange};
 use alloc::string::String;
+use frames::Frames;
 use manifest::Taggable;
 use vmsa::stage1::{Memory, Perm};
 

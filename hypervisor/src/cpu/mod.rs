@@ -10,6 +10,7 @@ use crate::machine::{Host, Machine};
 use crate::vcpu::Vcpu;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
+use idreg::HostIds;
 use manifest::MAX_VMS;
 
 /// The part of a CPU that others see.
@@ -19,6 +20,8 @@ pub(crate) struct CpuShared {
     pub(crate) affinity: u64,
     /// Its redistributor.
     pub(crate) redistributor: Redistributor,
+    /// Its own ID registers: what traps there depends on what it has.
+    pub(crate) ids: HostIds,
     /// A vCPU that is not the resident one has something to do. Set with Release by whoever kicks,
     /// taken with Acquire by the CPU.
     reschedule: AtomicBool,
@@ -26,8 +29,8 @@ pub(crate) struct CpuShared {
 
 impl CpuShared {
     /// Nothing asked.
-    pub(crate) const fn new(affinity: u64, redistributor: Redistributor) -> Self {
-        Self { affinity, redistributor, reschedule: AtomicBool::new(false) }
+    pub(crate) const fn new(affinity: u64, redistributor: Redistributor, ids: HostIds) -> Self {
+        Self { affinity, redistributor, ids, reschedule: AtomicBool::new(false) }
     }
 
     /// Asks the CPU to look whom to run.

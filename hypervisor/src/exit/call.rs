@@ -114,7 +114,7 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, call: Call) -> Option<Resume> {
         Call::FaultDecide => tags::fault_decide(vcpu, local, x1, x2, x3),
         Call::TagStats => return tags::stats(vcpu, local, x1, x2),
         Call::TagQuota => return tags::quota(vcpu, local, x1, x2),
-        Call::TagDemote => return tags::demote(vcpu, local, x1, x2, x3),
+        Call::TagDemote => return tags::demote(vcpu, local),
         Call::TagsCopy => return copy::tags(vcpu, local),
         Call::TagsMap => return copy::tags_map(vcpu, local),
         Call::MemoryCopy => return copy::data(vcpu, local, Purpose::Whole),

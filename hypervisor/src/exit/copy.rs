@@ -9,8 +9,8 @@ use crate::vcpu::Vcpu;
 use crate::vcpu::apply::Resume;
 use crate::vm::Vm;
 use crate::vm::reach::{Purpose, Reached};
-use abi::hypercall::{COPY_FROM_GUEST, CopyEnd, Error, VmState};
-use addr::{Canonical, Ipa, PAGE_SIZE};
+use abi::hypercall::{COPY_FROM_GUEST, CopyEnd, Error, MAP_TAGGED, VmState};
+use addr::{Canonical, Ipa, IpaRange, PAGE_SIZE};
 pub(super) use data::{data, debug};
 pub(super) use log::{dirty_log, migrate};
 use tags::copy::{
@@ -28,6 +28,8 @@ const BATCH: usize = 16;
 const TAG_PAGES: u64 = GROUP as u64;
 /// Pages of one call that are only looked at.
 const LOOK_PAGES: u64 = 256;
+/// Pages of one call about which only the ledger is asked.
+const ASK_PAGES: u64 = 1024;
 
 /// How far a call came.
 #[derive(Clone, Copy)]
@@ -98,8 +100,8 @@ pub(super) fn tags(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
 
 /// Loads the tags of some pages, as many as there are.
 fn load(vm: &Vm, at: Ipa<Canonical>, to: &mut [PageTags]) -> Reached {
-    let map = vm.map.lock();
-    vm.load_tags(&map, at, to)
+    let mut map = vm.map.lock();
+    vm.load_tags(&mut map, at, to)
 }
 
 /// Stores the tags of some pages.
@@ -276,31 +278,61 @@ pub(super) fn tags_map(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
     let progress = copied(vcpu, local).and_then(|held| {
         let vm = held.0;
         let range = TagCopy::new(x(2), x(3), x(4), COPY_FROM_GUEST, [0; 2]).filter(|_| vm.spec.mte);
-        let range = range.ok_or(Error::Invalid)?.range;
-        let (pages, mut done) = (range.size() / PAGE_SIZE, 0);
-        let (mut words, mut end) = ([0_u64; (LOOK_PAGES / WORD_PAGES) as usize], CopyEnd::Complete);
-        let mut tags = [[0; 16]; BATCH];
-        while end == CopyEnd::Complete && done < pages.min(LOOK_PAGES) {
-            let now = (pages - done).min(BATCH as u64) as usize;
-            let loaded =
-                load(vm, ipa(range.start(), done * PAGE_SIZE), tags.get_mut(..now).unwrap_or(&mut []));
-            end = loaded.end;
-            for page in tags.iter().take(loaded.done) {
-                if let Some(word) = words.get_mut((done / WORD_PAGES) as usize) {
-                    *word |= u64::from(!is_zero(page)).unbounded_shl((done % WORD_PAGES) as u32);
-                }
-                done += 1;
-            }
-        }
+        let range = range.filter(|_| x(5) & !MAP_TAGGED == 0).ok_or(Error::Invalid)?.range;
+        let mut words = [0_u64; (ASK_PAGES / WORD_PAGES) as usize];
+        let (done, mut end) = if x(5) & MAP_TAGGED != 0 {
+            map_of_tagged(vm, &range, &mut words)
+        } else {
+            map_of_tags(vm, &range, &mut words)
+        };
         let ready = bytes(&words).get(..done.div_ceil(8) as usize).unwrap_or(&[]);
         let written = vcpu.vm.write(x(4), ready, Purpose::Buffer);
         if written.end != CopyEnd::Complete {
             return Ok(Progress { end: written.end, ..Progress::NONE });
         }
-        if end == CopyEnd::Complete && done < pages {
+        if end == CopyEnd::Complete && done < range.size() / PAGE_SIZE {
             end = CopyEnd::More;
         }
         Ok(Progress { done: done * PAGE_SIZE, end, used: ready.len() as u64 })
     });
     answer(vcpu, progress)
+}
+
+/// A bit for each page that has a tag other than 0; how many pages were looked at, and what ended that.
+fn map_of_tags(vm: &Vm, range: &IpaRange, words: &mut [u64]) -> (u64, CopyEnd) {
+    let (pages, mut done) = ((range.size() / PAGE_SIZE).min(LOOK_PAGES), 0);
+    let mut tags = [[0; 16]; BATCH];
+    while done < pages {
+        let now = (pages - done).min(BATCH as u64) as usize;
+        let loaded = load(vm, ipa(range.start(), done * PAGE_SIZE), tags.get_mut(..now).unwrap_or(&mut []));
+        for page in tags.iter().take(loaded.done) {
+            if let Some(word) = words.get_mut((done / WORD_PAGES) as usize) {
+                *word |= u64::from(!is_zero(page)).unbounded_shl((done % WORD_PAGES) as u32);
+            }
+            done += 1;
+        }
+        if loaded.end != CopyEnd::Complete {
+            return (done, loaded.end);
+        }
+    }
+    (done, CopyEnd::Complete)
+}
+
+/// The same for each page that the guest may have tagged.
+fn map_of_tagged(vm: &Vm, range: &IpaRange, words: &mut [u64]) -> (u64, CopyEnd) {
+    let (pages, mut done) = ((range.size() / PAGE_SIZE).min(ASK_PAGES), 0);
+    while done < pages {
+        let used = done % WORD_PAGES;
+        let now = (pages - done).min(WORD_PAGES - used);
+        let found = vm.tagged_pages(&vm.map.lock(), ipa(range.start(), done * PAGE_SIZE), now);
+        let (bits, some) = match found {
+            Ok(found) => found,
+            Err(end) => return (done, end),
+        };
+        if let Some(word) = words.get_mut((done / WORD_PAGES) as usize) {
+            *word |= bits.unbounded_shl(used as u32);
+        }
+        done += some;
+    }
+    (done, CopyEnd::Complete)
 }

@@ -7,19 +7,23 @@
 use super::Outcome;
 use crate::arch::translate::{self, For, NoAddress};
 use crate::arch::{cache, syndrome};
+use crate::cpu::Local;
 use crate::mem::window;
+use crate::nested;
 use crate::nested::abort::guest_ipa;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu};
 use crate::vm::Vm;
+use crate::vm::dirty;
 use crate::vm::map::GuestMap;
 use addr::{Canonical, Ipa, IpaRange, Pa, PaRange, Va};
 use cmo::guest::{Action, Demand, Found, Place, Policy, after_fault, carry_out, demand, needs_no_sweep};
 use cmo::{Kind, Line, Operation, Sweep};
+use idreg::Reg;
 use manifest::{Cmo, RegionKind, Tags};
 use trap::{DataAbort, SysregAccess};
 use vmsa::attr::S2Memory;
-use vmsa::walk::{self, Access, Privilege};
+use vmsa::walk::{self, Access, GuestMemory, Privilege};
 
 /// ESR_ELx.DFSC of a synchronous external abort.
 const EXTERNAL: u8 = 0x10;
@@ -28,27 +32,51 @@ const EXTERNAL_ON_WALK: u8 = 0x14;
 
 /// A trapped instruction. Its address has not been translated: the guest's own stage 1 comes first.
 #[inline(always)]
-pub(crate) fn trapped(vcpu: &mut Vcpu, access: SysregAccess, operation: Operation) -> Outcome {
+pub(crate) fn trapped(vcpu: &mut Vcpu, local: &Local, access: SysregAccess, operation: Operation) -> Outcome {
     let el0 = syndrome::spsr() & 0b1100 == 0;
-    let (el0, write) = match demand(operation, el0, vcpu.ids.has_mte(), || syndrome::el1_vectors().1) {
-        Demand::Undefined => return Err(GuestFault::Undefined),
-        Demand::Trap => return Err(GuestFault::Sysreg(access)),
-        Demand::Sweep => return Ok(sweep(vcpu)),
-        Demand::ForgetInstructions => return Ok(forget_instructions()),
-        Demand::Translate { el0, write } => (el0, write),
-    };
+    let (el0, write) =
+        match demand(operation, el0, vcpu.ids.field(Reg::Pfr1, 8), || syndrome::el1_vectors().1) {
+            Demand::Undefined => return Err(GuestFault::Undefined),
+            Demand::Trap => return Err(GuestFault::Sysreg(access)),
+            Demand::Sweep => return Ok(sweep(vcpu)),
+            Demand::ForgetInstructions => return Ok(forget_instructions()),
+            Demand::Translate { el0, write } => (el0, write),
+        };
     let va = Va::new(vcpu.regs.get(access.rt));
+    if vcpu.vm.nested.is_some() && vcpu.l2().is_some() {
+        return trapped_in_l2(vcpu, local, operation, va, (el0, write));
+    }
     let way = match (el0, write) {
         (false, false) => For::El1Read,
         (false, true) => For::El1Write,
         (true, false) => For::El0Read,
         (true, true) => For::El0Write,
     };
-    let ipa = match guest_ipa(vcpu, va, way) {
-        Ok(ipa) => ipa,
-        Err(why) => return own_fault(vcpu, va, way, why),
-    };
-    let target = Target::at(vcpu.vm, ipa);
+    match translate::guest_ipa(va, way) {
+        Ok(ipa) => carry_out_at(vcpu.vm, operation, ipa),
+        Err(why) => own_fault(vcpu, va, way, why),
+    }
+}
+
+/// The same of L2, whose address goes through L1's stage 2 as well.
+#[cold]
+#[inline(never)]
+fn trapped_in_l2(
+    vcpu: &mut Vcpu,
+    local: &Local,
+    operation: Operation,
+    va: Va,
+    (el0, write): (bool, bool),
+) -> Outcome {
+    match nested::abort::maintained(vcpu, local, va, el0, write) {
+        Ok(ipa) => carry_out_at(vcpu.vm, operation, ipa),
+        Err(outcome) => outcome,
+    }
+}
+
+#[inline(always)]
+fn carry_out_at(vm: &Vm, operation: Operation, ipa: Ipa<Canonical>) -> Outcome {
+    let target = Target::at(vm, ipa);
     let action = carry_out(operation, target.place);
     if action == Action::ExternalAbort {
         return Err(GuestFault::Maintenance(EXTERNAL));
@@ -63,19 +91,26 @@ fn own_fault(vcpu: &Vcpu, va: Va, way: For, why: NoAddress) -> Outcome {
     let level = match why {
         NoAddress::Fault(fault) if !fault.stage2 => return Err(GuestFault::Maintenance(fault.status)),
         NoAddress::Fault(_) => {
-            // Stage 2 on behalf of the walk, unless its map was changing: ask again while it does not.
-            let map = vcpu.vm.map.lock();
+            // Stage 2 on behalf of the walk. The level in the answer is that of stage 2.
+            let (privilege, access) = match way {
+                For::El0Read => (Privilege::El0, Access::Read),
+                For::El0Write => (Privilege::El0, Access::Write),
+                For::El1Read => (Privilege::El1, Access::Read),
+                For::El1Write => (Privilege::El1, Access::Write),
+            };
+            let look = || walk::last_lookup(vcpu, &translate::regime(), va, privilege, access);
+            let last = look();
+            // Its map may have been changing: ask again while it does not.
+            let mut map = vcpu.vm.map.lock();
             let again = translate::guest_ipa(va, way);
+            let faults = matches!(again, Err(NoAddress::Fault(fault)) if fault.stage2);
+            let logged =
+                faults && last.entry.is_some_and(|entry| dirty::table_update(vcpu.vm, &mut map, entry));
             drop(map);
-            if !matches!(again, Err(NoAddress::Fault(fault)) if fault.stage2) {
+            if !faults || logged || look() != last {
                 return Ok(Resume::Here);
             }
-            let privilege = match way {
-                For::El0Read | For::El0Write => Privilege::El0,
-                For::El1Read | For::El1Write => Privilege::El1,
-            };
-            // The level in the answer is that of stage 2.
-            walk::abort_level(vcpu, &translate::regime(), va, privilege, Access::Read)
+            last.level
         }
         NoAddress::ExternalAbort(level) => level.get() as u8,
     };
@@ -102,23 +137,37 @@ pub(crate) fn faulted(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
     let target = Target::at(vcpu.vm, ipa);
     let mut action = after_fault(abort, target.place, Found::NotRead);
     if action == Action::Fetch {
-        let Some(word) = instruction(vcpu) else { return Some(Ok(Resume::Here)) };
-        let found = Operation::from_instruction(word).map_or(Found::Other, Found::This);
+        let found = match instruction(vcpu) {
+            Ok(word) => Operation::from_instruction(word).map_or(Found::Other, Found::This),
+            Err(NoInstruction::Gone) => return Some(Ok(Resume::Here)),
+            Err(NoInstruction::Unreadable) => Found::Unreadable,
+        };
         action = after_fault(abort, target.place, found);
     }
     (action != Action::Access).then(|| target.apply(action))
 }
 
+/// Why there is no instruction at the guest's PC.
+pub(crate) enum NoInstruction {
+    /// The guest may not execute there any more: it will run into that by itself.
+    Gone,
+    /// EL2 reads nothing there: the guest executes from a device.
+    Unreadable,
+}
+
 /// The instruction at the guest's PC, read through its own stage 1 by its right to execute it, and only
-/// from memory. `None` if it is not there any more: the guest will run into that by itself.
-pub(crate) fn instruction(vcpu: &Vcpu) -> Option<u32> {
+/// from memory.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn instruction(vcpu: &Vcpu) -> Result<u32, NoInstruction> {
     let pc = syndrome::elr();
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
-    let found = walk::translate(vcpu, &translate::regime(), Va::new(pc), privilege, Access::Execute).ok()?;
-    let (pa, kind) = vcpu.vm.locate(vcpu.own_address(found.ipa)?)?;
-    let both = window::read_u64(pa.align_down(8), kind)?;
-    Some(if pc & 4 == 0 { both as u32 } else { (both >> 32) as u32 })
+    let found = walk::translate(vcpu, &translate::regime(), Va::new(pc), privilege, Access::Execute);
+    let ipa = found.ok().and_then(|found| vcpu.own_address(found.ipa)).ok_or(NoInstruction::Gone)?;
+    let both = vcpu.vm.read_u64(ipa.align_down(8)).ok_or(NoInstruction::Unreadable)?;
+    Ok(if pc & 4 == 0 { both as u32 } else { (both >> 32) as u32 })
 }
 
 /// Where maintenance hits.
@@ -225,7 +274,7 @@ fn forget_instructions() -> Resume {
 
 /// Maintenance by set and way: the vCPU sweeps all its VM's memory before it goes on.
 fn sweep(vcpu: &Vcpu) -> Resume {
-    let forced = vcpu.traps.is_some_and(|traps| traps.hcr & idreg::closing::hcr::FWB != 0);
+    let forced = vcpu.traps.as_ref().is_some_and(|traps| traps.hcr & idreg::closing::hcr::FWB != 0);
     if needs_no_sweep(forced, vcpu.ids.ctr()) { Resume::Next } else { Resume::Sweep }
 }
 

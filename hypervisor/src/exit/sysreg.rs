@@ -1,6 +1,7 @@
 //! Trapped system registers and system instructions.
 
 use super::{Outcome, maintenance};
+use crate::arch::ids;
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
@@ -42,8 +43,9 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
     let value = match policy(access.reg) {
         // ID registers cannot be written.
         Policy::Feature(index) if access.read => vcpu.ids.read(index),
-        Policy::Revidr if access.read => vcpu.ids.read(index::REVIDR.into()),
-        Policy::Aidr if access.read => vcpu.ids.read(index::AIDR.into()),
+        // The core's, as VPIDR_EL2 shows its MIDR_EL1.
+        Policy::Revidr if access.read => ids::revidr(),
+        Policy::Aidr if access.read => ids::aidr(),
         Policy::Cache(CacheRegister::Ctr) if access.read => vcpu.ids.read(index::CTR.into()),
         Policy::Cache(CacheRegister::Clidr) if access.read => vcpu.ids.read(index::CLIDR.into()),
         Policy::Cache(CacheRegister::Ccsidr) if access.read => vcpu.ids.read(index::CCSIDR.into()),
@@ -114,21 +116,21 @@ fn deactivate(vcpu: &mut Vcpu, local: &mut Local, intid: u64) {
 
 /// A trapped system instruction: cache maintenance; all else is undefined.
 #[inline(never)]
-pub(crate) fn instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Outcome {
+pub(crate) fn instruction(vcpu: &mut Vcpu, local: &Local, access: SysregAccess) -> Outcome {
     vcpu.shared.exits.sysregs.bump();
     if access.reg == SysReg::DC_IVAC && !access.read {
         // What a guest with read-only memory may do line by line.
-        return maintenance::trapped(vcpu, access, Operation::Line(Line::INVALIDATE));
+        return maintenance::trapped(vcpu, local, access, Operation::Line(Line::INVALIDATE));
     }
-    rare_instruction(vcpu, access)
+    rare_instruction(vcpu, local, access)
 }
 
 #[cold]
 #[inline(never)]
-fn rare_instruction(vcpu: &mut Vcpu, access: SysregAccess) -> Outcome {
+fn rare_instruction(vcpu: &mut Vcpu, local: &Local, access: SysregAccess) -> Outcome {
     match Operation::from_encoding(access.reg) {
         Some(operation) if !access.read && vcpu.ids.has_instruction(access.reg) => {
-            maintenance::trapped(vcpu, access, operation)
+            maintenance::trapped(vcpu, local, access, operation)
         }
         Some(_) | None => Err(GuestFault::Undefined),
     }

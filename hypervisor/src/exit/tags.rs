@@ -2,14 +2,18 @@
 
 use super::call::results;
 use super::control::{code, target};
+use crate::arch::copy;
 use crate::cpu::Local;
+use crate::mem::window;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::Resume;
 use crate::vm::Vm;
 use crate::vm::lazy::Change;
-use abi::hypercall::{ALL_REGIONS, Error, FaultDecision};
+use crate::vm::reach::Purpose;
+use abi::hypercall::{ALL_REGIONS, CopyEnd, DEMOTE_SAVE, Error, FaultDecision};
 use addr::{BLOCK_2M, Ipa, IpaRange, PAGE_SIZE};
 use manifest::Tags;
+use tags::copy::{PACKED_BYTES, PageTags};
 use tags::lazy::Size;
 
 /// Units that one TAG_DEMOTE looks at, and that it turns back.
@@ -109,21 +113,48 @@ pub(super) fn quota(vcpu: &mut Vcpu, local: &Local, id: u64, pages: u64) -> Opti
 }
 
 /// TAG_DEMOTE.
-pub(super) fn demote(vcpu: &mut Vcpu, local: &Local, id: u64, ipa: u64, bytes: u64) -> Option<Resume> {
-    let done = target(vcpu, local, id).and_then(|vm| demote_some(vm, ipa, bytes));
+pub(super) fn demote(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
+    let x = |n| vcpu.regs.get(n);
+    let done = target(vcpu, local, x(1)).and_then(|vm| {
+        let range = IpaRange::new(Ipa::new(x(2)), x(3)).ok_or(Error::Invalid)?;
+        match x(4) {
+            0 => demote_some(vm, &range, None),
+            DEMOTE_SAVE => demote_and_save(vm, vcpu.vm, &range, x(5)),
+            _ => Err(Error::Invalid),
+        }
+    });
     match done {
         Ok((bytes, pages)) => results(vcpu, &[0, bytes, pages]),
         Err(e) => results(vcpu, &[code(e)]),
     }
 }
 
+/// The tags that one call takes away: each page's number in the range, and its tags.
+type Saved = [(u64, PageTags); TURN];
+
+fn demote_and_save(vm: &Vm, caller: &Vm, range: &IpaRange, buffer: u64) -> Result<(u64, u64), Error> {
+    // What is taken away is nowhere else until it is written: that must not fail.
+    let space = (range.size() / PAGE_SIZE).checked_mul(PACKED_BYTES).ok_or(Error::Invalid)?;
+    if !caller.is_fixed_buffer(buffer, space) {
+        return Err(Error::Fault);
+    }
+    let mut saved: Saved = [(0, [0; 16]); TURN];
+    let (bytes, pages) = demote_some(vm, range, Some(&mut saved))?;
+    for (page, tags) in saved.iter().take(pages as usize) {
+        let to = buffer.saturating_add(page.saturating_mul(PACKED_BYTES));
+        let written = caller.write(to, copy::bytes(tags), Purpose::Buffer);
+        assert!(written.end == CopyEnd::Complete, "memory of {} went away", caller.spec.name);
+    }
+    Ok((bytes, pages))
+}
+
 /// Bytes done and pages turned back.
-fn demote_some(vm: &Vm, ipa: u64, bytes: u64) -> Result<(u64, u64), Error> {
-    let range = IpaRange::new(Ipa::new(ipa), bytes).ok_or(Error::Invalid)?;
+fn demote_some(vm: &Vm, range: &IpaRange, mut saved: Option<&mut Saved>) -> Result<(u64, u64), Error> {
     let mut map = vm.map.lock();
     let unit = map.lazy.ledger.size();
-    let inside = map.lazy.ledger.regions().any(|r| r.contains_range(&range));
-    if !range.is_aligned(unit.bytes()) || !inside {
+    let inside = map.lazy.ledger.regions().any(|r| r.contains_range(range));
+    // A large unit changes in steps, between which its tags would be lost.
+    if !range.is_aligned(unit.bytes()) || !inside || (unit == Size::Block && saved.is_some()) {
         return Err(Error::Invalid);
     }
     let (mut at, mut turned) = (range.start(), 0);
@@ -132,12 +163,20 @@ fn demote_some(vm: &Vm, ipa: u64, bytes: u64) -> Result<(u64, u64), Error> {
         let (found, end) = map.lazy.ledger.first_tagged(left.ok_or(Error::Invalid)?, LOOK / TURN);
         at = end;
         let Some(found) = found else { continue };
+        let tags = map.leaf(found.start()).map(|leaf| leaf.pa);
         match map.demote(found.start()) {
-            Change::Done(_) => turned += unit.pages(),
+            Change::Done(_) => {}
             // A part of a large unit: the next call goes on with it.
             Change::Underway => break,
             Change::Refused => return Err(Error::Invalid),
         }
+        // The guest reaches these tags no more, and as long as the map is locked, nobody zeroes them.
+        if let Some((page, to)) = saved.as_mut().and_then(|saved| saved.get_mut(turned as usize)) {
+            *page = found.start().offset_from(range.start()).unwrap_or(0) / PAGE_SIZE;
+            let loaded = tags.and_then(|pa| window::load_tags(pa, core::slice::from_mut(to)));
+            assert!(loaded.is_some(), "no window for a VM's tags");
+        }
+        turned += unit.pages();
         at = found.end();
     }
     Ok((at.offset_from(range.start()).unwrap_or(0), turned))

@@ -1,6 +1,5 @@
-//! EL2's own memory: the heap, the map, the windows into guest memory, and the frames of the machine.
+//! EL2's own memory: the heap, the map, the windows into guest memory.
 
-pub(crate) mod frames;
 pub(crate) mod heap;
 pub(crate) mod map;
 #[cfg(feature = "provoke")]

@@ -5,18 +5,20 @@
 //! policy, an external abort.
 
 use super::mmu::{self, Handled};
+use super::take;
 use crate::arch::syndrome;
 use crate::arch::translate::{self, For, NoAddress};
+use crate::cpu::Local;
 use crate::exit::{Outcome, abort};
 use crate::vcpu::Vcpu;
-use crate::vcpu::apply::Resume;
+use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vm::fault::next_page;
 use ::nested::fault::Attempt;
-use ::nested::stage2::{Access, Fault, Privilege};
+use ::nested::stage2::{self, Access, Fault, Privilege};
 use addr::{Canonical, Ipa, Nested, Va};
 use trap::{DataAbort, FaultKind, InstructionAbort, TagAccess, TagFault};
 use vmsa::par;
-use vmsa::walk::{self, GuestMemory};
+use vmsa::walk::{self, GuestMemory, Regime, Stage1Fault};
 
 /// What becomes of an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ const TAG_ACCESS: u64 = 1 << 41;
 /// L1 takes `fault` for the address `ipa`, where the hardware said `esr`.
 fn reflect(esr: u64, fault: Fault, ipa: Ipa<Nested>) -> Reply {
     let mut esr = esr & !STATUS | u64::from(fault.status_code());
-    if fault.kind == nested::stage2::FaultKind::External {
+    if fault.kind == stage2::FaultKind::External {
         // Such an abort does not describe the instruction.
         esr &= !INSTRUCTION_SYNDROME;
     }
@@ -109,6 +111,64 @@ fn own_fault(own: Ipa<Canonical>) -> Reply {
     Reply::L0
 }
 
+/// Where L2's cache maintenance at `va` hits, which trapped before any translation: through L2's own
+/// stage 1, then L1's stage 2, each asked as the hardware would have. L2's tables are read in software,
+/// since a shadow that lacks them says nothing of them. `write`: it needs write permission.
+///
+/// # Errors
+/// How L2 goes on instead: it takes a fault of its own stage 1, or L1 one of its stage 2.
+#[cold]
+#[inline(never)]
+pub(crate) fn maintained(
+    vcpu: &mut Vcpu,
+    local: &Local,
+    va: Va,
+    el0: bool,
+    write: bool,
+) -> Result<Ipa<Canonical>, Outcome> {
+    let vm = vcpu.vm;
+    let (Some(mmu), Some(slot)) = (&vm.nested, vcpu.l2()) else { return Err(Ok(Resume::Here)) };
+    // PSTATE.PAN does not count (DDI 0487, D7.5.9.1).
+    let regime = Regime { pan: false, ..translate::regime() };
+    let privilege = if el0 { walk::Privilege::El0 } else { walk::Privilege::El1 };
+    let access = if write { walk::Access::Write } else { walk::Access::Read };
+    let (ipa, table) = match walk::translate(vcpu, &regime, va, privilege, access) {
+        Ok(found) => (found.ipa, None),
+        Err(fault @ Stage1Fault { kind: walk::FaultKind::TableRead(entry), .. }) => (entry, Some(fault)),
+        Err(fault) => return Err(Err(GuestFault::Maintenance(fault.status_code()))),
+    };
+    let l2s = Ipa::new(ipa.get());
+    let access = if write && table.is_none() { Access::Write } else { Access::Read };
+    match (mmu::fault(vm, mmu, slot, l2s, Attempt { access, tag: false }), table) {
+        // At EL1 nothing but an invalidation needs a permission.
+        (Handled::L1(Fault { kind: stage2::FaultKind::Permission, .. }, _), None) if !write && !el0 => {}
+        (Handled::L1(fault, _) | Handled::L1Tag(fault, _), table) => {
+            if let Reply::L1 { esr, hpfar } = reflect(maintenance_esr(table.is_some()), fault, l2s) {
+                vcpu.shared.exits.aborts.bump();
+                take::stage2(vcpu, local, esr, va.get(), hpfar);
+            }
+            return Err(Ok(Resume::Here));
+        }
+        (Handled::Own(own) | Handled::OwnTag(own), None) => return Ok(own),
+        (Handled::Again, None) => {}
+        // L1 allows the walk: the table can be read by now, or the bus does not answer.
+        (Handled::Again | Handled::Own(_) | Handled::OwnTag(_), Some(fault)) => {
+            let again = vcpu.read_u64(ipa).is_some();
+            let external = GuestFault::Maintenance(fault.status_code());
+            return Err(if again { Ok(Resume::Here) } else { Err(external) });
+        }
+    }
+    mmu::canonical(vm, mmu, slot, l2s).ok_or(Ok(Resume::Here))
+}
+
+/// ESR_EL2 of a stage-2 fault of cache maintenance, without its status: what hardware would have said
+/// that does not trap the instruction first.
+fn maintenance_esr(on_walk: bool) -> u64 {
+    const IL: u64 = 1 << 25;
+    const CM_WNR: u64 = 1 << 8 | 1 << 6;
+    u64::from(trap::class::DATA_ABORT) << 26 | IL | CM_WNR | u64::from(on_walk) << 7
+}
+
 /// A data abort of L2, which is not about tags.
 pub(crate) fn data(vcpu: &Vcpu, abort: DataAbort) -> Reply {
     let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
@@ -171,7 +231,7 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Reply {
 }
 
 /// A tag access of L2 where a stage 2 forbids it.
-pub(crate) fn tag(vcpu: &Vcpu, fault: &TagFault) -> Reply {
+pub(crate) fn tag(vcpu: &mut Vcpu, fault: &TagFault) -> Reply {
     let (Some(nested), Some(slot)) = (&vcpu.vm.nested, vcpu.l2()) else {
         return Reply::L0;
     };
@@ -182,12 +242,15 @@ pub(crate) fn tag(vcpu: &Vcpu, fault: &TagFault) -> Reply {
         Err(reply) => return reply,
     };
     let attempt = Attempt { access: if write { Access::Write } else { Access::Read }, tag: true };
+    let change = nested.generation();
     let mut handled = mmu::fault(vcpu.vm, nested, slot, ipa, attempt);
+    // That is also what a page comes to whose tags another vCPU, or L1, has allowed meanwhile.
     if handled == Handled::Again
         && let Some(next) = next_page(fault.va)
+        && vcpu.innocent_l2.again(ipa.get(), change)
         && let Ok(next) = address(vcpu, next, way)
     {
-        // The page has tags: the access goes on to one that may have none.
+        // The page had tags before the access, which goes on to one that may have none.
         handled = mmu::fault(vcpu.vm, nested, slot, next, attempt);
     }
     match handled {

@@ -12,6 +12,7 @@ use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{self, GuestFault};
 use crate::vcpu::run::{self, Pause};
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
+use trap::SysregAccess;
 
 /// How the run loop goes on.
 pub(crate) enum After {
@@ -92,7 +93,10 @@ fn interrupt(vcpu: &mut Vcpu, local: &mut Local) -> bool {
 #[inline(never)]
 pub(crate) fn fail(vcpu: &mut Vcpu, local: &Local, fault: GuestFault, esr: u64) {
     if l2::external_abort_is_l1s(vcpu, fault) {
-        return take::sync(vcpu, local, l2::external_abort(fault, esr), Some(syndrome::far()));
+        // A trap comes without an address.
+        let trapped = matches!(fault, GuestFault::Maintenance(_));
+        let far = if trapped { vcpu.regs.get(SysregAccess::new(esr).rt) } else { syndrome::far() };
+        return take::sync(vcpu, local, l2::external_abort(fault, esr), Some(far));
     }
     apply::inject(vcpu, fault, esr);
     take::mend_spsr(vcpu);

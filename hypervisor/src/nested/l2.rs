@@ -8,9 +8,9 @@ use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::controls::{self, MDCR_TDE, hcr};
-use ::nested::page;
 use ::nested::route::Controls;
-use trap::{Exit, WaitKind};
+use ::nested::{fine, page};
+use trap::{Exit, SysregAccess, WaitKind};
 
 /// What an exit of L2's is.
 enum Owner {
@@ -62,7 +62,7 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
     let claimed = match exit {
         Exit::Hvc { .. } => true,
         Exit::Smc { .. } => hcr.has(hcr::TSC),
-        Exit::Sysreg(access) | Exit::SystemInstruction(access) => nested.controls().claim(access),
+        Exit::Sysreg(access) | Exit::SystemInstruction(access) => nested.claims(access),
         Exit::Wfx(wait) => match wait.kind {
             WaitKind::Interrupt | WaitKind::InterruptTimeout => hcr.has(hcr::TWI),
             WaitKind::Event | WaitKind::EventTimeout => hcr.has(hcr::TWE),
@@ -70,12 +70,13 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
         Exit::Fp => controls::traps_fp(nested.cptr(), nested.vhe),
         Exit::PAuth => !hcr.has(hcr::API),
         Exit::Debug(_) => nested.regs.mdcr & MDCR_TDE != 0,
+        Exit::Eret(_) => nested.traps_instruction(fine::ERET),
+        Exit::Unknown { ec, .. } => ec == trap::class::SVC && nested.traps_instruction(fine::SVC),
         Exit::DataAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
         Exit::InstructionAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
         Exit::TagFault(_)
         | Exit::Sve
         | Exit::Sme { .. }
-        | Exit::Eret(_)
         | Exit::Bti
         | Exit::IllegalState
         | Exit::PcAlignment { .. }
@@ -83,8 +84,7 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
         | Exit::AArch32 { .. }
         | Exit::MopsFault
         | Exit::Gcs
-        | Exit::Ls64
-        | Exit::Unknown { .. } => false,
+        | Exit::Ls64 => false,
     };
     if claimed { Owner::L1 } else { Owner::L0 }
 }
@@ -106,34 +106,55 @@ fn count(vcpu: &Vcpu, exit: Exit) {
 }
 
 impl Nested {
-    /// L1's controls of L2, as far as they trap.
-    fn controls(&self) -> Controls {
-        Controls {
+    /// Whether L1 has one of these bits of HFGITR_EL2.
+    #[cold]
+    #[inline(never)]
+    fn traps_instruction(&self, bits: u64) -> bool {
+        self.fine().instruction & bits != 0
+    }
+
+    /// Whether L1 traps this access of L2's.
+    #[inline(never)]
+    fn claims(&self, access: SysregAccess) -> bool {
+        let controls = Controls {
             hcr: self.hcr(),
-            mdcr: self.regs.mdcr,
+            mdcr: self.offered.mdcr(self.regs.mdcr),
             cptr: self.cptr(),
-            cnthctl: controls::cnthctl_for_l2(self.regs.cnthctl, self.vhe),
+            cnthctl: self.cnthctl(),
             ich_hcr: self.page.get(page::ICH_HCR_EL2),
-        }
+            hcrx: self.hcrx(),
+            fine: self.fine(),
+        };
+        controls.claim(access)
     }
 }
 
 /// Whether an external abort that L0 has for L2 is L1's to hear of (HCR_EL2.TEA).
 pub(super) fn external_abort_is_l1s(vcpu: &Vcpu, fault: GuestFault) -> bool {
-    let external = matches!(fault, GuestFault::ExternalDataAbort | GuestFault::ExternalInstructionAbort);
+    /// ESR_ELx.DFSC of a synchronous external abort.
+    const EXTERNAL: u8 = 0x10;
+    let external = matches!(
+        fault,
+        GuestFault::ExternalDataAbort
+            | GuestFault::ExternalInstructionAbort
+            | GuestFault::Maintenance(EXTERNAL)
+    );
     external && vcpu.nested.as_ref().is_some_and(|n| n.in_l2 && n.hcr().has(hcr::TEA))
 }
 
-/// The syndrome of a stage-2 fault as that of an external abort at the same access.
+/// The syndrome of a stage-2 fault, or of a trap of cache maintenance, as that of an external abort at the
+/// same access.
 pub(super) fn external_abort(fault: GuestFault, esr: u64) -> u64 {
     /// WnR and CM.
     const KEPT: u64 = 1 << 6 | 1 << 8;
     const IL: u64 = 1 << 25;
     const SYNCHRONOUS_EXTERNAL: u64 = 0x10;
-    let class = if fault == GuestFault::ExternalDataAbort {
-        u64::from(trap::class::DATA_ABORT) << 26 | esr & KEPT
-    } else {
+    let class = if fault == GuestFault::ExternalInstructionAbort {
         u64::from(trap::class::INSTRUCTION_ABORT) << 26
+    } else {
+        // Of trapped maintenance the syndrome is that of the trap.
+        let kept = if fault == GuestFault::ExternalDataAbort { esr & KEPT } else { KEPT };
+        u64::from(trap::class::DATA_ABORT) << 26 | kept
     };
     class | IL | SYNCHRONOUS_EXTERNAL
 }

@@ -120,7 +120,8 @@ pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
         fold(vcpu);
         // What L2 has ended may have been its timer's: is the line still high?
         super::timers::update(vcpu, local);
-        if vcpu.nested.as_ref().is_some_and(|n| n.timers.maintenance) {
+        // Whatever it is: an interrupt that stays would keep the CPU.
+        if hw::is_maintenance_due() {
             hw::mute_lists();
         }
         return interrupt_l2(vcpu, local);

@@ -236,6 +236,11 @@ impl NestedMmu {
         self.change(|shadows, mem, tlbs| shadows.forget_canonical(mem, tlbs, range));
     }
 
+    /// The number of the last invalidation.
+    pub(super) fn generation(&self) -> u64 {
+        self.shadows.lock().generation()
+    }
+
     /// Forgets everything.
     pub(super) fn forget_all(&self) {
         self.change(|shadows, mem, tlbs| shadows.forget_all(mem, tlbs));

@@ -28,9 +28,12 @@ mod vel2;
 use crate::arch::nested::{Bank, VncrPage};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
-use ::nested::controls::L1Hcr;
+use ::nested::controls::{self, Features, L1Hcr, Offered};
+use ::nested::fine::FineTraps;
 use ::nested::{format, page};
 use alloc::boxed::Box;
+use idreg::closing::absent_instructions;
+use idreg::{GuestIds, Reg};
 use timers::Timers;
 
 /// What a vCPU with virtual EL2 has beside the state of any vCPU.
@@ -39,6 +42,11 @@ pub(crate) struct Nested {
     page: Box<VncrPage>,
     /// HCR_EL2.E2H of this VM.
     vhe: bool,
+    /// What of L1's controls its VM has, and which fine-grained traps.
+    offered: Offered,
+    fine_offered: FineTraps,
+    /// L1's fine-grained traps are in the hardware.
+    fine_loaded: bool,
     /// L2 is what runs, or would if the vCPU were resident.
     in_l2: bool,
     /// L1's list registers are those of the hardware: in L2, if L1 owns the interrupts.
@@ -84,6 +92,9 @@ impl Nested {
         Box::new(Self {
             page: VncrPage::new(),
             vhe,
+            offered: Offered::default(),
+            fine_offered: FineTraps::default(),
+            fine_loaded: false,
             in_l2: false,
             lists_loaded: false,
             gives_way: false,
@@ -98,7 +109,8 @@ impl Nested {
     }
 
     /// The first state: vEL2, MMU off. The vCPU is not resident.
-    pub(crate) fn reset(&mut self, midr: u64, vmpidr: u64) {
+    pub(crate) fn reset(&mut self, midr: u64, vmpidr: u64, ids: &GuestIds) {
+        self.offer(ids);
         for slot in 0..page::WORDS {
             self.page.set(slot, 0);
         }
@@ -126,9 +138,52 @@ impl Nested {
         }
     }
 
+    /// Which controls L1 has, by the VM's ID registers.
+    #[cold]
+    fn offer(&mut self, ids: &GuestIds) {
+        let fgt = ids.field(Reg::Mmfr0, 56) != 0;
+        self.offered = Offered::new(Features {
+            evt: ids.field(Reg::Mmfr2, 56),
+            ecv: ids.field(Reg::Mmfr0, 60),
+            fgt,
+            xs_controls: ids.field(Reg::Mmfr1, 40) != 0 && ids.field(Reg::Isar1, 56) != 0,
+        });
+        self.fine_offered = if fgt {
+            FineTraps::offered(ids.has_pauth(), absent_instructions(ids))
+        } else {
+            FineTraps::default()
+        };
+    }
+
     /// L1's HCR_EL2.
+    #[inline(always)]
     fn hcr(&self) -> L1Hcr {
-        L1Hcr::new(self.page.get(page::HCR_EL2), self.vhe)
+        self.offered.hcr(self.page.get(page::HCR_EL2), self.vhe)
+    }
+
+    /// L1's HCRX_EL2.
+    fn hcrx(&self) -> u64 {
+        self.page.get(page::HCRX_EL2) & self.offered.hcrx
+    }
+
+    /// CNTHCTL_EL2 while L2 runs, with E2H 0.
+    #[inline(always)]
+    fn cnthctl(&self) -> u64 {
+        self.offered.cnthctl_for_l2(self.regs.cnthctl, self.vhe)
+    }
+
+    /// L1's fine-grained traps.
+    #[inline]
+    fn fine(&self) -> FineTraps {
+        let word = |slot| self.page.get(slot);
+        let all = FineTraps {
+            read: word(page::HFGRTR_EL2),
+            write: word(page::HFGWTR_EL2),
+            instruction: word(page::HFGITR_EL2),
+            debug_read: word(page::HDFGRTR_EL2),
+            debug_write: word(page::HDFGWTR_EL2),
+        };
+        all.and(self.fine_offered)
     }
 
     /// L1's CPTR_EL2, in the format that L1 has, while L2 runs.
@@ -140,6 +195,19 @@ impl Nested {
     /// counter as it is, so all of the offset is L1's; EL2 with VHE has none.
     pub(crate) fn counter_offset(&self) -> u64 {
         if self.in_l2 || !self.vhe { self.page.get(page::CNTVOFF_EL2) } else { 0 }
+    }
+
+    /// CNTPOFF_EL2 for L2: what L1 has there, if it says that it counts.
+    #[inline]
+    fn l2_physical_offset(&self) -> u64 {
+        // The bit is at the same place with VHE and without.
+        let counts = self.regs.cnthctl & self.offered.cnthctl & controls::cnthctl::ECV != 0;
+        if counts { self.page.get(page::CNTPOFF_EL2) } else { 0 }
+    }
+
+    /// CNTPOFF_EL2 for the context that is in the hardware.
+    pub(crate) fn physical_offset(&self) -> u64 {
+        if self.in_l2 { self.l2_physical_offset() } else { 0 }
     }
 
     /// When the first timer fires that is not in the hardware and whose line is low; `now` if it is due.

@@ -7,8 +7,10 @@ use crate::arch::{fp, traps, vectors};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use ::nested::controls::hcr;
+use ::nested::fine::FineTraps;
 use ::nested::stage2::Registers;
 use ::nested::{controls, page};
+use idreg::TrapConfig;
 
 /// The vCPU, which is resident and in vEL2, enters L2. Interrupts are the caller's to look at.
 pub(super) fn to_l2(vcpu: &mut Vcpu, local: &Local) {
@@ -72,6 +74,27 @@ impl Nested {
         }
     }
 
+    /// Fine-grained traps of the context that is current: in L2, those of either hypervisor.
+    ///
+    /// # Safety
+    /// The vCPU must be entered next.
+    unsafe fn load_fine(&mut self, base: &TrapConfig) {
+        let l1 = if self.in_l2 { self.fine() } else { FineTraps::default() };
+        if l1.is_clear() && !self.fine_loaded {
+            return;
+        }
+        self.fine_loaded = !l1.is_clear();
+        let l0 = FineTraps {
+            read: base.hfgrtr,
+            write: base.hfgwtr,
+            instruction: base.hfgitr,
+            debug_read: base.hdfgrtr,
+            debug_write: base.hdfgwtr,
+        };
+        // SAFETY: the caller's promise; a VM with fine-grained traps is on CPUs with them.
+        unsafe { hw::set_fine_traps(&l0.or(l1)) };
+    }
+
     /// L1's stage 2 for L2, and whether it is on. L2 is what runs.
     fn stage2(&self) -> (Registers, bool) {
         const EE: u64 = 1 << 25;
@@ -100,9 +123,11 @@ impl Nested {
 /// # Safety
 /// The vCPU must be entered next, and its EL1 registers must be those of that context.
 unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
-    let Some(nested) = vcpu.nested.as_deref() else { return };
-    let Some(base) = vcpu.traps else { return };
+    let Some(nested) = vcpu.nested.as_deref_mut() else { return };
+    let Some(base) = vcpu.traps.as_ref() else { return };
     let vhe = nested.vhe;
+    // SAFETY: the caller's promise.
+    unsafe { nested.load_fine(base) };
     let values = if nested.in_l2 {
         let l1 = nested.hcr();
         let traps_fp = controls::traps_fp(nested.cptr(), vhe);
@@ -111,7 +136,8 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
         Controls {
             hcr: l1.for_l2(base.hcr | nested.wfe_trap()),
             mdcr: controls::mdcr_for_l2(base.mdcr, nested.regs.mdcr),
-            cnthctl: controls::cnthctl_for_l2(nested.regs.cnthctl, vhe),
+            cnthctl: nested.cnthctl(),
+            hcrx: base.hcrx.map(|hcrx| hcrx | nested.hcrx()),
             vpidr: nested.page.get(page::VPIDR_EL2),
             vmpidr: nested.page.get(page::VMPIDR_EL2) | 1 << 31,
         }
@@ -121,6 +147,7 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
             hcr: controls::for_vel2(base.hcr | nested.wfe_trap(), vhe) | nested.virtual_serror,
             mdcr: base.mdcr,
             cnthctl: controls::cnthctl_for_vel2(vhe, super::timers::ecv()),
+            hcrx: base.hcrx,
             vpidr: local.midr,
             vmpidr: idreg::vmpidr(vcpu.id as u8),
         }
@@ -154,6 +181,8 @@ impl Vcpu {
             nested.virtual_serror = traps::pending_virtual_serror();
         }
         vectors::install_nested();
+        nested.fine_loaded = false;
+        nested.load_physical_offset();
         // SAFETY: the page lives as long as the vCPU, which is entered next.
         unsafe { nested.page.install() };
         // SAFETY: it is what runs next.

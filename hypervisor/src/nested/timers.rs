@@ -9,6 +9,7 @@ use super::Nested;
 use crate::arch::timer;
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
+use ::nested::controls::cnthctl::ECV;
 use ::nested::page;
 use ::nested::registers::{Timer, TimerPart};
 use ::nested::timer::Registers;
@@ -55,15 +56,23 @@ impl Timers {
 }
 
 impl Nested {
-    /// A timer that is not in the hardware, and what its counter lags behind the physical one.
-    fn soft(&self, n: usize) -> (Registers, u64) {
+    /// EL1's two timers, as the page has them.
+    #[inline(always)]
+    fn in_page(&self) -> [Registers; 2] {
         let word = |slot| self.page.get(slot);
+        [
+            Registers { ctl: word(page::CNTV_CTL_EL0), cval: word(page::CNTV_CVAL_EL0) },
+            Registers { ctl: word(page::CNTP_CTL_EL0), cval: word(page::CNTP_CVAL_EL0) },
+        ]
+    }
+
+    /// A timer that is not in the hardware, and what its counter lags behind the physical one.
+    #[inline(always)]
+    fn soft(&self, n: usize) -> (Registers, u64) {
+        let [v, p] = self.in_page();
         match n {
-            0 => {
-                let registers = Registers { ctl: word(page::CNTV_CTL_EL0), cval: word(page::CNTV_CVAL_EL0) };
-                (registers, word(page::CNTVOFF_EL2))
-            }
-            1 => (Registers { ctl: word(page::CNTP_CTL_EL0), cval: word(page::CNTP_CVAL_EL0) }, 0),
+            0 => (v, self.page.get(page::CNTVOFF_EL2)),
+            1 => (p, self.l2_physical_offset()),
             2 => (self.timers.hyp[0], 0),
             _ => (self.timers.hyp[1], 0),
         }
@@ -150,7 +159,7 @@ pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
     let old = timer::registers().map(|(ctl, cval)| Registers { ctl, cval });
     let (el1, hyp) = if nested.in_l2 {
         nested.timers.hyp = old;
-        ([nested.soft(0).0, nested.soft(1).0], old)
+        (nested.in_page(), old)
     } else {
         let [v, p] = old;
         nested.page.set(page::CNTV_CTL_EL0, v.ctl);
@@ -162,6 +171,7 @@ pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
     let (new, soft) = if nested.in_l2 { (el1, hyp) } else { (hyp, el1) };
     let pair = |r: Registers| (r.ctl & 3, r.cval);
     let [a, b] = new;
+    nested.load_physical_offset();
     // SAFETY: the vCPU is entered next, in that context.
     unsafe { timer::set_registers([pair(a), pair(b)], nested.counter_offset()) };
     let [v, p] = el1;
@@ -171,7 +181,8 @@ pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
         return;
     }
     let (count, offset) = (timer::count(), nested.page.get(page::CNTVOFF_EL2));
-    let levels = [v.line(count.wrapping_sub(offset)), p.line(count), hv.line(count), hp.line(count)];
+    let physical = count.wrapping_sub(nested.l2_physical_offset());
+    let levels = [v.line(count.wrapping_sub(offset)), p.line(physical), hv.line(count), hp.line(count)];
     if levels != nested.timers.lines {
         set_lines(vcpu, levels);
     }
@@ -195,6 +206,8 @@ pub(super) fn read(nested: &Nested, which: Timer, part: TimerPart) -> u64 {
     let (registers, offset) = nested.current(n);
     let count = timer::now().wrapping_sub(offset);
     match part {
+        // At EL2 the physical counter is as it is (CNTP_TVAL_EL0, accessors).
+        TimerPart::Tval if which == Timer::Physical => registers.read_tval(timer::now()),
         TimerPart::Tval => registers.read_tval(count),
         TimerPart::Ctl => registers.read_ctl(count),
         TimerPart::Cval => registers.cval,
@@ -208,6 +221,7 @@ pub(super) fn write(vcpu: &mut Vcpu, local: &Local, which: Timer, part: TimerPar
     let (mut registers, offset) = nested.current(n);
     match part {
         TimerPart::Tval => {
+            let offset = if which == Timer::Physical { 0 } else { offset };
             registers.cval = Registers::cval_of(value, timer::now().wrapping_sub(offset));
         }
         TimerPart::Ctl => registers.ctl = value & 3,
@@ -219,6 +233,15 @@ pub(super) fn write(vcpu: &mut Vcpu, local: &Local, which: Timer, part: TimerPar
 }
 
 impl Nested {
+    /// CNTPOFF_EL2 for L2, if it counts there.
+    #[inline]
+    pub(super) fn load_physical_offset(&self) {
+        if self.in_l2 && self.regs.cnthctl & self.offered.cnthctl & ECV != 0 {
+            // SAFETY: this vCPU is entered next, in L2; who has the bit has FEAT_ECV_POFF.
+            unsafe { timer::set_physical_offset(self.page.get(page::CNTPOFF_EL2)) };
+        }
+    }
+
     /// A timer while vEL2 runs.
     fn current(&self, n: usize) -> (Registers, u64) {
         let [v, p] = timer::registers();

@@ -13,10 +13,11 @@ use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::{self, TimerState};
 use crate::arch::translate;
+use crate::machine;
 use crate::nested::Nested;
 use crate::nested::mmu::Attachment;
 use crate::vm::Vm;
-use crate::vm::fault::PendingAbort;
+use crate::vm::fault::{Innocent, PendingAbort};
 use crate::vm::prepare::Preparation;
 use alloc::boxed::Box;
 use cmo::Sweep;
@@ -182,8 +183,8 @@ pub(crate) struct Vcpu {
     pub(crate) vm: &'static Vm,
     /// Its ID registers; none before it first begins.
     pub(crate) ids: &'static GuestIds,
-    /// What traps; `None` before it first begins.
-    pub(crate) traps: Option<&'static TrapConfig>,
+    /// What traps on its CPU; `None` before it first begins.
+    pub(crate) traps: Option<TrapConfig>,
     /// Index in the VM: Aff0 of its MPIDR.
     pub(crate) id: usize,
     /// What others see of it.
@@ -196,6 +197,10 @@ pub(crate) struct Vcpu {
     pub(crate) turn: u64,
     /// An external abort that it takes before it goes on; `sync_due` is set with it.
     pub(crate) pending_abort: Option<PendingAbort>,
+    /// The page that its last tag fault found tagged at the VM's own stage 2.
+    pub(crate) innocent: Innocent,
+    /// The same at a guest hypervisor's.
+    pub(crate) innocent_l2: Innocent,
     /// MDSCR_EL1, as written: it has no effect.
     pub(crate) mdscr: u64,
     /// The OS lock (OSLAR_EL1), as written: it has no effect.
@@ -239,6 +244,8 @@ impl Vcpu {
             sync_due: false,
             turn: 0,
             pending_abort: None,
+            innocent: Innocent::default(),
+            innocent_l2: Innocent::default(),
             mdscr: 0,
             os_lock: true,
             csselr: 0,
@@ -258,7 +265,8 @@ impl Vcpu {
     pub(crate) fn reset(&mut self, entry: u64, context: u64) {
         if let Some(identity) = self.vm.identity() {
             self.ids = identity.ids();
-            self.traps = Some(identity.traps());
+            let cpu = machine::get().and_then(|machine| machine.cpus.get(self.shared.cpu));
+            self.traps = cpu.map(|cpu| identity.traps_on(&cpu.ids));
         }
         self.regs = GuestRegs::new();
         self.regs.set(0, context);
@@ -267,7 +275,7 @@ impl Vcpu {
         self.os_lock = true;
         self.csselr = 0;
         if let Some(nested) = &mut self.nested {
-            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8));
+            nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8), self.ids);
         }
         self.reset_shadow();
         self.virtual_serror = 0;
@@ -306,7 +314,8 @@ impl Vcpu {
     /// When one of its timers fires while it is not resident, in counts of the physical counter; `now` if
     /// one is due.
     pub(crate) fn timer_deadline(&self, now: u64) -> Option<u64> {
-        let own = self.timers.deadline(self.counter_offset(), now);
+        let physical = self.nested.as_ref().map_or(0, |nested| nested.physical_offset());
+        let own = self.timers.deadline([self.counter_offset(), physical], now);
         match (own, self.soft_deadline(now)) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

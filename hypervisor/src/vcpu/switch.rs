@@ -46,7 +46,8 @@ impl Vcpu {
         if neighbour {
             tlb::flush_local_stage1();
         }
-        let traps = self.traps.unwrap_or_else(|| panic!("VM {} runs with open ID registers", self.vm.id));
+        let traps = self.traps.as_ref();
+        let traps = traps.unwrap_or_else(|| panic!("VM {} runs with open ID registers", self.vm.id));
         // SAFETY: this vCPU is entered next; so for all that follow.
         unsafe { traps::load(traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror) };
         fp::set_cptr(traps.cptr, self.fp.traps(fp_loaded));

@@ -15,7 +15,6 @@ use super::uart::GuestUart;
 use super::{Backing, Stage2Registers, Vm};
 use crate::arch::cpu;
 use crate::bundle;
-use crate::mem::frames::Pools;
 use crate::mem::heap;
 use crate::mem::window;
 use crate::nested::mmu::{self, NestedMmu};
@@ -29,6 +28,7 @@ use alloc::vec::Vec;
 use cmo::{Kind, chunks};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 use fdt::guest::GuestTree;
+use frames::Pools;
 use idreg::HostIds;
 use manifest::{
     DeviceMemory, MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,

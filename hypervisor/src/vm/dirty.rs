@@ -32,6 +32,27 @@ impl GuestMap {
         }
     }
 
+    /// Makes the page of `ipa` clean before it is copied; whether it was dirty.
+    pub(super) fn dirty_take(&mut self, ipa: Ipa<Canonical>) -> bool {
+        let page = page(ipa);
+        if !self.dirty.is_on() || !self.dirty.covers(&page) {
+            return false;
+        }
+        // What is on the move is not mapped now, and protected when it is again.
+        if self.allows(ipa, Access::Write) || self.lazy.ledger.is_broken(ipa) {
+            self.protect(page);
+        }
+        self.dirty.clear(ipa)
+    }
+
+    /// A store that the log forbids is noted, and allowed from now on.
+    fn log_store(&mut self, ipa: Ipa<Canonical>, region: &IpaRange) {
+        self.dirty.mark(ipa);
+        let range = if self.dirty.is_on() { page(ipa) } else { around(ipa, region) };
+        let changed = self.set_writable(range, true);
+        assert!(changed.is_ok(), "no table to log a store to {ipa}");
+    }
+
     /// Stores to this range of one region fault from now on.
     fn protect(&mut self, range: IpaRange) {
         let mut at = range.start();
@@ -90,17 +111,15 @@ impl Vm {
         words
     }
 
-    /// Makes the page of `ipa` clean before it is copied; whether it was dirty.
-    pub(crate) fn dirty_take(&self, map: &mut GuestMap, ipa: Ipa<Canonical>) -> bool {
-        let page = page(ipa);
-        if !map.dirty.is_on() || !map.dirty.covers(&page) {
-            return false;
+    /// The pages that [`dirty_get`](Self::dirty_get) cleared are dirty still: nobody has learnt of them.
+    pub(crate) fn dirty_put_back(&self, range: &IpaRange, words: &[u64]) {
+        let mut map = self.map.lock();
+        for (word, n) in words.iter().zip(0..) {
+            for bit in (0..WORD_PAGES).filter(|bit| word >> bit & 1 != 0) {
+                let at = range.start().checked_add((n * WORD_PAGES + bit) * PAGE_SIZE);
+                at.into_iter().for_each(|at| map.dirty.mark(at));
+            }
         }
-        // What is on the move is not mapped now, and protected when it is again.
-        if map.allows(ipa, Access::Write) || map.lazy.ledger.is_broken(ipa) {
-            map.protect(page);
-        }
-        map.dirty.clear(ipa)
     }
 }
 
@@ -110,9 +129,9 @@ impl Vm {
 #[inline(never)]
 pub(crate) fn store(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
     let vm = vcpu.vm;
-    // Cache maintenance is no store, whatever its fault says. VMs with virtual EL2 are not logged, and an
-    // address of L2's is not the VM's.
-    if vm.spec.nested.is_some() || abort.cm() || !(abort.write() || abort.s1ptw()) {
+    // Cache maintenance is no store, whatever its fault says; but its walk may be one. VMs with virtual EL2
+    // are not logged, and an address of L2's is not the VM's.
+    if vm.spec.nested.is_some() || !(abort.s1ptw() || abort.write() && !abort.cm()) {
         return None;
     }
     // HPFAR_EL2 is valid for a walk only.
@@ -123,16 +142,29 @@ pub(crate) fn store(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
             Err(why) => return Some(abort::without_address(vcpu, abort.va, why)),
         },
     };
-    let region = vm.region(ipa).ok().filter(|region| matches!(region.kind, RegionKind::Ram))?;
+    let region = logged(vm, ipa)?;
     let mut map = vm.map.lock();
-    if map.allows(ipa, Access::Write) {
-        return Some(Ok(Resume::Here));
+    if !map.allows(ipa, Access::Write) {
+        map.log_store(ipa, &region.ipa);
     }
-    map.dirty.mark(ipa);
-    let range = if map.dirty.is_on() { page(ipa) } else { around(ipa, &region.ipa) };
-    let changed = map.set_writable(range, true);
-    assert!(changed.is_ok(), "no table to log a store to {ipa}");
     Some(Ok(Resume::Here))
+}
+
+/// A walk that sets a flag in the table entry at `ipa`, for an instruction that trapped before it: whether
+/// it was the log that forbade it. `map` is that of the VM.
+pub(crate) fn table_update(vm: &Vm, map: &mut GuestMap, ipa: Ipa<Canonical>) -> bool {
+    let region = logged(vm, ipa).filter(|_| vm.spec.nested.is_none());
+    let Some(region) = region.filter(|_| map.allows(ipa, Access::Read) && !map.allows(ipa, Access::Write))
+    else {
+        return false;
+    };
+    map.log_store(ipa, &region.ipa);
+    true
+}
+
+/// The region at `ipa`, if the log may have protected it.
+fn logged(vm: &Vm, ipa: Ipa<Canonical>) -> Option<&RegionSpec> {
+    vm.region(ipa).ok().filter(|region| matches!(region.kind, RegionKind::Ram))
 }
 
 /// The 2 MiB around `ipa`, as far as they are in `region`.

@@ -19,8 +19,24 @@ use manifest::{OnTagAccess, Tags};
 use tags::access::Access;
 use trap::TagFault;
 
-/// Bytes of the largest access: an SVE vector. One that begins on a page with tags can fault on the next.
-const LARGEST_ACCESS: u64 = 256;
+/// Bytes of the largest access: LD4D of four SVE vectors. One that begins on a page with tags can fault on
+/// the next.
+const LARGEST_ACCESS: u64 = 4 * 256;
+
+/// The page at which a vCPU's last tag fault found nothing wrong, and the number of the change after which
+/// that was so. Another vCPU may have given it tags behind the fault, so the access is repeated. If it
+/// faults once more, and nothing has changed since, it is for what lies behind that page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Innocent(Option<(u64, u64)>);
+
+impl Innocent {
+    /// Notes a page, by its address at one stage, and the number of the last change there; whether the same
+    /// was noted last.
+    pub(crate) fn again(&mut self, page: u64, change: u64) -> bool {
+        let now = Self(Some((page & !(PAGE_SIZE - 1), change)));
+        core::mem::replace(self, now) == now
+    }
+}
 
 /// The last fault of a vCPU that its region's policy decided.
 #[derive(Clone, Copy, Debug)]
@@ -148,10 +164,8 @@ pub(crate) fn tag_access(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Ou
     };
     let mut page = tags_at(vcpu.vm, ipa);
     if page == PageTags::There
-        && let Some(next) = next_page(fault.va)
-        && let Ok(there) = guest_ipa(vcpu, next, kind)
+        && let Some(there) = beyond(vcpu, fault.va, ipa, kind)
     {
-        // The page had tags before: the access goes on to one that has none.
         ipa = there;
         page = tags_at(vcpu.vm, ipa);
     }
@@ -194,6 +208,20 @@ fn tags_at(vm: &Vm, ipa: Ipa<Canonical>) -> PageTags {
     }
 }
 
+/// Where an access to `va` goes on behind the page of `ipa`, which has tags: `None` if it may have had none
+/// before the access.
+#[cold]
+#[inline(never)]
+fn beyond(vcpu: &mut Vcpu, va: Va, ipa: Ipa<Canonical>, kind: For) -> Option<Ipa<Canonical>> {
+    let next = next_page(va)?;
+    // A page that loses its tags and has them again is promoted again.
+    let change = vcpu.vm.map.lock().lazy.ledger.counts().promoted;
+    if !vcpu.innocent.again(ipa.get(), change) {
+        return None;
+    }
+    guest_ipa(vcpu, next, kind).ok()
+}
+
 /// The region's policy decides.
 #[inline(always)]
 fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>, region: usize) -> Outcome {
@@ -203,7 +231,7 @@ fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>
     let mut access = Access::from_syndrome(fault.access == trap::TagAccess::Write);
     // The instruction says more, where somebody wants to know.
     if logged || policy != OnTagAccess::Inject {
-        access = maintenance::instruction(vcpu).and_then(Access::of).unwrap_or(access);
+        access = maintenance::instruction(vcpu).ok().and_then(Access::of).unwrap_or(access);
     }
     let (state, decision) = match policy {
         OnTagAccess::Stop => (FaultState::Past, Some(FaultDecision::Stop)),

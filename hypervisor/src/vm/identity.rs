@@ -11,7 +11,8 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 use idreg::{
-    Contradiction, Denied, Draft, Features, Freeze, GuestIds, REGISTERS, Refused, TrapConfig, VirtualEl2,
+    Contradiction, Denied, Draft, Features, Freeze, GuestIds, HostIds, REGISTERS, Refused, TrapConfig,
+    VirtualEl2,
 };
 use manifest::{RegionKind, RegionSpec, Sve, VmSpec};
 use spin::{Mutex, Once};
@@ -19,7 +20,8 @@ use spin::{Mutex, Once};
 /// The values of a VM that runs or has run.
 pub(crate) struct Identity {
     draft: Draft,
-    traps: TrapConfig,
+    /// Cache maintenance traps.
+    maintenance: bool,
 }
 
 /// The values of a VM that has not run yet.
@@ -58,7 +60,7 @@ pub(crate) fn of(
         let ((a, b), (x, y)) = (mixed.cpus, mixed.values);
         format!("its CPUs {a} and {b} differ in {} ({x:#x} and {y:#x})", mixed.name())
     })?;
-    let mut draft = Draft::new(&host, &features, cpus().all(|(_, ids)| ids.ctr == host.ctr));
+    let mut draft = Draft::new(&host, &features);
     for (field, name) in spec.cpu.fields.iter().zip(spec.cpu.names.lines()) {
         draft.set_field(field.register, field.lsb, field.value.into()).map_err(|refused| match refused {
             Some(refused) => format!("manifest {name}: {refused}"),
@@ -92,10 +94,8 @@ pub(crate) fn longest_vector(spec: &VmSpec, means: &Means<'_>) -> Result<u16, St
 impl Open {
     fn seal(&mut self) -> Result<&'static Identity, Contradiction> {
         self.draft.check_consistency(self.address_bits)?;
-        let draft = &self.draft;
-        let traps = draft.traps();
-        let traps = if self.maintenance { traps.with_maintenance() } else { traps };
-        Ok(self.place.call_once(|| Identity { draft: draft.clone(), traps }))
+        let (draft, maintenance) = (&self.draft, self.maintenance);
+        Ok(self.place.call_once(|| Identity { draft: draft.clone(), maintenance }))
     }
 }
 
@@ -106,9 +106,10 @@ impl Identity {
         self.draft.ids()
     }
 
-    /// What traps.
-    pub(crate) const fn traps(&self) -> &TrapConfig {
-        &self.traps
+    /// What traps on the CPU that has the ID registers `cpu`, one of the VM's.
+    pub(crate) fn traps_on(&self, cpu: &HostIds) -> TrapConfig {
+        let traps = self.draft.traps_on(cpu);
+        if self.maintenance { traps.with_maintenance() } else { traps }
     }
 }
 

@@ -67,8 +67,9 @@ impl Vm {
     }
 
     /// Where data is, good as long as the map is locked.
-    fn data(map: &GuestMap, ipa: Ipa<Canonical>, write: bool) -> Result<(Pa, Kind), CopyEnd> {
-        if write && map.lazy.ledger.is_broken(ipa) {
+    fn data(map: &mut GuestMap, ipa: Ipa<Canonical>, write: bool) -> Result<(Pa, Kind), CopyEnd> {
+        // Whoever finds it on the move carries on with that: maybe no vCPU comes by any more.
+        if write && map.lazy.ledger.is_broken(ipa) && map.settle(ipa) != Change::Done(true) {
             return Err(CopyEnd::Moving);
         }
         // What moves is not mapped, but known.
@@ -104,26 +105,58 @@ impl Vm {
 
     /// Whether `size` bytes from `ipa` on could be written as a caller's buffer.
     pub(crate) fn write_check(&self, ipa: u64, size: usize) -> CopyEnd {
-        self.each_page(ipa, size, Purpose::Buffer, true, |_, _, _, _| Ok(())).end
+        self.each_page(ipa, size, Purpose::Buffer, true, |map, at, _, _| Self::data(map, at, true).map(drop))
+            .end
     }
 
-    /// The data of a whole page and its tags, both as they are under one lock; tags are 0 where there are
-    /// none.
+    /// Whether `size` bytes from `ipa` on can be written as a caller's buffer, now and later: RAM that never
+    /// moves.
+    pub(crate) fn is_fixed_buffer(&self, ipa: u64, size: u64) -> bool {
+        let range = IpaRange::new(Ipa::new(ipa), size);
+        self.spec.regions.iter().any(|region| {
+            matches!(region.kind, RegionKind::Ram)
+                && region.tags != Tags::Lazy
+                && range.as_ref().is_some_and(|range| region.ipa.contains_range(range))
+        })
+    }
+
+    /// The data of a whole page and its tags, which is made clean in the dirty log before, all under one
+    /// lock; tags are 0 where there are none. Whether the page was dirty, and stays so if this fails; `None`
+    /// if it was not, and `only_dirty` pages are wanted: nothing is read then.
     pub(crate) fn page_with_tags(
         &self,
         at: Ipa<Canonical>,
         data: &mut [u64],
         tags: &mut PageTags,
-    ) -> Result<(), CopyEnd> {
+        only_dirty: bool,
+    ) -> Result<Option<bool>, CopyEnd> {
         Purpose::Whole.check(self.region(at)?, false)?;
-        let map = self.map.lock();
+        let mut map = self.map.lock();
+        let dirty = map.dirty_take(at);
+        if only_dirty && !dirty {
+            return Ok(None);
+        }
+        let read = self.read_with_tags(&mut map, at, data, tags);
+        if dirty && read.is_err() {
+            map.dirty.mark(at);
+        }
+        read.map(|()| Some(dirty))
+    }
+
+    fn read_with_tags(
+        &self,
+        map: &mut GuestMap,
+        at: Ipa<Canonical>,
+        data: &mut [u64],
+        tags: &mut PageTags,
+    ) -> Result<(), CopyEnd> {
         if self.spec.mte {
-            let end = self.load_tags(&map, at, core::slice::from_mut(tags)).end;
+            let end = self.load_tags(map, at, core::slice::from_mut(tags)).end;
             if end != CopyEnd::Complete && end != CopyEnd::NoTags {
                 return Err(end);
             }
         }
-        let (pa, kind) = Self::data(&map, at, false)?;
+        let (pa, kind) = Self::data(map, at, false)?;
         window::read(pa, kind, bytes_mut(data)).ok_or(CopyEnd::NoRegion)
     }
 
@@ -144,7 +177,7 @@ impl Vm {
             return Err(stored);
         }
         // Behind the tags, which may have moved it.
-        let (pa, kind) = Self::data(&map, at, true)?;
+        let (pa, kind) = Self::data(&mut map, at, true)?;
         map.dirty.mark(at);
         window::write(pa, kind, data).ok_or(CopyEnd::NoRegion)
     }
@@ -179,7 +212,7 @@ impl Vm {
     /// No address for memory whose tags were never made.
     fn tags_at(
         &self,
-        map: &GuestMap,
+        map: &mut GuestMap,
         ipa: Ipa<Canonical>,
         most: usize,
     ) -> Result<(Option<Pa>, usize), CopyEnd> {
@@ -188,6 +221,10 @@ impl Vm {
             (RegionKind::Device { .. }, _) => return Err(CopyEnd::Device),
             (_, Tags::None) => return Err(CopyEnd::NoTags),
             (_, Tags::Backed | Tags::Lazy) => {}
+        }
+        // As for data.
+        if map.lazy.ledger.is_broken(ipa) {
+            map.settle(ipa);
         }
         let leaf = map.leaf(ipa).ok_or(CopyEnd::Moving)?;
         // A block is all the VM's, but not always all of this region.
@@ -201,7 +238,7 @@ impl Vm {
     }
 
     /// Loads the tags of the pages from `ipa` on: zeros where there are none yet. The map is locked.
-    pub(crate) fn load_tags(&self, map: &GuestMap, ipa: Ipa<Canonical>, to: &mut [PageTags]) -> Reached {
+    pub(crate) fn load_tags(&self, map: &mut GuestMap, ipa: Ipa<Canonical>, to: &mut [PageTags]) -> Reached {
         let all = to.len();
         let mut rest = to;
         while !rest.is_empty() {
@@ -219,6 +256,32 @@ impl Vm {
             rest = then;
         }
         Reached { done: all, end: CopyEnd::Complete }
+    }
+
+    /// Whether each of the pages from `ipa` on is one that the guest may have tagged since its tags were last
+    /// zeroed: a bit each, at most 64; and how many they are. The map is locked.
+    pub(crate) fn tagged_pages(
+        &self,
+        map: &GuestMap,
+        ipa: Ipa<Canonical>,
+        pages: u64,
+    ) -> Result<(u64, u64), CopyEnd> {
+        let region = self.region(ipa)?;
+        match (&region.kind, region.tags) {
+            (RegionKind::Device { .. }, _) => return Err(CopyEnd::Device),
+            (_, Tags::None) => return Err(CopyEnd::NoTags),
+            (_, Tags::Backed | Tags::Lazy) => {}
+        }
+        let pages = pages.min(64).min((region.ipa.end().get() - ipa.get()) / PAGE_SIZE);
+        let ledger = &map.lazy.ledger;
+        let mut bits = 0;
+        for page in 0..pages {
+            let at = Ipa::new(ipa.get() + page * PAGE_SIZE);
+            // What no ledger knows of is backed, or like that for lack of NoTagAccess.
+            let tagged = region.tags == Tags::Backed || ledger.unit(at).is_none() || ledger.has_tags(at);
+            bits |= u64::from(tagged) << page;
+        }
+        Ok((bits, pages))
     }
 
     /// Stores the tags of the pages from `ipa` on; lazy memory becomes tagged if they are not all 0. The map

@@ -90,6 +90,7 @@ const PLAIN: &str = "cpus = [0]\nmemory = \"8MiB\"";
 const TAGGED: &str = "cpus = [0]\nmemory = \"8MiB\"\nmte = true";
 const NO_MTE: &[&str] = &["-machine", "mte=off"];
 
+const NO_API: &str = "cpus = [0]\nmemory = \"8MiB\"\n\n[vm.cpu]\nID_AA64ISAR1_EL1.API = 0";
 const NESTED_VHE: &str = "cpus = [0]\nmemory = \"8MiB\"\nnested = \"vhe\"";
 const NESTED_NVHE: &str = "cpus = [0]\nmemory = \"8MiB\"\nnested = \"nvhe\"";
 const NO_NV2: &str = "vm: nested needs FEAT_NV2, which this machine's CPUs do not have";
@@ -214,6 +215,7 @@ const CASES: &[Case] = &[
         "cpus = [0]\nmemory = \"8MiB\"\n\n[vm.cpu]\nID_AA64PFR0_EL1.FP = 15",
         "VM vm: its ID registers contradict each other: ID_AA64PFR0_EL1.FP and AdvSIMD differ",
     ),
+    vm("idregs-half-an-algorithm", NO_API, "APA and GPA, API and GPI, or ID_AA64ISAR2_EL1.APA3"),
     // Virtual EL2: no CPU of QEMU's has FEAT_NV2 without NV1.
     Case { cpu: "cortex-a710", ..vm("nested-vhe-absent", NESTED_VHE, NO_NV2) },
     Case { cpu: "cortex-a710", ..vm("nested-nvhe-absent", NESTED_NVHE, NO_NV2) },

@@ -13,6 +13,7 @@
 //! #@ contains = ["a sentence"]     # what the log must contain, default []
 //! #@ lacks = ["panic"]             # what it must not contain, default []
 //! #@ same = ["free RAM:"]          # lines with this, two at least, are equal; default []
+//! #@ within = [{ before = " KiB", least = 1, most = 9 }]  # the number before this, wherever; default []
 //! #@ unjudged = ["noise"]          # VMs whose reports do not count, default []
 //! #@ alike = "guests/x.toml"        # what passes with this manifest passes here too, default none
 //! #@ except = ["sve."]             # but tests whose names start so, default []
@@ -57,11 +58,22 @@ struct Directive {
     contains: Vec<String>,
     lacks: Vec<String>,
     same: Vec<String>,
+    within: Vec<Within>,
     unjudged: Vec<String>,
     alike: Option<PathBuf>,
     except: Vec<String>,
     qemu: Vec<String>,
     keys: Vec<Key>,
+}
+
+/// Bounds of a number in the log.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Within {
+    /// What follows the number.
+    before: String,
+    least: u64,
+    most: u64,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -94,6 +106,7 @@ impl Default for Directive {
             contains: Vec::new(),
             lacks: Vec::new(),
             same: Vec::new(),
+            within: Vec::new(),
             unjudged: Vec::new(),
             alike: None,
             except: Vec::new(),
@@ -208,6 +221,7 @@ impl Boot {
             let prefix = format!("[{vm}] ");
             run.lines.retain(|line| !line.starts_with(&prefix));
         }
+        complaints.extend(self.directive.within.iter().filter_map(|bounds| outside(&run.lines, bounds)));
         complaints.extend(self.directive.same.iter().filter_map(|text| differing(&run.lines, text)));
         Ok(match self.directive.result {
             Expectation::Pass => run.tally(complaints),
@@ -254,6 +268,20 @@ impl Boot {
     }
 }
 
+/// What is wrong with the numbers in front of a text: there is none, or one is out of bounds.
+fn outside(lines: &[String], bounds: &Within) -> Option<String> {
+    let number = |line: &String| {
+        let (front, _) = line.split_once(&bounds.before)?;
+        front.rsplit(' ').next()?.parse::<u64>().ok()
+    };
+    let mut numbers = lines.iter().filter_map(number).peekable();
+    if numbers.peek().is_none() {
+        return Some(format!("there is no number before {:?}", bounds.before));
+    }
+    let wrong = numbers.find(|number| !(bounds.least..=bounds.most).contains(number))?;
+    Some(format!("{wrong}{}: not within {} and {}", bounds.before, bounds.least, bounds.most))
+}
+
 /// What is wrong with the lines that contain `text` and have to be equal.
 fn differing(lines: &[String], text: &str) -> Option<String> {
     let mut lines = lines.iter().filter(|line| line.contains(text));
@@ -285,6 +313,15 @@ mod tests {
         assert_eq!(differing(&lines(&["free: 4", "x", "free: 4"]), "free:"), None);
         assert!(differing(&lines(&["free: 4"]), "free:").is_some());
         assert!(differing(&lines(&["free: 4", "free: 4", "free: 3"]), "free:").unwrap().contains("3"));
+    }
+
+    #[test]
+    fn numbers_out_of_bounds() {
+        let bounds = Within { before: " of 9 KiB".into(), least: 2, most: 4 };
+        let outside = |line: &str| outside(&[line.to_owned(), "x".into()], &bounds);
+        assert_eq!(outside("vm: 4 of 9 KiB have tags"), None);
+        assert!(outside("vm: 5 of 9 KiB have tags").is_some_and(|why| why.starts_with("5 of 9")));
+        assert!(outside("vm: 1 of 9 KiB").is_some() && outside("vm: 4 of 8 KiB").is_some());
     }
 
     #[test]

@@ -88,6 +88,10 @@ fn every_syndrome_place_and_instruction() {
             let mapped = !matches!(place, Place::Absent | Place::Device);
             let first = after_fault(&abort, place, Found::NotRead);
             let other = after_fault(&abort, place, Found::Other);
+            // What EL2 cannot read never becomes readable: it must not be asked for again.
+            let unreadable = after_fault(&abort, place, Found::Unreadable);
+            let decided = about_it && !(mapped && is_mapping_fault(iss));
+            assert_eq!(unreadable, if decided { Action::ExternalAbort } else { other }, "{iss:#x} {place:?}");
             if !about_it {
                 assert_eq!((first, other), (Action::Access, Action::Access), "{iss:#x} {place:?}");
             } else if mapped && is_mapping_fault(iss) {
@@ -242,7 +246,7 @@ fn demands_of_every_instruction() {
     const OPEN: u64 = SCTLR_UCI;
     for operation in operations() {
         for (el0, mte, sctlr) in [false, true].into_iter().flat_map(|el0| {
-            [false, true]
+            [0, 1, 2, 3]
                 .into_iter()
                 .flat_map(move |mte| [0, OPEN, OPEN | SCTLR_CMOW].map(|sctlr| (el0, mte, sctlr)))
         }) {
@@ -255,7 +259,11 @@ fn demands_of_every_instruction() {
             };
             let expected = match operation {
                 Operation::Zero | Operation::Translate => Demand::Undefined,
-                _ if tags && !mte => Demand::Undefined,
+                // FEAT_MTE2 has those that EL0 never executes.
+                Operation::SetWay(_) | Operation::Line(Line { how: Invalidate, .. }) if tags && mte < 2 => {
+                    Demand::Undefined
+                }
+                _ if tags && mte == 0 => Demand::Undefined,
                 Operation::SetWay(_) if !el0 => Demand::Sweep,
                 Operation::AllFetches if !el0 => Demand::ForgetInstructions,
                 Operation::Line(Line { how: Invalidate, .. }) if !el0 => translate(true),

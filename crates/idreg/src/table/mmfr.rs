@@ -15,9 +15,9 @@ field_rows! {
         TGran16 @ 20 LowerSafe: AtMost(1), Open("as PARange"), "no LPA2";
         TGran64 @ 24 SignedLowerSafe: Host, Open(TCR), "the granule of stage 1 is the guest's choice";
         TGran4 @ 28 SignedLowerSafe: AtMost(0), Open("as PARange"), "no LPA2";
-        TGran16_2 @ 32 LowerSafe absent 1: Hidden, Unreachable, "a guest has no stage 2";
-        TGran64_2 @ 36 LowerSafe absent 1: Hidden, Unreachable, "a guest has no stage 2";
-        TGran4_2 @ 40 LowerSafe absent 1: Hidden, Unreachable, "a guest has no stage 2";
+        TGran16_2 @ 32 LowerSafe absent 1: Hidden, Unreachable, "stage 2 is of EL2: with virtual EL2, as TGran16";
+        TGran64_2 @ 36 LowerSafe absent 1: Hidden, Unreachable, "as TGran16_2";
+        TGran4_2 @ 40 LowerSafe absent 1: Hidden, Unreachable, "as TGran16_2";
         ExS @ 44 LowerSafe: Hidden, Open("SCTLR_EL1.EIS and EOS order the guest's own exceptions"), "not needed";
         FGT @ 56 LowerSafe: Hidden, Unreachable, "a control of EL2";
         ECV @ 60 LowerSafe: AtMost(1), Open("CNTPCTSS_EL0 and CNTVCTSS_EL0 read the counters that every guest has"), "CNTPOFF is a control of EL2";
@@ -45,7 +45,7 @@ field_rows! {
         UAO @ 4 LowerSafe: Host, Open(PSTATE), "switched with SPSR_EL2";
         LSM @ 8 LowerSafe: Host, Open(SCTLR), "LSMAOE and nTLSMD";
         IESB @ 12 LowerSafe: Hidden, Open("SCTLR_EL1.IESB orders the guest's own virtual SErrors"), "as RAS";
-        VARange @ 16 LowerSafe: AtMost(1), Open("as PARange"), "56 bits need D128";
+        VARange @ 16 LowerSafe: AtMost(0), Open("T0SZ and T1SZ are the guest's; walks in software end larger ranges"), "EL2 walks 48 bits of a guest's addresses";
         CCIDX @ 20 Exact: Host, Unreachable, "the invented CCSIDR_EL1 is the same in both formats";
         NV @ 24 LowerSafe: Hidden, Unreachable, "of EL2";
         ST @ 28 LowerSafe: Host, Open(TCR), "T0SZ and T1SZ";

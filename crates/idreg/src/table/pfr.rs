@@ -10,7 +10,7 @@ field_rows! {
         EL0 @ 0 LowerSafe: Value(1), Open("a vCPU found in AArch32 state is stopped"),
             "AArch64 only: AArch32 state is not switched";
         EL1 @ 4 LowerSafe: Value(1), Inert("HCR_EL2.RW"), "AArch64 only";
-        EL2 @ 8 LowerSafe: Hidden, Trap("HCR_EL2.NV is 0: EL2 registers are UNDEFINED"), "no nesting yet";
+        EL2 @ 8 LowerSafe: Hidden, Trap("HCR_EL2.NV is 0: EL2 registers are UNDEFINED"), "only where the manifest says `nested`";
         EL3 @ 12 LowerSafe: Hidden, Trap("HCR_EL2.TSC"), "firmware is not the guest's";
         FP @ 16 SignedLowerSafe: Host, Trap("CPTR_EL2.TFP, but half precision alone is open: it only computes"),
             "switched lazily";

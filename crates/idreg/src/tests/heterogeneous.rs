@@ -50,16 +50,85 @@ fn other_sizes_are_not_mixed() {
     assert_eq!(mixed(true, &[]), Ok(()));
 }
 
-/// A CPU that came up late has to have all that was counted on.
+/// Each CPU closes what it has itself and the VM does not see, whatever the others have.
+#[test]
+fn each_cpu_closes_what_it_has() {
+    // The one has FEAT_FGT, FEAT_HCX, FEAT_NMI, SPE, LORegions and tags; the other none of these, but the
+    // activity monitors and MPAM.
+    let rich = {
+        let mut cpu = max();
+        cpu.features[Reg::Dfr0 as usize] |= 1 << 32 | 1 << 40 | 1 << 4;
+        cpu
+    };
+    let poor = {
+        let mut cpu = n2();
+        cpu.features[Reg::Pfr1 as usize] = 0x21;
+        cpu.features[Reg::Pfr0 as usize] |= 1 << 40;
+        cpu.features[Reg::Mmfr1 as usize] &= !(0xf << 16);
+        HostIds { gmid: 0, pmcr: 0x1000, ..cpu }
+    };
+    let cpus = [rich, poor];
+    let all = machine(&cpus);
+    let vm = all.on_cpus(false, cpus.iter().enumerate()).unwrap();
+    let draft = Draft::new(&vm, &PLAIN);
+    let [big, small] = cpus.map(|cpu| draft.traps_on(&cpu));
+    assert_eq!((all.field(Reg::Mmfr0, 56), big.fgt, small.fgt), (0, FgtLevel::Fgt, FgtLevel::None));
+    assert_eq!((big.hcrx.is_some(), small.hcrx), (true, None));
+    assert_eq!((big.hcr & hcr::TLOR, small.hcr & hcr::TLOR), (hcr::TLOR, 0));
+    assert_eq!((big.hcr & hcr::TID5, small.hcr & hcr::TID5), (hcr::TID5, 0));
+    assert_eq!((big.mdcr & mdcr::TPMS, small.mdcr & mdcr::TPMS), (mdcr::TPMS, 0));
+    assert_eq!((big.mdcr & mdcr::TTRF, small.mdcr & mdcr::TTRF), (mdcr::TTRF, 0));
+    assert_eq!((big.mdcr & 0x1f, small.mdcr & 0x1f), (6, 2), "counters");
+    assert_eq!((big.cptr & cptr::TTA, small.cptr & cptr::TTA), (cptr::TTA, 0));
+    assert_eq!((big.cptr & cptr::TAM, small.cptr & cptr::TAM), (0, cptr::TAM));
+    assert_eq!((big.mpam2.is_some(), small.mpam2.is_some()), (false, true));
+    // Instructions of the one CPU that the VM does not see, because the other lacks them.
+    use crate::closing::hfgitr::*;
+    assert_eq!(all.field(Reg::Isar0, 56), 0, "the little one has no TLBI of ranges");
+    assert_eq!(big.hfgitr & (TLBI_OS | TLBI_RANGE), TLBI_OS | TLBI_RANGE);
+    // Maintenance by trap, where it is to trap.
+    let with = [big, small].map(TrapConfig::with_maintenance);
+    assert_eq!(with.map(|t| t.hcr & hcr::TPCP), [0, hcr::TPCP]);
+}
+
+/// A CPU that keeps no tag takes MTE from all, and GMID_EL1 still traps on those that have it.
+#[test]
+fn tags_kept_by_some() {
+    let cpus = [max(), max()];
+    let mut all = machine(&cpus);
+    all.limit(Reg::Pfr1, 8, 1);
+    let draft = Draft::new(&all.on_cpus(true, cpus.iter().enumerate()).unwrap(), &MTE);
+    assert!(!draft.ids().has_mte());
+    for cpu in &cpus {
+        assert_eq!(draft.traps_on(cpu).hcr & (hcr::ATA | hcr::TID5), hcr::TID5);
+    }
+}
+
+/// Stage 2 is one for all CPUs of a VM, so forced attributes are, too; CTR_EL0 is read natively on the
+/// CPU that has what the VM sees.
+#[test]
+fn one_stage_2_and_one_ctr() {
+    let mut old = max();
+    old.features[Reg::Mmfr2 as usize] &= !(0xf << 40);
+    old.ctr &= !(1 << 28);
+    let cpus = [max(), old];
+    let vm = machine(&cpus).on_cpus(false, cpus.iter().enumerate()).unwrap();
+    let draft = Draft::new(&vm, &PLAIN);
+    let hcrs = cpus.map(|cpu| draft.traps_on(&cpu).hcr);
+    assert_eq!(hcrs.map(|h| h & hcr::FWB), [0, 0]);
+    assert_eq!(hcrs.map(|h| h & (hcr::TID2 | hcr::TID4)), [hcr::TID2, hcr::TID4]);
+}
+
+/// A CPU has to have all that was counted on when its VMs were built.
 #[test]
 fn late_cpus() {
     let all = machine(&[max(), n2()]);
     assert_eq!(all.lack_of(&max()), None);
-    assert_eq!(all.lack_of(&n2()), None);
+    assert_eq!(all.lack_of(&HostIds { gmid: 6, sve_lengths: 0xffff, ..n2() }), None);
     let mut less = n2();
     less.features[Reg::Isar0 as usize] = 0;
     less.features[Reg::Pfr1 as usize] &= !0xf00;
-    let lack = Lack { reg: Reg::Pfr1, lsb: 8, expected: 2, has: 0 };
+    let lack = Lack { register: Reg::Pfr1 as u8, lsb: 8, expected: 2, has: 0 };
     assert_eq!(all.lack_of(&less), Some(lack));
     // Signed fields, and fields where more is worse.
     let mut no_fp = max();
@@ -72,15 +141,28 @@ fn late_cpus() {
     other_keys.features[Reg::Isar1 as usize] ^= 1 << 8;
     assert_eq!(max().lack_of(&other_keys).map(|l| l.lsb), Some(8));
     assert_eq!(
-        max().lack_of(&HostIds { ctr: max().ctr & !(1 << 28), ..max() }).map(|l| l.reg),
-        Some(Reg::Ctr)
+        max().lack_of(&HostIds { ctr: max().ctr & !(1 << 28), ..max() }).map(|l| l.register),
+        Some(index::CTR)
     );
+    // Sizes are what they were, vectors no shorter.
+    for (register, other) in [
+        (index::DCZID, HostIds { dczid: 3, ..max() }),
+        (index::GMID, HostIds { gmid: 4, ..max() }),
+        (index::CTR, HostIds { ctr: max().ctr ^ 1 << 16, ..max() }),
+        (Reg::Zfr0 as u8, HostIds { sve_lengths: 0xff, ..max() }),
+    ] {
+        assert_eq!(max().lack_of(&other).map(|l| l.register), Some(register));
+    }
+    let more = HostIds { sve_lengths: 0xffff, ..max() };
+    assert_eq!(HostIds { sve_lengths: 1, ..max() }.lack_of(&more), None);
 }
 
 proptest! {
     /// The combination lacks nothing on any CPU that it was made of.
     #[test]
     fn combination_holds_everywhere(a in any_ids(), b in any_ids(), c in any_ids()) {
+        // Sizes are not combined.
+        let [b, c] = [b, c].map(|ids| HostIds { dczid: a.dczid, gmid: a.gmid, ctr: a.ctr, ..ids });
         let all = machine(&[a, b, c]);
         for cpu in [&a, &b, &c] {
             prop_assert_eq!(all.lack_of(cpu), None);

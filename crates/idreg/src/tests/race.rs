@@ -13,7 +13,7 @@ type Shared = Mutex<Freeze<Draft, &'static GuestIds>>;
 const PFR1: u8 = Reg::Pfr1 as u8;
 
 fn shared() -> Shared {
-    Mutex::new(Freeze::Open(Draft::new(&max(), &MTE, true)))
+    Mutex::new(Freeze::Open(Draft::new(&max(), &MTE)))
 }
 
 fn now(vm: &Shared) -> u64 {

@@ -2,12 +2,13 @@
 
 use super::form::{assemble, present};
 use super::{Way, execute, is_translated, place::places, word_of};
-use crate::harness::{Outcome, check, check_eq, skip};
+use crate::harness::{Outcome, Stop, check, check_eq, skip};
 use crate::rt::exception::{EC_DABT_EL0, EC_DABT_EL1, EC_IABT_EL1, Fault, expect_fault};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{self, scratch};
 use crate::rt::smccc::tagvisor;
 use crate::rt::sysreg::field;
+use crate::rt::timer::{self, SECOND};
 use crate::rt::{cpu, mmu, mte};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -65,8 +66,14 @@ fn use_table(table: u64) {
     };
 }
 
-/// Runs `f` while another vCPU maps and unmaps the gigabyte of `ipa` at the slot; `f` counts faults.
-fn while_it_changes(machine: &Machine, ipa: u64, f: impl FnOnce(&mut u64) -> Outcome) -> Outcome {
+/// At least so many times, and until it has changed between a fault and none so often.
+const ROUNDS: u64 = 3000;
+const CHANGES: u64 = 6;
+const PATIENCE: u64 = 60 * SECOND;
+
+/// Runs `f` again and again while another vCPU maps and unmaps the gigabyte of `ipa` at the slot; `f` says
+/// whether it faulted, and has to see both.
+fn while_it_changes(machine: &Machine, ipa: u64, f: impl Fn() -> Result<bool, Stop>) -> Outcome {
     let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one CPU") };
     for (at, descriptor) in (scratch(TABLE)..).step_by(8).zip(mmu::TABLE.0) {
         mem::write64(at, descriptor);
@@ -76,18 +83,25 @@ fn while_it_changes(machine: &Machine, ipa: u64, f: impl FnOnce(&mut u64) -> Out
     let own = mrs!("ttbr0_el1");
     use_table(scratch(TABLE));
     cpu::submit(index, toggle, mmu::TABLE.0[(ipa >> 30) as usize]);
-    let mut faults = 0;
-    let outcome = f(&mut faults);
+    let (mut tries, mut faults, mut changes, mut last) = (0_u64, 0, 0, Ok(false));
+    timer::wait(PATIENCE, || {
+        let faulted = f();
+        tries += 1;
+        faults += u64::from(matches!(faulted, Ok(true)));
+        changes += u64::from(matches!((&faulted, &last), (Ok(now), Ok(before)) if now != before));
+        last = faulted;
+        last.is_err() || tries >= ROUNDS && changes >= CHANGES
+    });
     STOP.store(true, Relaxed);
     let rounds = cpu::collect(index);
     use_table(own);
-    println!("# {faults} of {ROUNDS} faults while it was mapped or unmapped {} times", rounds.unwrap_or(0));
-    check!(rounds.is_some(), "the other CPU does not answer");
+    println!("# {faults} of {tries} faults while it was mapped or unmapped {} times", rounds.unwrap_or(0));
     check!(cpu::stop(index, mpidr), "CPU_OFF");
-    outcome
+    last?;
+    check!(rounds.is_some_and(|rounds| rounds >= CHANGES), "the other CPU did it {rounds:?} times");
+    check!(changes >= CHANGES, "only {changes} changes were seen");
+    Ok(())
 }
-
-const ROUNDS: u64 = 3000;
 
 /// Where `ipa` appears and disappears.
 const fn alias(ipa: u64) -> u64 {
@@ -100,14 +114,14 @@ pub(super) fn mapping_changes_meanwhile(machine: &Machine) -> Outcome {
     let Some(place) = places(machine).find(|p| p.read_only && !p.strict) else {
         skip!("no read-only region");
     };
+    if !is_translated(word_of("DC IVAC"))? {
+        skip!("maintenance is not translated here");
+    }
     let va = alias(place.ipa) + 5;
-    while_it_changes(machine, place.ipa, |faults| {
-        for _ in 0..ROUNDS {
-            let Some(fault) = execute(Way::El1, word_of("DC IVAC"), va)? else { continue };
-            *faults += 1;
-            check_eq!((fault.ec(), fault.fsc(), fault.far), (EC_DABT_EL1, 0b000101, va), "EC, DFSC, FAR");
-        }
-        Ok(())
+    while_it_changes(machine, place.ipa, || {
+        let Some(fault) = execute(Way::El1, word_of("DC IVAC"), va)? else { return Ok(false) };
+        check_eq!((fault.ec(), fault.fsc(), fault.far), (EC_DABT_EL1, 0b000101, va), "EC, DFSC, FAR");
+        Ok(true)
     })
 }
 
@@ -119,18 +133,15 @@ pub(super) fn code_changes_meanwhile(machine: &Machine) -> Outcome {
     }
     let (code, _) = assemble(Way::El1, word_of("DC CVAP"));
     let (code, absent) = (alias(code), machine.absent());
-    while_it_changes(machine, scratch(0), |faults| {
-        for _ in 0..ROUNDS {
-            // SAFETY: the code is the instruction with x0, and a return; after a fetch that fails the
-            // handler returns for it.
-            let fault = expect_fault(|| unsafe {
-                asm!("blr {c}", c = in(reg) code, inout("x0") absent => _, out("x30") _, options(nostack))
-            });
-            let Some(fault) = fault else { continue };
-            *faults += 1;
-            check_eq!((fault.ec(), fault.fsc()), (EC_IABT_EL1, 0b000101), "EC and IFSC");
-        }
-        Ok(())
+    while_it_changes(machine, scratch(0), || {
+        // SAFETY: the code is the instruction with x0, and a return; after a fetch that fails the
+        // handler returns for it.
+        let fault = expect_fault(|| unsafe {
+            asm!("blr {c}", c = in(reg) code, inout("x0") absent => _, out("x30") _, options(nostack))
+        });
+        let Some(fault) = fault else { return Ok(false) };
+        check_eq!((fault.ec(), fault.fsc()), (EC_IABT_EL1, 0b000101), "EC and IFSC");
+        Ok(true)
     })
 }
 

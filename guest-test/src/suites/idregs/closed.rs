@@ -198,7 +198,8 @@ pub(super) fn closed_at_el1(machine: &Machine) -> Outcome {
         count.set(count.get() + 1);
         Ok(())
     })?;
-    check!(!tagvisor() || count.get() > 40, "only {} instructions are hidden", count.get());
+    let least = if machine.lists("closed", "all") { CLOSED.len() } else { 41 };
+    check!(!tagvisor() || count.get() >= least, "only {} instructions are hidden, not {least}", count.get());
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Timers of EL2 and of the guest, the virtual CPU interface, the maintenance interrupt.
 
 use super::{EC_HVC, guest_code, guest_el1, need_el2, slot};
-use crate::harness::{Outcome, check, check_eq};
+use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::el2::{self, El1, Exit, Guest, at_el2, with_guest};
 use crate::rt::gic::{self, SPURIOUS, acknowledge, acknowledge_soon};
 use crate::rt::machine::Machine;
@@ -12,8 +12,12 @@ guest_code! {
     busy "msr DAIFClr, #2\n isb\n 2: subs x0, x0, #1\n b.ne 2b\n mov x9, #1";
     /// Arms its virtual timer at x0 and spins for ever.
     arm "msr CNTV_CVAL_EL0, x0\n mov x1, #1\n msr CNTV_CTL_EL0, x1\n isb\n 2: b 2b";
+    /// Arms its physical timer at x0 and spins for ever.
+    arm_physical "msr CNTP_CVAL_EL0, x0\n mov x1, #1\n msr CNTP_CTL_EL0, x1\n isb\n 2: b 2b";
     /// Reads the virtual and the physical counter.
     counters "isb\n mrs x0, CNTVCT_EL0\n mrs x1, CNTPCT_EL0";
+    /// Turns its group 1 off: x0 rounds of a loop.
+    group_off "msr ICC_IGRPEN1_EL1, xzr\n isb\n 2: subs x0, x0, #1\n b.ne 2b\n mov x9, #1";
     /// Turns its interface on, lets IRQs in.
     receive "mov x1, #0xff\n msr ICC_PMR_EL1, x1\n mov x1, #1\n msr ICC_IGRPEN1_EL1, x1\n isb\n msr DAIFClr, #2\n isb\n nop\n nop";
 }
@@ -97,6 +101,58 @@ pub(super) fn guest_timer(_: &Machine) -> Outcome {
     );
     check_eq!((exit, intid), (Exit::Irq, GUEST_VIRTUAL), "exit and INTID");
     check_eq!(ctl & 5, 5, "CNTV_CTL: enabled, condition met");
+    check!(gic::quiet(), "an interrupt is left");
+    Ok(())
+}
+
+/// The guest's physical counter and timer lag behind by CNTPOFF_EL2, in the guest and while EL2 runs.
+pub(super) fn physical_offset(_: &Machine) -> Outcome {
+    need_el2!();
+    if crate::rt::sysreg::field(mrs!("id_aa64mmfr0_el1"), 60) < 2 {
+        skip!("no CNTPOFF_EL2");
+    }
+    const ECV: u64 = 1 << 12;
+    const GUEST_PHYSICAL: u32 = 30;
+    gic::enable(GUEST_PHYSICAL);
+    let (mut with, mut without, mut guest) =
+        (Guest::new(counters()), Guest::new(counters()), Guest::new(arm_physical()));
+    let delay = ticks(SECOND / 200);
+    guest.x[0] = delay;
+    let (before, first, second) = at_el2(|| {
+        let (cnthctl, offset) = (mrs!("cnthctl_el2"), mrs!("S3_4_C14_C0_6"));
+        let before = mrs!("cntpct_el0");
+        msr!("S3_4_C14_C0_6", before);
+        with_guest(&guest_el1(), 0, 0, || el2::enter(&mut without));
+        msr!("cnthctl_el2", cnthctl | ECV);
+        let out = with_guest(&guest_el1(), IMO, 0, || {
+            el2::enter(&mut with);
+            let exit = el2::enter(&mut guest);
+            let first = (exit, acknowledge(), mrs!("cntpct_el0") - before);
+            let mut el1 = El1::read();
+            el1.cntp_ctl = 0;
+            el1.write();
+            gic::end(GUEST_PHYSICAL);
+            // Now while EL2 itself runs.
+            let begin = mrs!("cntpct_el0");
+            el1.cntp_cval = begin - before + delay;
+            el1.cntp_ctl = ENABLE;
+            el1.write();
+            let second = (poll(), mrs!("cntpct_el0") - begin);
+            el1.cntp_ctl = 0;
+            el1.write();
+            gic::end(GUEST_PHYSICAL);
+            (first, second)
+        });
+        msr!("cnthctl_el2", cnthctl);
+        msr!("S3_4_C14_C0_6", offset);
+        (before, out.0, out.1)
+    });
+    check!(without.x[1] >= before, "CNTPCT {:#x} with CNTHCTL_EL2.ECV clear", without.x[1]);
+    check!(with.x[1] < ticks(SECOND), "CNTPCT {:#x} with an offset of {before:#x}", with.x[1]);
+    check_eq!((first.0, first.1), (Exit::Irq, GUEST_PHYSICAL), "exit and INTID");
+    check!(first.2 >= delay, "the guest's timer fires after {} of {delay}", first.2);
+    check_eq!(second.0, GUEST_PHYSICAL, "INTID at EL2");
+    check!(second.1 >= delay, "the guest's timer fires after {} of {delay} while EL2 runs", second.1);
     check!(gic::quiet(), "an interrupt is left");
     Ok(())
 }
@@ -192,6 +248,13 @@ pub(super) fn maintenance(_: &Machine) -> Outcome {
     check_eq!(intid, MAINTENANCE, "INTID");
     check!(guest.x[9] == 0, "the guest ended");
     timer::delay(SECOND / 1000);
+    check!(gic::quiet(), "it comes again");
+    // The guest turns its group off, which EL2 asked to hear of (VGrp1DIE).
+    let mut guest = Guest::new(group_off());
+    guest.x[0] = ticks(10 * SECOND);
+    let (exit, _, misr, intid) = with_list_register(0, 1 | 1 << 7, 0, &mut guest);
+    check_eq!((exit, misr), (Exit::Irq, 1 << 7), "exit, MISR after the group was turned off");
+    check_eq!(intid, MAINTENANCE, "INTID");
     check!(gic::quiet(), "it comes again");
     Ok(())
 }

@@ -18,7 +18,7 @@ guest_code! {
 }
 
 /// What the guest's EL1 learnt by its own vector of a synchronous exception: an external abort.
-fn is_external(exit: Exit, guest: &crate::rt::el2::Guest, what: &str) -> Outcome {
+pub(super) fn is_external(exit: Exit, guest: &crate::rt::el2::Guest, what: &str) -> Outcome {
     check_eq!(
         (exit, guest.ec(), guest.esr & 0xffff),
         (Exit::Sync, EC_HVC, 0x84),

@@ -13,6 +13,8 @@ use crate::rt::{mte, sysreg};
 guest_code! {
     /// Tags the granule at x1.
     stg "stg x1, [x1]";
+    /// Tags the granule at x1 and the next one.
+    st2g "st2g x1, [x1]";
     /// Loads the tag of the granule at x1.
     ldg "ldg x0, [x1]";
 }
@@ -53,6 +55,44 @@ pub(super) fn tags(_: &Machine) -> Outcome {
     // Unchecked, by the window without tags.
     let (exit, guest) = run_as(&el1_with_map(), &stage2, VM | ATA, load64(), 0, NESTED + PAGE);
     check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "unchecked: ESR {:#x}", guest.esr);
+    Ok(())
+}
+
+/// What EL2 has just allowed is not taken for what lies behind it, which it forbids still.
+pub(super) fn end_of_page(_: &Machine) -> Outcome {
+    need_el2!();
+    if mte::level() < 2 {
+        skip!("no memory tags");
+    }
+    if sysreg::field(mrs!("s3_0_c0_c4_2"), 0) == 0 || !tagvisor() {
+        skip!("no FEAT_MTE_PERM, or one whose syndromes are not those of the manual");
+    }
+    const ATA: u64 = 1 << 56;
+    const NO_TAGS: u64 = 0b0100;
+    let stage2 = Stage2::new(0, 1);
+    for n in 0..2 {
+        stage2.leaf_with(NESTED + n * PAGE, data(n) | READ | WRITE, NO_TAGS);
+    }
+    stage2.forget();
+    // Now it is in TLBs.
+    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM | ATA, load64(), 0, NESTED + PAGE - 16);
+    check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "unchecked: ESR {:#x}", guest.esr);
+    let go = |code| run_as(&el1_with_map(), &stage2, VM | ATA, code, 0, tagged(NESTED + PAGE - 16));
+    stage2.page(NESTED, data(0), READ | WRITE);
+    // As if another CPU had not invalidated yet: this may still fault, but for this page.
+    let (exit, guest) = go(stg());
+    if guest.ec() != EC_HVC {
+        check_eq!((exit, guest.ec()), (Exit::Sync, EC_DABT), "STG: ESR {:#x}", guest.esr);
+        check_eq!(guest.hpfar, NESTED >> 12 << 4, "HPFAR_EL2 of STG to a page's last granule");
+    }
+    stage2.forget_page(NESTED);
+    let (exit, guest) = go(stg());
+    check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "STG afterwards: ESR {:#x}", guest.esr);
+    check_eq!(mte::ldg(data(0) + PAGE - 16 + 2 * WINDOW), 5, "the tag");
+    // One that goes on is the next page's fault.
+    let (exit, guest) = go(st2g());
+    check_eq!((exit, guest.ec()), (Exit::Sync, EC_DABT), "ST2G: ESR {:#x}", guest.esr);
+    check_eq!(guest.hpfar, (NESTED + PAGE) >> 12 << 4, "HPFAR_EL2 of ST2G across pages");
     Ok(())
 }
 

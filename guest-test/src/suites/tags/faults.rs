@@ -1,6 +1,6 @@
 //! Tag faults where there are never tags: region `bare`, which injects.
 
-use super::outside::{self, SELF, call, fault, region_stats, stats};
+use super::outside::{self, SELF, call, fault, region_stats, set_quota, stats};
 use crate::harness::{Outcome, Stop, check, check_eq, skip};
 use crate::rt::cpu;
 use crate::rt::exception::{EC_DABT_EL0, EC_DABT_EL1, FSC_EXTERNAL, Fault, expect_fault};
@@ -9,7 +9,7 @@ use crate::rt::mem::{self, read64, write64};
 use crate::rt::mmu::{tagged, user};
 use crate::rt::mte;
 use abi::hypercall::{
-    ALL_REGIONS, Error, FAULT_DECIDE, FAULT_INFO, FaultDecision, FaultState, TAG_DEMOTE, TAG_STATS,
+    ALL_REGIONS, Error, FAULT_DECIDE, FAULT_INFO, FaultDecision, FaultState, TAG_DEMOTE, TAG_QUOTA, TAG_STATS,
 };
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
@@ -139,6 +139,7 @@ pub(super) fn kinds(machine: &Machine) -> Outcome {
 /// Accesses that read no tag.
 pub(super) fn no_faults(machine: &Machine) -> Outcome {
     const TCMA0: u64 = 1 << 57;
+    const TBI0: u64 = 1 << 37;
     const ATA: u64 = 1 << 43;
     let bare = bare(machine)?;
     let region = number(machine, bare.start);
@@ -160,6 +161,17 @@ pub(super) fn no_faults(machine: &Machine) -> Outcome {
     msr!("tcr_el1", tcr | TCMA0);
     let outcome = round("with TCMA0 and tag 0");
     msr!("tcr_el1", tcr);
+    outcome?;
+    // TBI and TCMA may be in TLBs.
+    let forget = || {
+        // SAFETY: TLB maintenance.
+        unsafe { asm!("isb", "tlbi vmalle1", "dsb nsh", "isb", options(nostack)) };
+    };
+    msr!("tcr_el1", tcr & !TBI0);
+    forget();
+    let outcome = round("without TBI");
+    msr!("tcr_el1", tcr);
+    forget();
     outcome?;
     let sctlr = mrs!("sctlr_el1");
     msr!("sctlr_el1", sctlr & !ATA);
@@ -273,7 +285,8 @@ pub(super) fn arguments(machine: &Machine) -> Outcome {
     let regions = stats(machine)?.regions;
     check_eq!(regions, (machine.memory().len() + machine.regions().count()) as u64, "number of regions");
     let (invalid, empty) = (Error::Invalid as i64, Error::Empty as i64);
-    let cases: [(u32, [u64; 3], i64); 15] = [
+    let quota = stats(machine)?.quota;
+    let cases: [(u32, [u64; 3], i64); 20] = [
         (TAG_STATS, [99, ALL_REGIONS, 0], invalid),
         (TAG_STATS, [SELF, regions, 0], invalid),
         (TAG_STATS, [SELF, 1 << 32, 0], invalid),
@@ -284,6 +297,12 @@ pub(super) fn arguments(machine: &Machine) -> Outcome {
         (TAG_DEMOTE, [SELF, start, u64::MAX], invalid),
         (TAG_DEMOTE, [SELF, machine.memory()[0].0, unit], invalid),
         (TAG_DEMOTE, [SELF, machine.absent(), unit], invalid),
+        // More than the manifest allows, and parts of a unit.
+        (TAG_QUOTA, [99, 0, 0], invalid),
+        (TAG_QUOTA, [SELF, quota + unit / 4096, 0], invalid),
+        (TAG_QUOTA, [SELF, u64::MAX, 0], invalid),
+        (TAG_QUOTA, [SELF, 1 << 63, 0], invalid),
+        (TAG_QUOTA, [SELF, 1, 0], if unit == 4096 { 0 } else { invalid }),
         (FAULT_INFO, [99, 0, 0], invalid),
         (FAULT_INFO, [SELF, 99, 0], invalid),
         (FAULT_DECIDE, [SELF, 0, 0], invalid),
@@ -293,8 +312,13 @@ pub(super) fn arguments(machine: &Machine) -> Outcome {
     for (id, args, error) in cases {
         check_eq!(call(machine, id, args)?[0] as i64, error, "call {id:#x} with {args:x?}");
     }
+    let limited = if unit == 4096 { 1 } else { quota };
+    check_eq!(stats(machine)?.quota, limited, "the quota after what was refused");
+    check_eq!(set_quota(machine, 0)?, limited, "the quota before");
+    check_eq!(set_quota(machine, quota)?, 0, "the quota before, again");
+    check_eq!(stats(machine)?.quota, quota, "the quota at last");
     // This VM does not control itself.
-    for id in [TAG_STATS, TAG_DEMOTE, FAULT_INFO, FAULT_DECIDE] {
+    for id in [TAG_STATS, TAG_DEMOTE, TAG_QUOTA, FAULT_INFO, FAULT_DECIDE] {
         let denied = crate::rt::smccc::call(id, SELF, 0, 1)[0] as i64;
         check_eq!(denied, Error::Denied as i64, "call {id:#x} about itself");
     }

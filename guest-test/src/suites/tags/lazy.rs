@@ -1,6 +1,6 @@
 //! Memory that gets tags at the first tag access.
 
-use super::outside::{demote, fresh, is_backed, lazy, region_stats, stats};
+use super::outside::{Stats, demote, fresh, is_backed, lazy, region_stats, set_quota, stats};
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::exception::{EC_DABT_EL1, FSC_EXTERNAL, expect_fault};
 use crate::rt::machine::Machine;
@@ -185,6 +185,53 @@ pub(super) fn end_of_page(machine: &Machine) -> Outcome {
     mte::stg(mte::with_tag(end, 6));
     check_eq!(stats(machine)?.used, unit / 4096, "pages after STG to a page's last granule");
     check_eq!(mte::ldg(end), 6, "its tag");
+    Ok(())
+}
+
+/// Tags the last granule of every other one of 2 * `UNITS` units; how many of them fault.
+fn tag_ends(start: u64) -> u64 {
+    let unit = UNIT.load(Relaxed);
+    let ends = (start..start + 2 * UNITS.load(Relaxed) * unit).step_by(2 * unit as usize);
+    let faults = |at| expect_fault(|| mte::stg(mte::with_tag(tagged(at + unit - 16), 6))).is_some();
+    ends.filter(|at| faults(*at)).count() as u64
+}
+
+fn other_ends(start: u64) -> u64 {
+    ROUND.store(1, Release);
+    tag_ends(start)
+}
+
+static UNIT: AtomicU64 = AtomicU64::new(0);
+static UNITS: AtomicU64 = AtomicU64::new(0);
+
+/// Two vCPUs tag the last granules of the same pages at once: whoever comes second finds a page tagged, and
+/// is not taken for one that goes on to the next.
+pub(super) fn end_of_page_by_two(machine: &Machine) -> Outcome {
+    let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one vCPU") };
+    let (_, size) = fresh(machine)?;
+    check_eq!(cpu::start(index, mpidr), Ok(()), "CPU_ON");
+    let Stats { unit, quota, .. } = stats(machine)?;
+    let units = (quota.min(size / 8192) / unit).min(256);
+    UNIT.store(unit * 4096, Relaxed);
+    UNITS.store(units, Relaxed);
+    for round in 0..4 {
+        let (start, _) = fresh(machine)?;
+        ROUND.store(0, Relaxed);
+        cpu::submit(index, other_ends, start);
+        while ROUND.load(Acquire) == 0 {
+            cpu::relax();
+        }
+        let faults = (tag_ends(start), cpu::collect(index));
+        check_eq!(faults, (0, Some(0)), "faults in round {round}");
+        check_eq!(stats(machine)?.used, units * unit, "pages tagged in round {round}");
+    }
+    // One that does go on, with no quota left.
+    let (start, _) = fresh(machine)?;
+    set_quota(machine, unit)?;
+    let end = mte::with_tag(tagged(start + unit * 4096 - 16), 6);
+    let faults = [mte::stg, mte::st2g].map(|store| expect_fault(|| store(end)).is_some());
+    set_quota(machine, quota)?;
+    check_eq!(faults, [false, true], "faults of STG and ST2G at a page's end");
     Ok(())
 }
 

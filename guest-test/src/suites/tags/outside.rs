@@ -8,7 +8,7 @@ use crate::rt::mem::{self, read64, write64};
 use crate::rt::timer::{self, SECOND};
 use abi::hypercall::{
     ALL_REGIONS, EVENT_NEXT, Error, EventKind, FAULT_DECIDE, FAULT_INFO, FaultDecision, FaultState,
-    TAG_DEMOTE, TAG_STATS,
+    TAG_DEMOTE, TAG_QUOTA, TAG_STATS,
 };
 
 /// This VM's number, by the order of the manifest.
@@ -107,6 +107,11 @@ pub(crate) fn demote(machine: &Machine, start: u64, size: u64) -> Result<u64, St
         }
     }
     Err(Stop::Fail(Message::new(format_args!("TAG_DEMOTE ends at {done:#x} of {size:#x}"))))
+}
+
+/// TAG_QUOTA; returns the quota before.
+pub(crate) fn set_quota(machine: &Machine, pages: u64) -> Result<u64, Stop> {
+    Ok(call_ok(machine, TAG_QUOTA, [SELF, pages, 0])?[1])
 }
 
 /// FAULT_INFO.

@@ -80,6 +80,10 @@ pub(in crate::exit) fn debug(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
         if !vm.spec.debug {
             return Err(Error::Denied);
         }
+        // EL1's registers may be those of a guest's guest, behind a stage 2 of the VM's own.
+        if vm.spec.nested.is_some() {
+            return Err(Error::NotSupported);
+        }
         let of = usize::try_from(x(2)).map_err(|_| Error::Invalid)?;
         let shared = vm.vcpus.get(of).ok_or(Error::Invalid)?;
         let copy = DataCopy::new(x(3), x(4), x(5), x(6)).ok_or(Error::Invalid)?;

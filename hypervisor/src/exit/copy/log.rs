@@ -54,9 +54,15 @@ pub(in crate::exit) fn dirty_log(vcpu: &mut Vcpu, local: &Local) -> Option<Resum
         let got = vm.dirty_get(&range, wanted, clear);
         let ready = bytes(wanted).get(..got * 8).unwrap_or(&[]);
         let written = vcpu.vm.write(x(5), ready, Purpose::Buffer);
+        if written.end != CopyEnd::Complete {
+            // It began to move meanwhile.
+            if clear {
+                vm.dirty_put_back(&range, wanted.get(..got).unwrap_or(&[]));
+            }
+            return Ok(Progress { end: written.end, ..Progress::NONE });
+        }
         let done = (got as u64 * WORD_PAGES * PAGE_SIZE).min(size);
-        let end = if written.end == CopyEnd::Complete { more(done) } else { written.end };
-        Ok(Progress { done, end, used: ready.len() as u64 })
+        Ok(Progress { done, end: more(done), used: ready.len() as u64 })
     });
     answer(vcpu, progress)
 }
@@ -115,28 +121,27 @@ fn migrate_from(
 /// Writes a page's record; returns its size, or 0 if the page is not wanted.
 fn record_from(vm: &Vm, caller: &Vm, at: Ipa<Canonical>, to: u64, only_dirty: bool) -> Result<u64, CopyEnd> {
     let mut record = [0_u64; (Record::LONGEST / 8) as usize];
-    // Stores from here on dirty the page again: data and tags are at least as new as its log.
-    let dirty = vm.dirty_take(&mut vm.map.lock(), at);
-    if only_dirty && !dirty {
-        return Ok(0);
-    }
     let mut tags: PageTags = [0; 16];
-    let result = vm.page_with_tags(at, record.get_mut(1..513).unwrap_or(&mut []), &mut tags).and_then(|()| {
-        let head = Record { ipa: at, tags: !is_zero(&tags) };
-        if let [first, .., _] = record.as_mut_slice() {
-            *first = head.to_word();
-        }
-        if let Some(behind) = record.get_mut(513..) {
-            behind.copy_from_slice(&tags);
-        }
-        let ready = bytes(&record).get(..head.bytes() as usize).unwrap_or(&[]);
-        let written = caller.write(to, ready, Purpose::Buffer);
-        if written.end == CopyEnd::Complete { Ok(head.bytes()) } else { Err(written.end) }
-    });
-    if dirty && result.is_err() {
+    // Stores behind this dirty the page again.
+    let data = record.get_mut(1..513).unwrap_or(&mut []);
+    let Some(dirty) = vm.page_with_tags(at, data, &mut tags, only_dirty)? else { return Ok(0) };
+    let head = Record { ipa: at, tags: !is_zero(&tags) };
+    if let [first, .., _] = record.as_mut_slice() {
+        *first = head.to_word();
+    }
+    if let Some(behind) = record.get_mut(513..) {
+        behind.copy_from_slice(&tags);
+    }
+    let ready = bytes(&record).get(..head.bytes() as usize).unwrap_or(&[]);
+    let written = caller.write(to, ready, Purpose::Buffer);
+    if written.end == CopyEnd::Complete {
+        return Ok(head.bytes());
+    }
+    // Nobody has it.
+    if dirty {
         vm.map.lock().dirty.mark(at);
     }
-    result
+    Err(written.end)
 }
 
 fn migrate_to(vm: &Vm, caller: &Vm, range: &IpaRange, buffer: u64, space: u64) -> Progress {

@@ -1,7 +1,6 @@
 //! The lazy memory of a VM that is being built, and the frames set aside for it.
 
 use super::{Means, attributes, can_be_tagged, check_tags, pieces};
-use crate::mem::frames::Pools;
 use crate::mem::window;
 use crate::vm::Backing;
 use crate::vm::lazy::{LazyMemory, size};
@@ -9,6 +8,7 @@ use addr::Pa;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use frames::Pools;
 use manifest::{Taggable, Tags, VmSpec};
 use tags::lazy::Ledger;
 use vmsa::attr::S2Memory;

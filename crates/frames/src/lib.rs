@@ -2,22 +2,29 @@
 //! that has tag storage.
 //!
 //! A VM keeps its frames for life, stopped or not: what the manifest promises it is there when it
-//! starts again, whatever other VMs do meanwhile.
+//! starts again, whatever other VMs do meanwhile. So nothing that one VM has is ever another's.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+extern crate alloc;
 
 use addr::{BLOCK_2M, PAGE_SIZE, Pa, PaRange};
 use alloc::vec::Vec;
 use buddy_system_allocator::FrameAllocator;
-use manifest::Taggable;
 
 /// Free RAM in frames of [`PAGE_SIZE`].
-pub(crate) struct Frames {
+pub struct Frames {
     buddy: FrameAllocator<33>,
     free: u64,
 }
 
 impl Frames {
     /// All of `memory` that is not in `taken`.
-    pub(crate) fn new(memory: &[PaRange], taken: &[PaRange]) -> Self {
+    #[must_use]
+    pub fn new(memory: &[PaRange], taken: &[PaRange]) -> Self {
         let mut frames = Self { buddy: FrameAllocator::new(), free: 0 };
         for range in memory {
             let mut from = range.start().get().next_multiple_of(PAGE_SIZE);
@@ -48,13 +55,14 @@ impl Frames {
     }
 
     /// Bytes that are free.
-    pub(crate) fn free(&self) -> u64 {
+    #[must_use]
+    pub fn free(&self) -> u64 {
         self.free
     }
 
     /// Takes `size` bytes in pieces that are as large as the buddies and the alignment of `ipa`
     /// allow, so that stage 2 can use blocks. `None`, and nothing taken, if there isn't that much.
-    pub(crate) fn take(&mut self, ipa: u64, size: u64) -> Option<Vec<PaRange>> {
+    pub fn take(&mut self, ipa: u64, size: u64) -> Option<Vec<PaRange>> {
         let mut pieces: Vec<PaRange> = Vec::new();
         let mut done = 0;
         while done < size {
@@ -105,7 +113,7 @@ impl Frames {
     }
 
     /// Takes a pool for EL2 itself: 2 MiB-aligned, `size` a power of two of at least 2 MiB.
-    pub(crate) fn take_pool(&mut self, size: u64) -> Option<PaRange> {
+    pub fn take_pool(&mut self, size: u64) -> Option<PaRange> {
         let frame = self.buddy.alloc((size.max(BLOCK_2M) / PAGE_SIZE) as usize)?;
         self.free -= size;
         PaRange::new(Pa::new(frame as u64 * PAGE_SIZE), size)
@@ -113,34 +121,30 @@ impl Frames {
 }
 
 /// Free RAM with and without tag storage.
-pub(crate) struct Pools {
+pub struct Pools {
     taggable: Frames,
     plain: Frames,
 }
 
 impl Pools {
-    /// All of `memory` that is not in `taken`, split by what the manifest says of tag storage.
-    pub(crate) fn new(memory: &[PaRange], taken: &[PaRange], taggable: &Taggable) -> Self {
-        match taggable {
-            Taggable::All => Self { taggable: Frames::new(memory, taken), plain: Frames::new(&[], &[]) },
-            Taggable::None => Self { taggable: Frames::new(&[], &[]), plain: Frames::new(memory, taken) },
-            Taggable::Ranges(ranges) => {
-                let with_tags: Vec<PaRange> =
-                    memory.iter().flat_map(|m| ranges.iter().filter_map(|r| intersection(m, r))).collect();
-                let mut without: Vec<PaRange> = taken.into();
-                without.extend(ranges);
-                Self { taggable: Frames::new(&with_tags, taken), plain: Frames::new(memory, &without) }
-            }
-        }
+    /// All of `memory` that is not in `taken`; what of it is in `taggable` has tag storage.
+    #[must_use]
+    pub fn new(memory: &[PaRange], taken: &[PaRange], taggable: &[PaRange]) -> Self {
+        let with_tags: Vec<PaRange> =
+            memory.iter().flat_map(|m| taggable.iter().filter_map(|r| intersection(m, r))).collect();
+        let mut without: Vec<PaRange> = taken.into();
+        without.extend(taggable);
+        Self { taggable: Frames::new(&with_tags, taken), plain: Frames::new(memory, &without) }
     }
 
     /// Bytes that are free for memory that needs tags, or for memory that doesn't.
-    pub(crate) fn free(&self, tags: bool) -> u64 {
+    #[must_use]
+    pub fn free(&self, tags: bool) -> u64 {
         self.taggable.free() + if tags { 0 } else { self.plain.free() }
     }
 
     /// A page that needs tags, and stays free: to try whether it has them.
-    pub(crate) fn taggable_page(&mut self) -> Option<Pa> {
+    pub fn taggable_page(&mut self) -> Option<Pa> {
         let page = self.taggable.take_piece(0, PAGE_SIZE)?;
         self.taggable.give_back(page);
         Some(page.start())
@@ -148,7 +152,7 @@ impl Pools {
 
     /// Takes `size` bytes for `ipa`. Memory that needs no tags comes from where there are none, while
     /// that lasts.
-    pub(crate) fn take(&mut self, ipa: u64, size: u64, tags: bool) -> Option<Vec<PaRange>> {
+    pub fn take(&mut self, ipa: u64, size: u64, tags: bool) -> Option<Vec<PaRange>> {
         if tags {
             return self.taggable.take(ipa, size);
         }
@@ -161,3 +165,6 @@ fn intersection(a: &PaRange, b: &PaRange) -> Option<PaRange> {
     let size = a.end().min(b.end()).offset_from(start)?;
     PaRange::new(start, size)
 }
+
+#[cfg(test)]
+mod tests;
