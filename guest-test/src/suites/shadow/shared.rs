@@ -76,7 +76,7 @@ pub(super) fn shared_by_two(machine: &Machine) -> Outcome {
     MAP.store(0, SeqCst);
     cpu::submit(index, watch, 0);
     let mut outcome = Ok(());
-    for n in 1..=150 {
+    for n in 1..=60 {
         MAP.store(2 * n - 1, SeqCst);
         stage2.page(NESTED, 0, 0);
         stage2.forget_page(NESTED);
