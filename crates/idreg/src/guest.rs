@@ -13,7 +13,7 @@ use crate::{REGISTERS, cache};
 pub struct Features {
     /// Memory tagging. Without effect on a machine that has none.
     pub mte: bool,
-    /// The Scalable Vector Extension. Without effect on a machine that has none, and at virtual EL2.
+    /// The Scalable Vector Extension. Without effect on a machine that has none.
     pub sve: bool,
     /// Virtual EL2.
     pub nested: Option<VirtualEl2>,
@@ -175,7 +175,7 @@ impl Features {
     /// Those that this machine can give.
     #[must_use]
     pub fn on(self, host: &HostIds) -> Self {
-        let sve = self.sve && host.has_sve() && self.nested.is_none();
+        let sve = self.sve && host.has_sve();
         Self { mte: self.mte && host.has_mte(), sve, ..self }
     }
 }

@@ -244,9 +244,23 @@ pub const fn for_vel2(base: u64, vhe: bool) -> u64 {
 /// CPTR_EL2 with E2H 0 while L2 runs: `base` of L0, and L1's CPTR_EL2 in the format that it has.
 #[must_use]
 pub const fn cptr_for_l2(base: u64, l1: u64, vhe: bool) -> u64 {
+    const TZ: u64 = 1 << 8;
     const TFP: u64 = 1 << 10;
     const TCPAC: u64 = 1 << 31;
-    base | (if traps_fp(l1, vhe) { TFP } else { 0 }) | l1 & TCPAC
+    let sve = if traps_sve(l1, vhe) { TZ } else { 0 };
+    base | sve | (if traps_fp(l1, vhe) { TFP } else { 0 }) | l1 & TCPAC
+}
+
+/// Syndromes of a trapped SVE and a trapped FP instruction, in AArch64.
+pub const SVE_TRAP: u64 = 0x19 << 26 | 1 << 25;
+/// See [`SVE_TRAP`]: CV is 1, COND is 0b1110.
+pub const FP_TRAP: u64 = 0x07 << 26 | 1 << 25 | 0x1e << 20;
+
+/// Whether L1 traps SVE of L2.
+#[must_use]
+pub const fn traps_sve(l1: u64, vhe: bool) -> bool {
+    // As FPEN, so ZEN.
+    if vhe { l1 >> 16 & 1 == 0 } else { l1 >> 8 & 1 == 1 }
 }
 
 /// Whether L1 traps floating point of L2.
@@ -303,12 +317,14 @@ mod tests {
 
         #[test]
         fn formats_agree(l1: u64) {
-            prop_assert_eq!(cptr_for_l2(0, 3 << 20, true), 0);
+            prop_assert_eq!(cptr_for_l2(0, 3 << 20 | 3 << 16, true), 0);
+            prop_assert_eq!(cptr_for_l2(0, 3 << 20, true), 1 << 8);
+            prop_assert_eq!(cptr_for_l2(0, 3 << 16, true), 1 << 10);
             let (old, new) = (Offered::new(Features::default()), Offered::new(Features { ecv: 2, ..Features::default() }));
             prop_assert_eq!(old.cnthctl_for_l2(l1, true) & !3, 0);
             prop_assert_eq!(new.cnthctl_for_l2(l1, true) & !0x7003, 0);
             prop_assert_eq!(new.cnthctl_for_l2(l1, false), l1 & 0x7003);
-            prop_assert_eq!(cptr_for_l2(0, l1, false) & !(1 << 10 | 1 << 31), 0);
+            prop_assert_eq!(cptr_for_l2(0, l1, false), l1 & (1 << 8 | 1 << 10 | 1 << 31));
         }
     }
 

@@ -71,9 +71,12 @@ pub const fn ttbr0(el2: u64) -> u64 {
 /// CPTR_EL2 with E2H 0 as CPACR_EL1. Its trap bits are those bits of CPACR_EL1 inverted.
 #[must_use]
 pub const fn cpacr(cptr: u64) -> u64 {
+    const ZEN: u64 = 3 << 16;
     const FPEN: u64 = 3 << 20;
     const TTA: u64 = 1 << 28;
-    (if cptr >> 10 & 1 == 0 { FPEN } else { 0 }) | (if cptr >> 20 & 1 == 0 { 0 } else { TTA })
+    (if cptr >> 8 & 1 == 0 { ZEN } else { 0 })
+        | (if cptr >> 10 & 1 == 0 { FPEN } else { 0 })
+        | (if cptr >> 20 & 1 == 0 { 0 } else { TTA })
 }
 
 #[cfg(test)]
@@ -109,9 +112,10 @@ mod tests {
 
     #[test]
     fn traps_are_inverted() {
-        assert_eq!(cpacr(0), 3 << 20);
-        assert_eq!(cpacr(1 << 10), 0);
-        assert_eq!(cpacr(1 << 10 | 1 << 20), 1 << 28);
+        assert_eq!(cpacr(0), 3 << 20 | 3 << 16);
+        assert_eq!(cpacr(1 << 10), 3 << 16);
+        assert_eq!(cpacr(1 << 8), 3 << 20);
+        assert_eq!(cpacr(1 << 8 | 1 << 10 | 1 << 20), 1 << 28);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum Register {
     Mdcr,
     /// CPTR_EL2.
     Cptr,
+    /// ZCR_EL2, where the VM has SVE.
+    Zcr,
     /// TTBR0_EL2.
     Ttbr0,
     /// TTBR1_EL2.
@@ -105,7 +107,7 @@ use TimerPart as P;
 use Where::{Both, Vhe};
 
 /// By op1, CRn, CRm, op2.
-const ROWS: [Row; 47] = [
+const ROWS: [Row; 48] = [
     row(3, 14, 2, 0, Both, R::Timer(T::Physical, P::Tval)),
     row(3, 14, 2, 1, Both, R::Timer(T::Physical, P::Ctl)),
     row(3, 14, 2, 2, Both, R::Timer(T::Physical, P::Cval)),
@@ -117,6 +119,7 @@ const ROWS: [Row; 47] = [
     row(4, 1, 1, 1, Both, R::Mdcr),
     row(4, 1, 1, 2, Both, R::Cptr),
     row(4, 1, 1, 7, Both, R::RazWi),
+    row(4, 1, 2, 0, Both, R::Zcr),
     row(4, 2, 0, 0, Both, R::Ttbr0),
     row(4, 2, 0, 1, Vhe, R::Ttbr1),
     row(4, 2, 0, 2, Both, R::Tcr),
@@ -226,7 +229,6 @@ mod tests {
         "TRBSR",
         "TRCITECR",
         "TRFCR",
-        "ZCR",
     ];
 
     fn traps() -> impl Iterator<Item = (&'static str, SysReg, bool)> {

@@ -164,9 +164,6 @@ impl Config {
     }
 }
 
-/// Mappings that are forgotten one by one at most; of more, all shadows are forgotten, which costs less.
-const MOST_BY_RECORD: usize = 32;
-
 /// A place for a shadow.
 #[derive(Debug)]
 struct Slot {
@@ -406,11 +403,7 @@ impl Shadows {
         tlbs: &mut impl Tlbs,
         range: Range<Ipa<Canonical>>,
     ) {
-        let mut found = 0_usize;
-        if range.size() <= BLOCK_2M {
-            self.reverse.find(&range, |_| found = found.saturating_add(1));
-        }
-        if range.size() > BLOCK_2M || found > MOST_BY_RECORD {
+        if range.size() > BLOCK_2M || !self.reverse.has_few(&range) {
             return self.forget_all(mem, tlbs);
         }
         self.generation = self.generation.wrapping_add(1);

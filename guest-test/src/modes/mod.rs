@@ -10,6 +10,7 @@ mod hostile;
 pub(crate) mod proxy;
 pub(crate) mod puppet;
 mod reset;
+mod resets;
 mod restart;
 pub(crate) mod tlb;
 mod turn_back;
@@ -27,6 +28,7 @@ pub(crate) fn run(mode: &'static str, machine: &Machine) {
         "faulted" => faulted::run,
         "turn-back" => turn_back::run,
         "reset" => reset::run,
+        "resets" => resets::run,
         "restart-loop" => restart::run,
         _ => |_| {
             check!(false, "no such mode");

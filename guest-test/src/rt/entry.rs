@@ -162,7 +162,15 @@ el2_begin:
     msr     CNTHCTL_EL2, x0
     msr     CNTVOFF_EL2, xzr
     mov     x0, #0x33ff         // CPTR_EL2 RES1
+    mrs     x1, ID_AA64PFR0_EL1
+    ubfx    x1, x1, #32, #4     // SVE
+    cbz     x1, 2f
+    mov     x0, #0x32ff         // without TZ
     msr     CPTR_EL2, x0
+    isb
+    mov     x1, #0xf            // longest vectors
+    msr     S3_4_C1_C2_0, x1    // ZCR_EL2
+2:  msr     CPTR_EL2, x0
     mrs     x0, MPIDR_EL1
     msr     VMPIDR_EL2, x0
     mrs     x0, MIDR_EL1

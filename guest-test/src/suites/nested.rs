@@ -11,6 +11,7 @@ mod interrupts;
 mod memory;
 mod registers;
 mod returns;
+mod sve;
 mod timers;
 mod traps;
 
@@ -22,6 +23,7 @@ use interrupts::{
 use memory::{guest_tags, no_tag_access, stage2_accesses, stage2_faults};
 use registers::{el2_registers, hidden_registers, own_registers, register_banks};
 use returns::{authenticated_returns, illegal_returns};
+use sve::{sve_traps, vector_lengths};
 use timers::{guest_timer_moved, guest_timer_wakes, wfe_traps_last};
 use traps::{garbage, guest_traps, untrapped};
 
@@ -62,6 +64,8 @@ suite!(
         stage2_faults,
         guest_tags,
         no_tag_access,
+        vector_lengths,
+        sve_traps,
     ]
 );
 

@@ -116,17 +116,6 @@ pub(crate) fn set_cptr(base: u64, also: u64) {
     instruction!("isb");
 }
 
-/// Whether FP does not trap: for a vCPU in a context that does not trap it itself, whether its FP
-/// registers are in the hardware.
-pub(crate) fn is_open() -> bool {
-    mrs!("cptr_el2") & TFP == 0
-}
-
-/// What traps for a vCPU without SVE unless its FP registers are in the hardware.
-pub(crate) const fn unless(loaded: bool) -> u64 {
-    if loaded { 0 } else { TFP }
-}
-
 /// Lets EL2 use FP and SVE. Returns CPTR_EL2 as it was.
 pub(crate) fn open() -> u64 {
     let before = mrs!("cptr_el2");

@@ -25,6 +25,8 @@ pub(crate) struct SveState {
     /// Z0 to Z31, then P0 to P15 and FFR, of an eighth of the length each.
     registers: Box<[u128]>,
     zcr_el1: u64,
+    /// What a hypervisor at virtual EL2 lets its guest have at most, as ZCR_EL2.LEN says it.
+    limit: u64,
 }
 
 impl SveState {
@@ -32,7 +34,7 @@ impl SveState {
     pub(crate) fn new(bits: u16) -> Self {
         let bytes = usize::from(bits) / 8;
         let size = VECTORS * bytes + PREDICATES * (bytes / 8);
-        Self { bytes, registers: vec![0; size.div_ceil(16)].into(), zcr_el1: 0 }
+        Self { bytes, registers: vec![0; size.div_ceil(16)].into(), zcr_el1: 0, limit: LONGEST }
     }
 
     /// As the first SVE instruction finds it: Z is what V was, all else zero.
@@ -43,7 +45,38 @@ impl SveState {
                 *low = *v;
             }
         }
+    }
+
+    /// ZCR_EL1 at reset, and no limit.
+    pub(crate) fn reset(&mut self) {
         self.zcr_el1 = 0;
+        self.limit = LONGEST;
+    }
+
+    /// ZCR_EL2.LEN for vectors of the VM's length.
+    const fn longest(&self) -> u64 {
+        (self.bytes as u64 / 16).wrapping_sub(1)
+    }
+
+    /// ZCR_EL1. `loaded`: the hardware holds this vCPU's registers.
+    pub(crate) fn zcr(&self, loaded: bool) -> u64 {
+        if loaded { mrs!("S3_0_C1_C2_0") } else { self.zcr_el1 }
+    }
+
+    /// Gives ZCR_EL1 another value.
+    pub(crate) fn set_zcr(&mut self, value: u64, loaded: bool) {
+        self.zcr_el1 = value;
+        if loaded {
+            msr!("S3_0_C1_C2_0", value);
+        }
+    }
+
+    /// Limits vectors to what this LEN says, on top of the VM's length.
+    pub(crate) fn set_limit(&mut self, limit: u64, loaded: bool) {
+        self.limit = limit;
+        if loaded {
+            set_longest(self.longest().min(limit));
+        }
     }
 
     /// Address of the predicates in `registers`.
@@ -53,6 +86,9 @@ impl SveState {
 
     /// Reads the registers. The hardware must hold this vCPU's.
     pub(crate) fn save(&mut self) {
+        if self.limit < self.longest() {
+            set_longest(self.longest());
+        }
         let z = self.registers.as_mut_ptr();
         // SAFETY: ZCR_EL2 is what `load` made it, so a vector is as long as `new` took it to be, and the
         // stores fill 32 of these and 17 predicates.
@@ -97,7 +133,7 @@ impl SveState {
                 options(nostack, nomem, preserves_flags)
             )
         };
-        set_longest((self.bytes as u64 / 16).wrapping_sub(1));
+        set_longest(self.longest());
         let z = self.registers.as_ptr().cast_mut();
         // SAFETY: vectors are as long as `new` took them to be: the loads read what `save` or `begin` stored.
         unsafe {
@@ -116,6 +152,9 @@ impl SveState {
                 options(nostack, preserves_flags, readonly)
             )
         };
+        if self.limit < self.longest() {
+            set_longest(self.limit);
+        }
         msr!("S3_0_C1_C2_0", self.zcr_el1);
     }
 }

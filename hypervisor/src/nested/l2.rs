@@ -24,6 +24,7 @@ enum Owner {
 pub(super) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit, esr: u64) -> Answer {
     let nested = vcpu.nested.as_ref()?;
     if let Owner::L1 = owner(nested, exit) {
+        let esr = if let Exit::Sve = exit { nested.sve_trap().unwrap_or(esr) } else { esr };
         count(vcpu, exit);
         take::sync(vcpu, local, esr, far(exit));
         return Some(Ok(Resume::Here));
@@ -74,8 +75,8 @@ fn owner(nested: &Nested, exit: Exit) -> Owner {
         Exit::Unknown { ec, .. } => ec == trap::class::SVC && nested.traps_instruction(fine::SVC),
         Exit::DataAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
         Exit::InstructionAbort(abort) => abort.kind().is_external() && hcr.has(hcr::TEA),
+        Exit::Sve => nested.sve_trap().is_some(),
         Exit::TagFault(_)
-        | Exit::Sve
         | Exit::Sme { .. }
         | Exit::Bti
         | Exit::IllegalState

@@ -339,7 +339,7 @@ impl Vcpu {
 }
 
 /// Runs `f` with the VMID of `user`, if it has one: it keeps it meanwhile.
-fn with_vmid(user: usize, f: impl FnOnce(u16)) {
+pub(crate) fn with_vmid(user: usize, f: impl FnOnce(u16)) {
     let Some(machine) = machine::get() else { return };
     let vmids = machine.vmids.lock();
     match vmids.current(user) {

@@ -8,7 +8,7 @@
 //!
 //! - `exit`: an exit, `vel2`, `l2`: from either context
 //! - `switch`: from one context to the other; `take`: exceptions into vEL2, ERET from it
-//! - `sysreg`: EL2 registers that trap; `timers`, `lists`: timers, L1's list registers
+//! - `sysreg`: EL2 registers that trap; `sve`: vector lengths; `timers`, `lists`: timers, L1's list registers
 //! - `mmu`: L2's stage 2; `abort`: its faults; `at`, `tlbi`: those instructions at vEL2
 
 pub(crate) mod abort;
@@ -18,6 +18,7 @@ mod l2;
 pub(crate) mod lists;
 mod memory;
 pub(crate) mod mmu;
+mod sve;
 mod switch;
 mod sysreg;
 mod take;
@@ -25,6 +26,7 @@ pub(crate) mod timers;
 pub(crate) mod tlbi;
 mod vel2;
 
+use crate::arch::fp;
 use crate::arch::nested::{Bank, VncrPage};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
@@ -53,8 +55,10 @@ pub(crate) struct Nested {
     lists_loaded: bool,
     /// L0 wants WFE to trap, so that a vCPU that polls gives way.
     gives_way: bool,
-    /// FP registers are in the hardware, as of when L2 was entered.
-    fp_loaded: bool,
+    /// The VM has SVE.
+    sve: bool,
+    /// ZCR_EL2 while L2 runs; in vEL2, ZCR_EL1 plays it.
+    zcr: u64,
     /// vEL2's registers while L2 runs, as the hardware has them.
     el2: Bank,
     /// CNTKCTL_EL1 and TFSR_EL1 of the context that is not in the hardware.
@@ -98,7 +102,8 @@ impl Nested {
             in_l2: false,
             lists_loaded: false,
             gives_way: false,
-            fp_loaded: false,
+            sve: false,
+            zcr: 0,
             el2: Bank::default(),
             other_cntkctl: 0,
             other_tfsr: 0,
@@ -121,6 +126,7 @@ impl Nested {
         self.page.set(page::SPSR_EL1, 0x3c5);
         self.in_l2 = false;
         self.lists_loaded = false;
+        self.zcr = 0;
         self.other_cntkctl = 0;
         self.other_tfsr = 0;
         self.virtual_serror = 0;
@@ -142,6 +148,7 @@ impl Nested {
     #[cold]
     fn offer(&mut self, ids: &GuestIds) {
         let fgt = ids.field(Reg::Mmfr0, 56) != 0;
+        self.sve = ids.has_sve();
         self.offered = Offered::new(Features {
             evt: ids.field(Reg::Mmfr2, 56),
             ecv: ids.field(Reg::Mmfr0, 60),
@@ -189,6 +196,11 @@ impl Nested {
     /// L1's CPTR_EL2, in the format that L1 has, while L2 runs.
     fn cptr(&self) -> u64 {
         if self.vhe { self.el2.cpacr } else { self.regs.cptr }
+    }
+
+    /// Bits of CPTR_EL2 by which L1 traps FP and SVE, if L2 runs.
+    pub(crate) fn closed_fp(&self) -> u64 {
+        if self.in_l2 { controls::cptr_for_l2(0, self.cptr(), self.vhe) & (fp::TFP | fp::TZ) } else { 0 }
     }
 
     /// CNTVOFF_EL2 for the context that is in the hardware. A VM with virtual EL2 gets the physical

@@ -18,10 +18,10 @@ pub(super) fn to_l2(vcpu: &mut Vcpu, local: &Local) {
     // SAFETY: the vCPU is entered next; controls and stage 2 follow.
     unsafe { nested.el2.enter_l2(&nested.page) };
     nested.in_l2 = true;
-    nested.fp_loaded = fp::is_open();
     nested.swap_rest(local.host.mte);
     nested.virtual_serror = traps::pending_virtual_serror();
     let (registers, on) = nested.stage2();
+    super::sve::to_l2(vcpu);
     super::timers::swap(vcpu, local);
     // SAFETY: the vCPU is entered next, in L2.
     unsafe { vcpu.load_l2(local, registers, on) };
@@ -34,13 +34,11 @@ pub(super) fn to_vel2(vcpu: &mut Vcpu, local: &Local) {
     super::lists::unload(vcpu, local);
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     nested.keep_virtual_serror();
-    if !controls::traps_fp(nested.cptr(), nested.vhe) {
-        nested.fp_loaded = fp::is_open();
-    }
     // SAFETY: the vCPU is entered next; controls and stage 2 follow.
     unsafe { nested.el2.leave_l2(&nested.page) };
     nested.in_l2 = false;
     nested.swap_rest(local.host.mte);
+    super::sve::to_vel2(vcpu);
     super::timers::swap(vcpu, local);
     // SAFETY: the vCPU is entered next, in vEL2.
     unsafe { vcpu.load_vel2(local) };
@@ -123,6 +121,7 @@ impl Nested {
 /// # Safety
 /// The vCPU must be entered next, and its EL1 registers must be those of that context.
 unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
+    let fp_traps = vcpu.fp_traps();
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     let Some(base) = vcpu.traps.as_ref() else { return };
     let vhe = nested.vhe;
@@ -130,9 +129,8 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
     unsafe { nested.load_fine(base) };
     let values = if nested.in_l2 {
         let l1 = nested.hcr();
-        let traps_fp = controls::traps_fp(nested.cptr(), vhe);
         let cptr = controls::cptr_for_l2(base.cptr, nested.cptr(), vhe);
-        fp::set_cptr(cptr, fp::unless(nested.fp_loaded && !traps_fp));
+        fp::set_cptr(cptr, fp_traps);
         Controls {
             hcr: l1.for_l2(base.hcr | nested.wfe_trap()),
             mdcr: controls::mdcr_for_l2(base.mdcr, nested.regs.mdcr),
@@ -142,7 +140,7 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
             vmpidr: nested.page.get(page::VMPIDR_EL2) | 1 << 31,
         }
     } else {
-        fp::set_cptr(base.cptr, fp::unless(nested.fp_loaded));
+        fp::set_cptr(base.cptr, fp_traps);
         Controls {
             hcr: controls::for_vel2(base.hcr | nested.wfe_trap(), vhe) | nested.virtual_serror,
             mdcr: base.mdcr,
@@ -174,9 +172,8 @@ impl Vcpu {
     ///
     /// # Safety
     /// The vCPU must be entered next, on this CPU, with nobody else resident.
-    pub(crate) unsafe fn load_nested(&mut self, local: &Local, fp_loaded: bool) {
+    pub(crate) unsafe fn load_nested(&mut self, local: &Local) {
         let Some(nested) = self.nested.as_deref_mut() else { return };
-        nested.fp_loaded = fp_loaded;
         if !nested.in_l2 {
             nested.virtual_serror = traps::pending_virtual_serror();
         }

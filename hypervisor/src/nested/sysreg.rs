@@ -1,6 +1,6 @@
 //! EL2 registers that trap: L0 keeps them, or writes the EL1 register that plays them.
 
-use super::{Nested, lists, timers};
+use super::{Nested, lists, sve, timers};
 use crate::arch::nested as hw;
 use crate::cpu::Local;
 use crate::exit::Outcome;
@@ -23,6 +23,9 @@ pub(super) fn access(vcpu: &mut Vcpu, local: &Local, access: SysregAccess) -> Op
     let Some(register) = lookup(access.reg, vhe) else {
         return is_el2(access.reg).then_some(Err(GuestFault::Undefined));
     };
+    if register == Register::Zcr {
+        return Some(sve::access(vcpu, local, access));
+    }
     if access.read {
         let nested = vcpu.nested.as_deref()?;
         let value = read(nested, register)?;
@@ -64,7 +67,7 @@ fn read(nested: &Nested, register: Register) -> Option<u64> {
         Register::Cnthctl if own_format => nested.regs.cnthctl,
         Register::Cnthctl => nested.regs.cnthctl & !CNTKCTL | hw::cntkctl() & CNTKCTL,
         Register::CntkctlEl12 => nested.other_cntkctl,
-        Register::RazWi => 0,
+        Register::RazWi | Register::Zcr => 0,
         Register::IccSre => ICC_SRE,
         Register::IchVtr => hw::vtr() & VTR_KEPT | VTR_NV4,
         Register::IchMisr => nested.misr(),
@@ -72,6 +75,13 @@ fn read(nested: &Nested, register: Register) -> Option<u64> {
         Register::IchElrsr => collect(lr::is_free),
         Register::Timer(which, part) => timers::read(nested, which, part),
     })
+}
+
+impl Nested {
+    /// L1's CPTR_EL2 while vEL2 runs.
+    pub(super) fn own_cptr(&self) -> u64 {
+        if self.vhe { hw::cpacr() } else { self.regs.cptr }
+    }
 }
 
 /// Bits of CPTR_EL2 with E2H 1 that CPACR_EL1 has not: TCPAC, TAM.
@@ -135,6 +145,7 @@ fn write(vcpu: &mut Vcpu, local: &Local, register: Register, value: u64) {
         }
         Register::CntkctlEl12 => nested.other_cntkctl = value,
         Register::RazWi
+        | Register::Zcr
         | Register::IccSre
         | Register::IchVtr
         | Register::IchMisr

@@ -33,12 +33,8 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
     }
     loop {
         // The hazard test on the way in: one load.
-        if vcpu.shared.asked() != 0 {
-            if !heed_requests(vcpu, local) {
-                return Pause::Settle;
-            }
-            // Whoever asked while something was asked already sent no kick: look again.
-            continue;
+        if vcpu.shared.asked() != 0 && !heed_requests(vcpu, local) {
+            return Pause::Settle;
         }
         local.stay.end();
         // SAFETY: the scheduler made this vCPU resident.
@@ -93,15 +89,25 @@ fn heed_interrupts(vcpu: &mut Vcpu, local: &mut Local) {
     vcpu.sync_interrupts(local);
 }
 
+/// How often a vCPU looks for new requests before the scheduler does: other vCPUs of its VM, which send it
+/// interrupts without end, must not keep its CPU from everybody else.
+const LOOKS: usize = 4;
+
 /// Does what others asked of the vCPU while it runs; false if the scheduler has to.
 #[inline]
 fn heed_requests(vcpu: &mut Vcpu, local: &mut Local) -> bool {
-    if vcpu.shared.asked() & !request::INTERRUPT != 0 {
-        return false;
+    for _ in 0..LOOKS {
+        if vcpu.shared.asked() & !request::INTERRUPT != 0 {
+            return false;
+        }
+        vcpu.shared.take_only(request::INTERRUPT);
+        heed_interrupts(vcpu, local);
+        // Whoever asked while something was asked already sent no kick: look again.
+        if vcpu.shared.asked() == 0 {
+            return true;
+        }
     }
-    vcpu.shared.take_only(request::INTERRUPT);
-    heed_interrupts(vcpu, local);
-    true
+    false
 }
 
 /// The rarer ways to go on.

@@ -50,7 +50,8 @@ impl Vcpu {
         let traps = traps.unwrap_or_else(|| panic!("VM {} runs with open ID registers", self.vm.id));
         // SAFETY: this vCPU is entered next; so for all that follow.
         unsafe { traps::load(traps, local.midr, idreg::vmpidr(self.id as u8), self.virtual_serror) };
-        fp::set_cptr(traps.cptr, self.fp.traps(fp_loaded));
+        self.fp.found(fp_loaded);
+        fp::set_cptr(traps.cptr, self.fp.traps());
         // SAFETY: as above.
         unsafe { self.el1.load() };
         if local.host.mte {
@@ -74,7 +75,7 @@ impl Vcpu {
         unsafe { self.timers.load(self.counter_offset()) };
         if self.nested.is_some() {
             // SAFETY: as above; all that the states have in common is loaded.
-            unsafe { self.load_nested(local, fp_loaded) };
+            unsafe { self.load_nested(local) };
         }
     }
 
@@ -110,6 +111,27 @@ impl Vcpu {
         self.fp.ask_for_sve();
     }
 
+    /// What traps (CPTR_EL2) as long as its registers are where they are.
+    pub(crate) fn fp_traps(&self) -> u64 {
+        self.fp.traps()
+    }
+
+    /// ZCR_EL1 of the context that runs: ZCR_EL2 for virtual EL2.
+    pub(crate) fn zcr(&self) -> u64 {
+        self.fp.zcr()
+    }
+
+    /// Writes it. The vCPU must be resident.
+    pub(crate) fn set_zcr(&mut self, value: u64) {
+        self.fp.set_zcr(value);
+    }
+
+    /// Another context: its ZCR_EL1, and a LEN that bounds it, made from the old one's ZCR_EL1, which is
+    /// returned. The vCPU must be resident.
+    pub(crate) fn swap_zcr(&mut self, value: u64, limit: impl FnOnce(u64) -> u64) -> u64 {
+        self.fp.swap_zcr(value, limit)
+    }
+
     /// Saves the FP registers, which are this vCPU's.
     pub(crate) fn save_fp(&mut self) {
         self.fp.save();
@@ -123,7 +145,7 @@ impl Vcpu {
     pub(crate) unsafe fn load_fp(&mut self, cptr: u64) {
         // SAFETY: the caller's promise.
         unsafe { self.fp.load() };
-        let closed = self.fp.traps(true);
+        let closed = self.fp.traps() | self.nested.as_ref().map_or(0, |nested| nested.closed_fp());
         fp::set_cptr(cptr & !(fp::TFP | fp::TZ), cptr & closed);
     }
 

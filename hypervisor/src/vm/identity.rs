@@ -80,7 +80,7 @@ pub(crate) fn longest_vector(spec: &VmSpec, means: &Means<'_>) -> Result<u16, St
     let longest = if means.ids.has_sve() { means.ids.longest_vector() } else { 0 };
     match (spec.sve, spec.sve_vl) {
         (Sve::No, _) => Ok(0),
-        (Sve::IfPresent, _) => Ok(if spec.nested.is_none() { longest } else { 0 }),
+        (Sve::IfPresent, _) => Ok(longest),
         (Sve::Yes, _) if longest == 0 => {
             Err("it wants SVE, which this machine's CPUs do not have, or not alike".into())
         }

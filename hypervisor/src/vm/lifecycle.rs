@@ -189,12 +189,12 @@ impl Vcpu {
                 nested.begin(|index| self.vm.id_register(index));
             }
         }
-        if asked & request::POWER_ON != 0
-            && self.vm.life.lock().state == VmState::Running
-            && let Some(start) = self.vm.power.lock().started(self.id)
-        {
-            self.reset(start.entry, start.context);
-            self.activity = Activity::Ready;
+        if asked & request::POWER_ON != 0 && self.vm.life.lock().state == VmState::Running {
+            let start = self.vm.power.lock().started(self.id);
+            if let Some(start) = start {
+                self.reset(start.entry, start.context);
+                self.activity = Activity::Ready;
+            }
         }
         if asked & request::DECIDED != 0 {
             self.go_on_after_fault();
@@ -214,10 +214,13 @@ impl Vcpu {
     pub(crate) fn begin(&mut self, machine: &Machine, preparing: u64) {
         let vm = self.vm;
         self.activity = Activity::Off;
-        if vm.life.lock().state != VmState::Starting {
+        let life = vm.life.lock();
+        if life.state != VmState::Starting {
             // A stop came meanwhile; its request is pending.
             return;
         }
+        let resets_itself = life.cause == Some(StopCause::SystemReset);
+        drop(life);
         let boot = Start { entry: vm.spec.kernel.entry.get(), context: vm.spec.dtb.get() };
         // Together: the UART remembers the level that it gave to the vGIC.
         let mut uart = vm.uart.lock();
@@ -235,7 +238,10 @@ impl Vcpu {
         *vm.events.lock() = Events::new();
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.faults.lock().forget();
-        vm.forgive_reports();
+        // A guest that resets itself again and again does not fill the console.
+        if !resets_itself {
+            vm.forgive_reports();
+        }
         vm.map.lock().dirty.stop();
         vm.restart_counter(timer::now());
         let mut life = vm.life.lock();
@@ -246,7 +252,8 @@ impl Vcpu {
         life.cause = None;
         life.state = VmState::Running;
         drop(life);
-        if let Some(start) = vm.power.lock().started(0) {
+        let start = vm.power.lock().started(0);
+        if let Some(start) = start {
             self.reset(start.entry, start.context);
         }
         self.activity = Activity::Ready;

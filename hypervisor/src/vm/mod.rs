@@ -123,7 +123,8 @@ pub(crate) struct Vm {
     pub(crate) forwarded: Vec<(u32, u32)>,
 }
 
-/// Most reports of one VM per start: a hostile guest cannot flood the console.
+/// Most reports of one VM from a start to the next, its own resets aside: a hostile guest cannot flood the
+/// console, whose lines EL2 waits for when they are too many.
 const MAX_REPORTS: u64 = 16;
 
 impl Vm {
@@ -173,7 +174,7 @@ impl Vm {
         self.reports.fetch_add(1, Ordering::Relaxed) < MAX_REPORTS
     }
 
-    /// A new start may report again.
+    /// A start that somebody else asked for may report again.
     pub(crate) fn forgive_reports(&self) {
         self.reports.store(0, Ordering::Relaxed);
     }

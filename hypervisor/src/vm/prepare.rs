@@ -9,6 +9,7 @@ use crate::arch::{cache, tlb};
 use crate::bundle;
 use crate::machine;
 use crate::mem::window;
+use crate::nested::mmu::with_vmid;
 use crate::vcpu::{Activity, Vcpu};
 use addr::{Canonical, Ipa};
 pub(crate) use cmo::Preparation;
@@ -65,8 +66,9 @@ impl Vm {
             Work::Misplaced { item } => panic!("item {item} of VM {} lies outside of it", self.spec.name),
             Work::PublishInstructions => {
                 cache::publish_instructions();
-                // The VM starts with its MMU off: nothing of an earlier life may translate for it.
-                tlb::flush_all_vms();
+                // The VM starts with its MMU off: nothing of an earlier life may translate for it. Others
+                // keep theirs, so that a VM that resets itself again and again does not slow them down.
+                with_vmid(self.id, |vmid| tlb::flush_all_of(self.stage2.root | u64::from(vmid) << 48));
             }
             Work::Nothing => {}
         }

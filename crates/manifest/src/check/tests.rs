@@ -395,9 +395,4 @@ fn vectors() {
     for no in [crate::Sve::No, crate::Sve::IfPresent] {
         assert_eq!(sve(no, Some(256)), "vm \"a\": it has an sve-vl, but no SVE");
     }
-    let nested = sentence(|vm| {
-        vm.sve = crate::Sve::Yes;
-        vm.nested = Some(crate::Nested::Vhe);
-    });
-    assert_eq!(nested, "vm \"a\": it has SVE and virtual EL2, which do not go together");
 }

@@ -38,9 +38,6 @@ pub(super) fn check(vm: &VmSpec, files: Files<'_>) -> Result<()> {
 }
 
 fn sve(vm: &VmSpec) -> Result<()> {
-    if vm.sve == Sve::Yes && vm.nested.is_some() {
-        return Err(Error::vm(vm, "sve", &"it has SVE and virtual EL2, which do not go together"));
-    }
     match vm.sve_vl {
         Some(bits) if !(128..=MAX_VECTOR).contains(&bits) || !bits.is_multiple_of(128) => {
             let message =

@@ -12,6 +12,13 @@ use super::tree::Span;
 
 /// No record.
 const NONE: u32 = u32::MAX;
+/// Records of one hash at most. A hypervisor that maps one page over and over would make a list that takes
+/// long to look through.
+const LONGEST: usize = 512;
+/// Mappings that are forgotten one by one at most; of more, all shadows are forgotten, which costs less.
+const MOST_BY_RECORD: usize = 32;
+/// Records that are looked at for that at most.
+const MOST_LOOKED_AT: usize = 4096;
 /// Sizes of mappings.
 const SIZES: [u64; 5] = [PAGE_SIZE, 16 << 10, 64 << 10, BLOCK_2M, BLOCK_1G];
 
@@ -92,18 +99,29 @@ impl ReverseMap {
     /// Notes a mapping. Returns the record that had to go: its mapping goes too.
     pub(super) fn insert(&mut self, record: Record) -> Option<Record> {
         let bucket = self.hash(record.canonical, record.size);
-        if self.chain(bucket).any(|(_, link)| link.record == record) {
-            return None;
+        let mut at = self.buckets.get(bucket).copied().unwrap_or(NONE);
+        let (mut room, mut last) = (LONGEST, NONE);
+        while let Some(link) = self.links.get(at as usize) {
+            if link.record == record {
+                return None;
+            }
+            room = room.wrapping_sub(1);
+            (last, at) = (at, link.next);
         }
         let mut link = Link { record, next: NONE };
-        if self.links.len() < self.capacity {
+        let index = if room == 0 {
+            // The oldest of its hash.
+            last as usize
+        } else if self.links.len() < self.capacity {
             link.next = self.replace_first(bucket, self.links.len() as u32);
             // Within the capacity that was reserved.
             self.links.push(link);
             return None;
-        }
-        let index = self.oldest;
-        self.oldest = index.wrapping_add(1) & self.capacity.wrapping_sub(1);
+        } else {
+            let oldest = self.oldest;
+            self.oldest = oldest.wrapping_add(1) & self.capacity.wrapping_sub(1);
+            oldest
+        };
         let evicted = self.unlink(index);
         link.next = self.replace_first(bucket, index as u32);
         if let Some(place) = self.links.get_mut(index) {
@@ -128,19 +146,75 @@ impl ReverseMap {
         Some(record)
     }
 
+    /// Whether few records have a part in `range`, and few others are in the way.
+    pub(super) fn has_few(&self, range: &Range<Ipa<Canonical>>) -> bool {
+        let (mut looked_at, mut all) = (0_usize, 0_usize);
+        let mut few = true;
+        self.look(range, |_, found| {
+            (looked_at, all) = (looked_at.saturating_add(1), all.saturating_add(found.into()));
+            few = looked_at <= MOST_LOOKED_AT && all <= MOST_BY_RECORD;
+            few
+        });
+        few
+    }
+
     /// Shows `found` all records that have a part in `range`. The work grows with the pages in it.
     pub(super) fn find(&self, range: &Range<Ipa<Canonical>>, mut found: impl FnMut(&Record)) {
+        self.look(range, |record, is_one| {
+            if is_one {
+                found(record);
+            }
+            true
+        });
+    }
+
+    /// Shows `look` those records, and others on the way: whether it is one, and as long as it wants to see
+    /// more.
+    fn look(&self, range: &Range<Ipa<Canonical>>, mut look: impl FnMut(&Record, bool) -> bool) {
         for (index, size) in SIZES.into_iter().enumerate() {
             let index = index as u8;
             let mut at = range.start().align_down(size).get();
             while at < range.end().get() {
                 for (_, link) in self.chain(self.hash(at, index)) {
-                    if link.record.canonical == at && link.record.size == index {
-                        found(&link.record);
+                    let found = link.record.canonical == at && link.record.size == index;
+                    if !look(&link.record, found) {
+                        return;
                     }
                 }
                 at = at.saturating_add(size);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(canonical: u64, nested: u64, life: u32) -> Record {
+        Record::new(canonical, nested, PAGE_SIZE, 0, life).unwrap()
+    }
+
+    #[test]
+    fn no_list_is_long() {
+        let mut map = ReverseMap::new(4096);
+        // One page under many addresses, and over many lives of the shadow.
+        for n in 0..4096 {
+            let evicted = map.insert(record(0x5000, n << 12, 0));
+            let oldest = (n as usize).checked_sub(LONGEST);
+            assert_eq!(evicted, oldest.map(|n| record(0x5000, (n as u64) << 12, 0)));
+        }
+        for life in 1..4096 {
+            let _ = map.insert(record(0x5000, 0x7000, life));
+        }
+        let range = Range::<Ipa<Canonical>>::new(Ipa::new(0x5000), PAGE_SIZE).unwrap();
+        let (mut seen, mut lives) = (0, 0);
+        map.find(&range, |record| (seen, lives) = (seen + 1, lives + usize::from(record.life > 3500)));
+        assert_eq!((seen, lives), (LONGEST, LONGEST), "the newest are there");
+        assert_eq!(map.insert(record(0x5000, 0x7000, 4095)), None, "one that is there");
+        assert!(!map.has_few(&range));
+        let other = Range::<Ipa<Canonical>>::new(Ipa::new(0x6000), PAGE_SIZE).unwrap();
+        let _ = map.insert(record(0x6000, 0x7000, 0));
+        assert!(map.has_few(&other));
     }
 }

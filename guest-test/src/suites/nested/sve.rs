@@ -1,0 +1,151 @@
+//! SVE under two hypervisors: the length of vectors, and whose trap it is.
+
+use super::{EC_HVC, guest_code, guest_el1, need_el2};
+use crate::harness::{Outcome, check, check_eq, skip};
+use crate::rt::el2::{self, El1, Exit, Guest, at_el2, with_guest};
+use crate::rt::machine::Machine;
+use crate::suites::sve::has_sve;
+use core::arch::asm;
+
+guest_code! {
+    /// The vector's bytes into x2; adds 1 to the bytes of Z0.
+    vectors ".arch_extension sve\n rdvl x2, #1\n add z0.b, z0.b, #1";
+    /// One SVE instruction.
+    sve_alone ".arch_extension sve\n rdvl x2, #1";
+    /// ZCR_EL1.
+    read_zcr "mrs x2, S3_0_C1_C2_0";
+}
+
+const EC_FP: u64 = 0x07;
+const EC_SVE: u64 = 0x19;
+
+/// EL1 of a guest that may use SVE.
+fn open_el1() -> El1 {
+    El1 { cpacr: 3 << 20 | 3 << 16, ..guest_el1() }
+}
+
+/// ZCR_EL1 of the guest, from EL2.
+fn set_guest_zcr(value: u64) {
+    if el2::vhe() {
+        msr!("S3_5_C1_C2_0", value);
+    } else {
+        msr!("S3_0_C1_C2_0", value);
+    }
+}
+
+fn guest_zcr() -> u64 {
+    if el2::vhe() { mrs!("S3_5_C1_C2_0") } else { mrs!("S3_0_C1_C2_0") }
+}
+
+/// At EL2: runs `f` with these traps of FP and SVE.
+fn with_traps<R>(fp: bool, sve: bool, f: impl FnOnce() -> R) -> R {
+    let old = mrs!("cptr_el2");
+    let (fp_bits, sve_bits) = if el2::vhe() { (3 << 20, 3 << 16) } else { (1 << 10, 1 << 8) };
+    let set = |value: u64, bits: u64, on: bool| if on { value | bits } else { value & !bits };
+    // With VHE the bits open, without they trap.
+    let value = set(set(old, fp_bits, fp != el2::vhe()), sve_bits, sve != el2::vhe());
+    msr!("cptr_el2", value);
+    let result = f();
+    msr!("cptr_el2", old);
+    result
+}
+
+/// Bytes of a vector here.
+fn length() -> u64 {
+    let bytes;
+    // SAFETY: reads the vector length.
+    unsafe { asm!(".arch_extension sve", "rdvl {}, #1", out(reg) bytes, options(nostack, nomem)) };
+    bytes
+}
+
+/// ZCR_EL2 bounds the guest's vectors, and the guest's ZCR_EL1 leaves those of EL2 alone.
+pub(super) fn vector_lengths(_: &Machine) -> Outcome {
+    need_el2!();
+    if !has_sve() {
+        skip!("no SVE");
+    }
+    for len in [0xf, 7, 1, 0, 3] {
+        for inner in [0xf, 0, 1] {
+            let mut guest = Guest::new(vectors());
+            let (exit, own, after, first, zcr, kept) = at_el2(|| {
+                with_traps(false, false, || {
+                    let old = mrs!("S3_4_C1_C2_0");
+                    msr!("S3_4_C1_C2_0", len);
+                    let own = length();
+                    // SAFETY: no compiled code uses the register.
+                    unsafe { asm!(".arch_extension sve", "dup z0.b, #41", options(nostack, nomem)) };
+                    let exit = with_guest(&open_el1(), 0, 0, || {
+                        set_guest_zcr(inner);
+                        let exit = el2::enter(&mut guest);
+                        (exit, guest_zcr())
+                    });
+                    let after = length();
+                    let first: u64;
+                    // SAFETY: as above.
+                    unsafe {
+                        asm!(".arch_extension sve", ".arch_extension simd", "umov {0:w}, v0.b[0]", out(reg) first,
+                            options(nostack, nomem))
+                    };
+                    let zcr = mrs!("S3_4_C1_C2_0");
+                    msr!("S3_4_C1_C2_0", old);
+                    (exit.0, own, after, first, zcr, exit.1)
+                })
+            });
+            check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "exit with lengths {len}, {inner}");
+            check!(own <= 16 * (len + 1), "EL2's vectors have {own} bytes with {len}");
+            check!(guest.x[2] <= own.min(16 * (inner + 1)), "{} bytes with {len}, {inner}", guest.x[2]);
+            if inner == 0xf {
+                check_eq!(guest.x[2], own, "the guest's bytes as long as EL2's");
+            }
+            check_eq!(
+                (after, zcr, kept),
+                (own, len, inner),
+                "bytes, ZCR_EL2 and ZCR_EL1 after {len}, {inner}"
+            );
+            check_eq!(first, 42, "Z0");
+        }
+    }
+    Ok(())
+}
+
+/// CPTR_EL2 takes SVE of the guest to EL2: as SVE, or as FP if that alone is trapped. So it is with EL2's
+/// own ZCR_EL2.
+pub(super) fn sve_traps(_: &Machine) -> Outcome {
+    need_el2!();
+    if !has_sve() {
+        skip!("no SVE");
+    }
+    for used in [false, true] {
+        for (fp, sve, code, want) in [
+            (false, true, sve_alone(), EC_SVE),
+            (true, true, sve_alone(), EC_SVE),
+            (true, false, sve_alone(), EC_FP),
+            (false, true, read_zcr(), EC_SVE),
+            (false, false, read_zcr(), EC_HVC),
+            (false, false, sve_alone(), EC_HVC),
+        ] {
+            let mut guest = Guest::new(code);
+            let exit = at_el2(|| {
+                if used {
+                    with_traps(false, false, length);
+                }
+                with_traps(fp, sve, || with_guest(&open_el1(), 0, 0, || el2::enter(&mut guest)))
+            });
+            check_eq!((exit, guest.ec()), (Exit::Sync, want), "EC with traps of FP {fp}, of SVE {sve}");
+            if want != EC_HVC {
+                check_eq!(guest.pc, code, "ELR_EL2");
+                let iss = if want == EC_FP { 0x1e0_0000 } else { 0 };
+                check_eq!(guest.esr & 0x1ff_ffff, iss, "ISS of class {want:#x}");
+            }
+        }
+    }
+    let own = at_el2(|| {
+        with_traps(false, true, || {
+            el2::forget();
+            let _ = mrs!("S3_4_C1_C2_0");
+            el2::own()
+        })
+    });
+    check_eq!((own.count, own.esr), (1, EC_SVE << 26 | 1 << 25), "ZCR_EL2 while EL2 traps itself");
+    Ok(())
+}
