@@ -1,4 +1,4 @@
-//! Lazy memory whose tags are taken away, which memory may have any, and which has some.
+//! Lazy memory whose tags are taken away, and which memory may have any.
 
 use super::{
     AREA, BARE, INVALID, LAZY, PAGE, UNTOUCHED, buffer, complete, copied, differing, expect, target,
@@ -123,20 +123,5 @@ pub(super) fn map_of_tagged_pages(machine: &Machine) -> Outcome {
     demote_all(puppet.vm, LAZY, 128 * PAGE, 0, 0)?;
     expect("turned back", map(LAZY, 128, MAP_TAGGED), complete(128 * PAGE, 16))?;
     check_eq!([read64(at), read64(at + 8)], [0, 0], "pages that lost their tags");
-    Ok(())
-}
-
-/// A bit for each page that has a tag.
-pub(super) fn map_of_tags(machine: &Machine) -> Outcome {
-    let puppet = target(machine)?;
-    let at = buffer(machine, 64);
-    puppet.must(Act::Tag, AREA, AREA + 70 * PAGE, 0)?;
-    for page in [0, 9, 64, 69] {
-        puppet.must(Act::Tag, AREA + page * PAGE + 80, AREA + page * PAGE + 96, 1)?;
-    }
-    let map = copied(TAGS_MAP, [puppet.vm, AREA, 70 * PAGE, at, 0, 0, 0]);
-    check_eq!(map, complete(70 * PAGE, 9), "70 pages");
-    check_eq!(read64(at), 1 | 1 << 9, "pages 0 to 63");
-    check_eq!([read8(at + 8), read8(at + 9)], [1 | 1 << 5, UNTOUCHED], "pages 64 to 69");
     Ok(())
 }
