@@ -9,6 +9,6 @@ for program in rustup cc; do
 done
 # Without arguments rustup reads rust-toolchain.toml; it must not replace itself on the way.
 case $(rustup component list --installed 2>/dev/null || true) in
-    *clippy*llvm-tools*rust-std-aarch64-unknown-none*rust-std-aarch64-unknown-none-softfloat*rustfmt*) ;;
+    *clippy*llvm-tools*rust-std-aarch64-unknown-linux-musl*rust-std-aarch64-unknown-none*rust-std-aarch64-unknown-none-softfloat*rustfmt*) ;;
     *) rustup toolchain install --no-self-update >&2 ;;
 esac

@@ -142,10 +142,16 @@ fn run_suites(machine: &Machine) {
     println!("1..{}", tests().count());
     for (number, (suite, &(name, test))) in (1..).zip(tests()) {
         CURRENT.store(number, Relaxed);
-        let outcome = test(machine);
+        let omitted = machine.lists("omit", name);
+        let outcome = if omitted { leave_out() } else { test(machine) };
         clean_up(machine);
         report(number, suite, name, &outcome);
     }
+}
+
+/// The outcome of a test that the command line names by `omit`.
+fn leave_out() -> Outcome {
+    skip!("omitted")
 }
 
 /// Brings the machine back to where a test may start.

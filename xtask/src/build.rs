@@ -16,16 +16,19 @@ pub enum Binary {
     GuestTest,
     /// The static Linux program.
     GuestUser,
+    /// The virtual machine monitor for Linux.
+    GuestVmm,
 }
 
 impl Binary {
-    pub const ALL: [Binary; 3] = [Binary::Hypervisor, Binary::GuestTest, Binary::GuestUser];
+    pub const ALL: [Binary; 4] = [Binary::Hypervisor, Binary::GuestTest, Binary::GuestUser, Binary::GuestVmm];
 
     pub const fn package(self) -> &'static str {
         match self {
             Binary::Hypervisor => "hypervisor",
             Binary::GuestTest => "guest-test",
             Binary::GuestUser => "guest-user",
+            Binary::GuestVmm => "guest-vmm",
         }
     }
 
@@ -33,6 +36,7 @@ impl Binary {
         match self {
             Binary::Hypervisor | Binary::GuestTest => "aarch64-unknown-none-softfloat",
             Binary::GuestUser => "aarch64-unknown-none",
+            Binary::GuestVmm => "aarch64-unknown-linux-musl",
         }
     }
 
@@ -46,7 +50,7 @@ pub fn command() -> Result<bool> {
     for binary in Binary::ALL {
         let path = match binary {
             Binary::Hypervisor | Binary::GuestTest => image(binary)?,
-            Binary::GuestUser => elf(binary)?,
+            Binary::GuestUser | Binary::GuestVmm => elf(binary)?,
         };
         println!("{}", path.display());
     }
@@ -97,7 +101,7 @@ fn once(binary: Binary, form: Form) -> Result<PathBuf> {
         Form::Flat => {
             let name = match binary {
                 Binary::Hypervisor => "Image",
-                Binary::GuestTest | Binary::GuestUser => binary.package(),
+                Binary::GuestTest | Binary::GuestUser | Binary::GuestVmm => binary.package(),
             };
             flatten(&binary.elf(), name)?
         }

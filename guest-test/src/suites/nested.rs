@@ -11,19 +11,18 @@ mod interrupts;
 mod memory;
 mod registers;
 mod returns;
-mod sve;
+pub(super) mod sve;
 mod timers;
 mod traps;
 
 use fine::{enhanced_traps, extended_controls, fine_exceptions, fine_traps, virtual_timer_traps};
 use interrupts::{
-    guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, physical_offset,
-    virtual_irq_bit,
+    guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, maintenance_of_groups,
+    physical_offset, virtual_irq_bit,
 };
 use memory::{guest_tags, no_tag_access, stage2_accesses, stage2_faults};
 use registers::{el2_registers, hidden_registers, own_registers, register_banks};
 use returns::{authenticated_returns, illegal_returns};
-use sve::{sve_traps, vector_lengths};
 use timers::{guest_timer_moved, guest_timer_wakes, wfe_traps_last};
 use traps::{garbage, guest_traps, untrapped};
 
@@ -55,6 +54,7 @@ suite!(
         virtual_irq_bit,
         interrupt_ends_here,
         maintenance,
+        maintenance_of_groups,
         guest_timer_wakes,
         guest_timer_moved,
         wfe_traps_last,
@@ -62,8 +62,6 @@ suite!(
         stage2_faults,
         guest_tags,
         no_tag_access,
-        vector_lengths,
-        sve_traps,
     ]
 );
 

@@ -13,7 +13,7 @@ const MACHINE: [&str; 3] = ["hypervisor/src/arch/", "guest-test/", "guest-user/"
 /// What may stand only there.
 const MACHINE_WORDS: [&str; 3] = ["asm!(", "aarch64_cpu", "arm_sysregs"];
 /// Members with sources.
-const MEMBERS: [&str; 6] = ["crates", "hypervisor", "guest-test", "guest-user", "xtask", "fuzz"];
+const MEMBERS: [&str; 7] = ["crates", "hypervisor", "guest-test", "guest-user", "guest-vmm", "xtask", "fuzz"];
 
 /// What breaks the rules, a sentence each.
 pub fn complaints() -> Result<Vec<String>> {

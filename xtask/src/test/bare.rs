@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial<'static>> {
         let name = format!("bare::{kernel}");
         trials.push(Trial::new(name.clone(), move || linux(&name, kernel)));
     }
+    trials.push(Trial::new("bare::linux-kvm", || kvm("bare::linux-kvm")));
     trials.push(Trial::new("bare::shell", || shell("bare::shell")));
     trials
 }
@@ -57,6 +58,16 @@ fn linux(name: &str, kernel: &str) -> Result<Tally> {
     let initrd = Some(initrd::write(initrd::Kind::Test)?);
     let firmware = Firmware::Kernel { image, initrd, append: "console=ttyAMA0 panic=-1 quiet".into() };
     run(name, Machine::new(firmware), LINUX)
+}
+
+/// The guests of KVM that `nested-linux` runs, where KVM has the machine to itself.
+fn kvm(name: &str) -> Result<Tally> {
+    let image = fetch::file("linux-backports/Image")?;
+    let initrd = Some(initrd::write(initrd::Kind::Kvm)?);
+    let firmware = Firmware::Kernel { image, initrd, append: "console=ttyAMA0 panic=-1 quiet".into() };
+    let run = machine::run(name, &Machine::new(firmware), LINUX)?;
+    let guests = ["[one] ok 1 entry.", "[two] ok 1 entry.", "[mte] ok 1 mte."];
+    Ok(run.tally(run.missing(&guests.map(String::from))))
 }
 
 fn run(name: &str, machine: Machine, timeout: Duration) -> Result<Tally> {

@@ -10,6 +10,8 @@ use crate::rt::timer::{self, ENABLE, SECOND, ticks};
 guest_code! {
     /// Waits for an interrupt with IRQs on: x0 rounds of a loop.
     busy "msr DAIFClr, #2\n isb\n 2: subs x0, x0, #1\n b.ne 2b\n mov x9, #1";
+    /// Enables group 1, then as `busy`.
+    enable_group "mov x1, #1\n msr ICC_IGRPEN1_EL1, x1\n isb\n 2: subs x0, x0, #1\n b.ne 2b\n mov x9, #1";
     /// Arms its virtual timer at x0 and spins for ever.
     arm "msr CNTV_CVAL_EL0, x0\n mov x1, #1\n msr CNTV_CTL_EL0, x1\n isb\n 2: b 2b";
     /// Arms its physical timer at x0 and spins for ever.
@@ -159,9 +161,14 @@ pub(super) fn physical_offset(_: &Machine) -> Outcome {
 
 /// Runs the guest with one list register and an open interface; what is in the list register after.
 fn with_list_register(lr: u64, hcr: u64, set: u64, guest: &mut Guest) -> (Exit, u64, u64, u32) {
+    with_interface(OPEN, lr, hcr, set, guest)
+}
+
+/// The same with this ICH_VMCR_EL2.
+fn with_interface(vmcr: u64, lr: u64, hcr: u64, set: u64, guest: &mut Guest) -> (Exit, u64, u64, u32) {
     at_el2(|| {
         msr!("S3_4_C12_C12_0", lr);
-        msr!("S3_4_C12_C11_7", OPEN);
+        msr!("S3_4_C12_C11_7", vmcr);
         msr!("S3_4_C12_C11_0", hcr);
         let exit = with_guest(&guest_el1(), IMO | set, 0, || el2::enter(guest));
         let (after, misr) = (mrs!("S3_4_C12_C12_0"), mrs!("S3_4_C12_C11_2"));
@@ -255,6 +262,20 @@ pub(super) fn maintenance(_: &Machine) -> Outcome {
     let (exit, _, misr, intid) = with_list_register(0, 1 | 1 << 7, 0, &mut guest);
     check_eq!((exit, misr), (Exit::Irq, 1 << 7), "exit, MISR after the group was turned off");
     check_eq!(intid, MAINTENANCE, "INTID");
+    check!(gic::quiet(), "it comes again");
+    Ok(())
+}
+
+/// The maintenance interrupt when the guest enables a group.
+pub(super) fn maintenance_of_groups(_: &Machine) -> Outcome {
+    need_el2!();
+    const VGRP1EIE: u64 = 1 << 6;
+    gic::enable(MAINTENANCE);
+    let mut guest = Guest::new(enable_group());
+    guest.x[0] = ticks(10 * SECOND);
+    let (exit, _, misr, intid) = with_interface(0xff << 24, 0, 1 | VGRP1EIE, 0, &mut guest);
+    check_eq!((exit, misr, intid), (Exit::Irq, VGRP1EIE, MAINTENANCE), "exit, MISR, INTID");
+    check!(guest.x[9] == 0, "the guest ended");
     check!(gic::quiet(), "it comes again");
     Ok(())
 }
