@@ -44,7 +44,7 @@ pub use freeze::{Denied, Freeze};
 pub use guest::{Features, GuestIds, vmpidr};
 pub use host::{HostIds, Lack, Mixed};
 pub use nesting::VirtualEl2;
-pub use policy::{CacheRegister, DebugRegister, Policy, policy, refusal};
+pub use policy::{CacheRegister, DebugRegister, ICC_SRE, Policy, policy, refusal};
 pub use register::{from_encoding, index_of, register_at};
 pub use required::check_required;
 
