@@ -111,7 +111,10 @@ pub(crate) fn main(tree: u64) -> ! {
         machine.bootargs
     );
     match machine.option("mode") {
-        None => run_suites(&machine),
+        None => {
+            let passed = run_suites(&machine);
+            live_again(&machine, passed);
+        }
         Some(mode) => modes::run(mode, &machine),
     }
     smccc::system_off()
@@ -126,7 +129,18 @@ pub(crate) fn report(number: u32, suite: &str, name: &str, outcome: &Outcome) {
     }
 }
 
-fn run_suites(machine: &Machine) {
+/// Resets the machine if all is well and it is to have more lives: `lives=` in all.
+fn live_again(machine: &Machine, passed: bool) {
+    let Some(lives) = machine.number("lives") else { return };
+    let starts = smccc::call(abi::hypercall::VM_INFO, abi::hypercall::SELF, 0, 0)[5];
+    if passed && starts < lives {
+        smccc::call(abi::psci::SYSTEM_RESET, 0, 0, 0);
+    }
+    println!("# {starts} lives");
+}
+
+/// Runs what the command line asks for; whether all of it passed.
+fn run_suites(machine: &Machine) -> bool {
     let wanted = machine.option("suite").unwrap_or("all");
     let only = machine.option("test");
     let selected =
@@ -136,17 +150,20 @@ fn run_suites(machine: &Machine) {
             .iter()
             .filter(|s| selected(s))
             .flat_map(|s| s.tests.iter().map(move |t| (s.name, t)))
-            .filter(|(_, t)| only.is_none_or(|name| name == t.0))
+            .filter(|(_, t)| only.is_none_or(|names| names.split(',').any(|name| name == t.0)))
     };
     println!("KTAP version 1");
     println!("1..{}", tests().count());
+    let mut passed = true;
     for (number, (suite, &(name, test))) in (1..).zip(tests()) {
         CURRENT.store(number, Relaxed);
         let omitted = machine.lists("omit", name);
         let outcome = if omitted { leave_out() } else { test(machine) };
         clean_up(machine);
         report(number, suite, name, &outcome);
+        passed &= !matches!(outcome, Err(Stop::Fail(_)));
     }
+    passed
 }
 
 /// The outcome of a test that the command line names by `omit`.

@@ -14,8 +14,11 @@ pub const FEATURES: u32 = 0xC600_0000;
 /// (bit 0 = the first) that the caller may control.
 pub const VM_LIST: u32 = 0xC600_0001;
 /// VM_INFO(x1 = VM): x1 = [`VmState`], x2 and x3 = name (16 bytes, little-endian, zero-padded),
-/// x4 = number of vCPUs, x5 = number of starts so far, x6 = RAM in bytes.
+/// x4 = number of vCPUs, x5 = number of starts so far, x6 = RAM in bytes, x7 = exits so far of all its
+/// vCPUs, without interrupts. Any VM may ask about [`SELF`].
 pub const VM_INFO: u32 = 0xC600_0002;
+/// The caller's own VM, in x1 of [`VM_INFO`].
+pub const SELF: u64 = u64::MAX;
 /// VM_START(x1 = VM): a stopped VM starts from its first state. Returns when the start has begun.
 pub const VM_START: u32 = 0xC600_0003;
 /// VM_STOP(x1 = VM): returns when the stop has begun; an [`EventKind::Stopped`] follows.

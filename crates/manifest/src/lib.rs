@@ -14,6 +14,7 @@ pub mod dtb;
 mod error;
 pub mod layout;
 mod names;
+mod shares;
 pub mod spec;
 mod taggable;
 #[cfg(any(test, feature = "write"))]

@@ -117,11 +117,12 @@ unsafe extern "C" {
     fn el2_enter(guest: *mut Guest) -> u64;
 }
 
-static CALLING: AtomicBool = AtomicBool::new(false);
+static CALLING: [AtomicBool; cpu::MAX] = [const { AtomicBool::new(false) }; cpu::MAX];
 
-/// Runs `f(arg)` at EL2 with interrupts masked. One CPU at a time.
+/// Runs `f(arg)` at this CPU's EL2 with interrupts masked.
 pub(crate) fn call(f: extern "C" fn(u64) -> u64, arg: u64) -> u64 {
-    assert!(!CALLING.swap(true, Relaxed), "two CPUs call EL2");
+    let calling = &CALLING[cpu::index()];
+    assert!(!calling.swap(true, Relaxed), "EL2 calls itself");
     let result = if vhe() {
         // SAFETY: the function keeps to the procedure call standard, and so does the assembly.
         unsafe { el2_call(f, arg) }
@@ -133,7 +134,7 @@ pub(crate) fn call(f: extern "C" fn(u64) -> u64, arg: u64) -> u64 {
         };
         result
     };
-    CALLING.store(false, Relaxed);
+    calling.store(false, Relaxed);
     result
 }
 
@@ -240,7 +241,8 @@ el2_vectors:
     el2_own
     el2_own
 
-    // An exception of EL2's own: noted, and the instruction is skipped unless it was HVC.
+    // An exception of EL2's own: noted, and the instruction is skipped unless it was HVC; what cannot be
+    // fetched is a function.
 el2_own_exception:
     mrs     x0, TPIDR_EL1
     mov     x1, #{OWN_SIZE}
@@ -258,6 +260,9 @@ el2_own_exception:
     mrs     x3, FAR_EL2
     str     x3, [x0, #32]
     lsr     x2, x2, #26
+    cmp     x2, #0x21           // a fetch: back to the caller
+    csel    x1, x30, x1, eq
+    b.eq    1f
     cmp     x2, #0x16
     b.eq    1f
     add     x1, x1, #4

@@ -43,6 +43,7 @@ pub(crate) static ALL: &[&Suite] = &[
     &idregs::SUITE,
     &mte::SUITE,
     &nested::SUITE,
+    &nested::sve::SUITE,
     &shadow::SUITE,
     &abort::SUITE,
     &cmo::SUITE,

@@ -1,20 +1,23 @@
 //! Virtual EL2 and a guest under it. The guest is a few instructions at EL1 with its MMU off.
 
-use crate::harness::{Outcome, check, check_eq, suite};
+use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::el2::{self, El1, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
 use crate::rt::mmu::SCTLR_OFF;
 use core::arch::{asm, global_asm};
 
+mod access;
+mod coarse;
 mod fine;
 mod interrupts;
 mod memory;
 mod registers;
 mod returns;
-mod sve;
+pub(super) mod sve;
 mod timers;
 mod traps;
 
+use coarse::coarse_traps;
 use fine::{enhanced_traps, extended_controls, fine_exceptions, fine_traps, virtual_timer_traps};
 use interrupts::{
     guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, maintenance_of_groups,
@@ -23,7 +26,6 @@ use interrupts::{
 use memory::{guest_tags, no_tag_access, stage2_accesses, stage2_faults};
 use registers::{el2_registers, hidden_registers, own_registers, register_banks};
 use returns::{authenticated_returns, illegal_returns};
-use sve::{sve_traps, vector_lengths};
 use timers::{guest_timer_moved, guest_timer_wakes, wfe_traps_last};
 use traps::{garbage, guest_traps, untrapped};
 
@@ -38,10 +40,13 @@ suite!(
         hidden_registers,
         own_registers,
         guest_hvc,
+        two_exits,
+        own_tables,
         guest_el0,
         register_banks,
         guest_traps,
         untrapped,
+        coarse_traps,
         fine_traps,
         fine_exceptions,
         enhanced_traps,
@@ -63,8 +68,6 @@ suite!(
         stage2_faults,
         guest_tags,
         no_tag_access,
-        vector_lengths,
-        sve_traps,
     ]
 );
 
@@ -205,5 +208,70 @@ fn guest_el0(_: &Machine) -> Outcome {
     check_eq!((exit, guest.ec(), guest.esr & 0xffff), (Exit::Sync, EC_HVC, slot(8)), "exit of its EL1");
     check_eq!((guest.x[5], guest.x[11] >> 26), (99, 0x15), "x5, ESR_EL1.EC");
     check_eq!(guest.x[12] & 0x1f, 0, "SPSR_EL1.M");
+    Ok(())
+}
+
+/// A guest's call and the return to it take one exit each, to whoever is below EL2.
+fn two_exits(_: &Machine) -> Outcome {
+    need_el2!();
+    if !crate::rt::smccc::tagvisor() {
+        skip!("nobody below counts");
+    }
+    const ROUNDS: u64 = 200;
+    let exits = || crate::rt::smccc::call(abi::hypercall::VM_INFO, abi::hypercall::SELF, 0, 0)[7];
+    let mut guest = Guest::new(counting());
+    let (idle, busy) = at_el2(|| {
+        with_guest(&guest_el1(), 0, 0, || {
+            el2::enter(&mut guest);
+            let begin = exits();
+            let idle = exits() - begin;
+            let begin = exits();
+            for _ in 0..ROUNDS {
+                el2::enter(&mut guest);
+            }
+            (idle, exits() - begin)
+        })
+    });
+    check_eq!(guest.x[0], 1 + ROUNDS, "calls");
+    check_eq!(
+        (idle, busy),
+        (1, 2 * ROUNDS + 1),
+        "exits of one question, and of {ROUNDS} calls and one question"
+    );
+    Ok(())
+}
+
+global_asm!(".text", ".globl returns_at_once", "returns_at_once: ret");
+
+/// Without VHE, EL2's own tables say XN by bit 54, and AP[1] gives nobody anything: EL2 runs on such.
+fn own_tables(_: &Machine) -> Outcome {
+    need_el2!();
+    if el2::vhe() {
+        skip!("EL2 has VHE");
+    }
+    unsafe extern "C" {
+        static returns_at_once: u8;
+    }
+    let function = &raw const returns_at_once as u64;
+    // SAFETY: the function returns, or the fetch faults and EL2's vectors return for it.
+    let go = |at: u64| unsafe { asm!("blr {}", in(reg) at, out("x30") _, options(nostack)) };
+    let (here, there, pan) = at_el2(|| {
+        el2::forget();
+        go(function);
+        let here = el2::own();
+        // This window is XN, and nothing else.
+        go(crate::rt::mmu::tagged(function));
+        let there = el2::own();
+        el2::forget();
+        // SAFETY: PAN does not count at such an EL2.
+        unsafe { asm!(".arch_extension pan", "msr PAN, #1", options(nostack)) };
+        crate::rt::mem::read64(function & !7);
+        // SAFETY: as it was.
+        unsafe { asm!(".arch_extension pan", "msr PAN, #0", options(nostack)) };
+        (here, there, el2::own())
+    });
+    check_eq!((here.count, pan.count), (0, 0), "exceptions; under PAN");
+    check_eq!((there.count, there.esr >> 26, there.esr & 0x3c), (1, 0x21, 0x0c), "ESR {:#x}", there.esr);
+    check_eq!(there.far, crate::rt::mmu::tagged(function), "FAR_EL2");
     Ok(())
 }

@@ -9,16 +9,22 @@ use crate::rt::mem::{read64, write64};
 use crate::rt::mmu::{self, SCTLR_OFF};
 use crate::rt::sysreg;
 
+mod endian;
 mod maintenance;
 mod own;
+mod random;
+mod shared;
 pub(crate) mod tables;
 mod tags;
 mod translate;
 use tables::{AREA, BLOCK_2M, NESTED, NO_EXEC, PAGE, READ, Stage2, WRITE, data};
 
+use endian::big_endian_tables;
 use maintenance::{maintenance, maintenance_external, maintenance_of_tables};
 use own::{own_devices, own_read_only, own_untagged};
-use tags::{end_of_page, tag_blind, tags};
+use random::{random_stage_1, random_stage_2};
+use shared::{never_invalidated, recycled_beside, shared_by_two};
+use tags::{end_of_page, one_leaf_two_meanings, tag_blind, tags};
 use translate::translate;
 
 suite!(
@@ -50,6 +56,13 @@ suite!(
         tags,
         end_of_page,
         tag_blind,
+        one_leaf_two_meanings,
+        shared_by_two,
+        recycled_beside,
+        never_invalidated,
+        random_stage_1,
+        random_stage_2,
+        big_endian_tables,
     ]
 );
 

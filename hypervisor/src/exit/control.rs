@@ -5,7 +5,7 @@ use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::Resume;
 use crate::vm::Vm;
-use abi::hypercall::{Error, StopCause};
+use abi::hypercall::{self, Error, StopCause};
 use core::sync::atomic::Ordering;
 use manifest::Control;
 use vdev::smccc::signed;
@@ -46,7 +46,8 @@ pub(super) fn list(vcpu: &mut Vcpu, local: &Local, first: u64) -> Option<Resume>
 
 /// VM_INFO.
 pub(super) fn info(vcpu: &mut Vcpu, local: &Local, id: u64) -> Option<Resume> {
-    match target(vcpu, local, id) {
+    let about = if id == hypercall::SELF { Ok(vcpu.vm) } else { target(vcpu, local, id) };
+    match about {
         Ok(vm) => {
             let mut name = [0; 16];
             for (to, from) in name.iter_mut().zip(vm.spec.name.bytes()) {
@@ -57,7 +58,9 @@ pub(super) fn info(vcpu: &mut Vcpu, local: &Local, id: u64) -> Option<Resume> {
             let ram = vm.backing.iter().filter(|b| b.prepared_at_start).flat_map(|b| &b.pieces);
             let ram = ram.map(|p| p.size()).sum();
             let starts = vm.starts.load(Ordering::Relaxed);
-            results(vcpu, &[0, state, name as u64, (name >> 64) as u64, vm.vcpus.len() as u64, starts, ram])
+            let exits = vm.vcpus.iter().map(|vcpu| vcpu.exits.without_interrupts()).sum();
+            let vcpus = vm.vcpus.len() as u64;
+            results(vcpu, &[0, state, name as u64, (name >> 64) as u64, vcpus, starts, ram, exits])
         }
         Err(e) => results(vcpu, &[code(e)]),
     }

@@ -177,11 +177,9 @@ pub(crate) fn data(vcpu: &Vcpu, abort: DataAbort) -> Reply {
     if !is_stage_2(abort.kind()) {
         return Reply::L0;
     }
-    let permission = matches!(abort.kind(), FaultKind::Permission(_));
-    // A walk reads tables, unless what it lacks is a permission: then it updates one. Cache maintenance
-    // always reports a write, but needs more than to read only to invalidate.
-    let indirect = abort.s1ptw() || abort.cm();
-    let write = abort.write() && (permission || !indirect);
+    let el0 = syndrome::spsr() & 0b1100 == 0;
+    let attempt = Attempt::of_data(&abort, el0);
+    let write = attempt.access == Access::Write;
     let ipa = match abort.ipa {
         Some(ipa) => Ipa::new(ipa.get()),
         None => match address(vcpu, abort.va, For::exited(write && !abort.cm())) {
@@ -189,8 +187,7 @@ pub(crate) fn data(vcpu: &Vcpu, abort: DataAbort) -> Reply {
             Err(reply) => return reply,
         },
     };
-    let access = if write { Access::Write } else { Access::Read };
-    match mmu::fault(vcpu.vm, nested, slot, ipa, Attempt { access, tag: false }) {
+    match mmu::fault(vcpu.vm, nested, slot, ipa, attempt) {
         Handled::Again => Reply::Done(Ok(Resume::Here)),
         Handled::L1(fault, ipa) => reflect(abort.esr(), fault, ipa),
         Handled::L1Tag(fault, ipa) => reflect(abort.esr() | TAG_ACCESS, fault, ipa),

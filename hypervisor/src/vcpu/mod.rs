@@ -167,6 +167,14 @@ pub(crate) struct ExitCounts {
     pub(crate) others: Count,
 }
 
+impl ExitCounts {
+    /// What the guest itself caused.
+    pub(crate) fn without_interrupts(&self) -> u64 {
+        let Self { calls, sysregs, aborts, waits, interrupts: _, others } = self;
+        [calls, sysregs, aborts, waits, others].into_iter().map(Count::get).fold(0, u64::wrapping_add)
+    }
+}
+
 /// A virtual CPU.
 pub(crate) struct Vcpu {
     /// x0 to x30.

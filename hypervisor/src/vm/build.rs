@@ -15,6 +15,7 @@ use super::uart::GuestUart;
 use super::{Backing, Stage2Registers, Vm};
 use crate::arch::cpu;
 use crate::bundle;
+use crate::log;
 use crate::mem::heap;
 use crate::mem::window;
 use crate::nested::mmu::{self, NestedMmu};
@@ -74,11 +75,12 @@ struct Share {
 
 /// Builds all VMs, or says in a sentence why not.
 pub(crate) fn build(
-    spec: MachineSpec,
+    mut spec: MachineSpec,
     means: &Means<'_>,
     frames: &mut Pools,
 ) -> Result<Vec<&'static Vm>, String> {
     let mut shares: Vec<Share> = Vec::new();
+    spec.settle_shares();
     let MachineSpec { taggable, vms, .. } = spec;
     let mut built = Vec::with_capacity(vms.len());
     let controlled: Vec<bool> = (0..vms.len())
@@ -182,6 +184,9 @@ fn back_all(
     for region in &spec.regions {
         let owned = is_owned(region);
         let kind = window_kind(region, spec, means)?;
+        if kind == Kind::NonCacheable && !matches!(region.kind, RegionKind::Device { .. }) {
+            log::info!("{}: region {} is non-cacheable, for lack of FEAT_MTE_PERM", spec.name, region.name);
+        }
         let pieces = back(region, kind == Kind::Tagged, taggable, means, frames, shares)?;
         if kind == Kind::Tagged {
             check_tags(region, &pieces, taggable)?;
@@ -317,7 +322,10 @@ fn memory_type(region: &RegionSpec, spec: &VmSpec, means: &Means<'_>) -> Result<
             DeviceMemory::WriteBack => {}
         }
     }
-    if !spec.mte || region.tags == Tags::Backed {
+    // What VMs with MTE have non-cacheable is so for all that share it.
+    let shared = matches!(region.kind, RegionKind::Shared { .. }) && !means.stage2.mte_perm;
+    let settled = shared && region.without_mte_perm == WithoutMtePerm::NonCacheable;
+    if !(spec.mte || settled) || region.tags == Tags::Backed {
         return Ok(S2Memory::WriteBack);
     }
     if means.stage2.mte_perm {

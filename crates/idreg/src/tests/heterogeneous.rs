@@ -104,6 +104,15 @@ fn tags_kept_by_some() {
     }
 }
 
+/// VMs are where all CPUs reach.
+#[test]
+fn addresses_of_all() {
+    let mut short = max();
+    short.features[Reg::Mmfr0 as usize] = max().get(Reg::Mmfr0) & !0xf | 2;
+    assert_eq!([max().address_bits(), short.address_bits()], [48, 40]);
+    assert_eq!(machine(&[max(), short]).address_bits(), 40);
+}
+
 /// Stage 2 is one for all CPUs of a VM, so forced attributes are, too; CTR_EL0 is read natively on the
 /// CPU that has what the VM sees.
 #[test]

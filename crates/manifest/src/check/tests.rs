@@ -8,7 +8,7 @@ fn ipa(start: u64, size: u64) -> IpaRange {
     IpaRange::new(Ipa::new(start), size).unwrap()
 }
 
-fn region(name: &str, start: u64, size: u64, kind: RegionKind) -> RegionSpec {
+pub(crate) fn region(name: &str, start: u64, size: u64, kind: RegionKind) -> RegionSpec {
     let tags = if kind == RegionKind::Ram { Tags::Backed } else { Tags::None };
     RegionSpec {
         name: name.into(),

@@ -47,7 +47,8 @@ impl Stage2 {
     pub(crate) fn new(n: u64, vmid: u64) -> Self {
         let (_, end) = mem::image();
         assert!(end <= AREA, "the payload is too large for its tests");
-        let base = TABLES + (n << 16);
+        let stage2 = Self::again(n, vmid);
+        let base = stage2.base;
         let (level1, level2, level3) = (base, base + PAGE, base + 2 * PAGE);
         for at in (base..base + 4 * PAGE).step_by(8) {
             write64(at, 0);
@@ -57,9 +58,20 @@ impl Stage2 {
         }
         write64(level1 + 8 * (NESTED / GIB), level2 | 0b11);
         write64(level2, level3 | 0b11);
+        stage2
+    }
+
+    /// The same once more, on another CPU.
+    pub(crate) fn again(n: u64, vmid: u64) -> Self {
+        let base = TABLES + (n << 16);
         // T0SZ 25, SL0 1, cacheable walks, PS 40 bits.
         let vtcr = 25 | 1 << 6 | 1 << 8 | 1 << 10 | 3 << 12 | 2 << 16 | 1 << 31;
-        Self { base, vttbr: vmid << 48 | level1, vtcr }
+        Self { base, vttbr: vmid << 48 | base, vtcr }
+    }
+
+    /// Room for other tables, 64 KiB, behind those of the first eight.
+    pub(crate) const fn room() -> u64 {
+        TABLES + (8 << 16)
     }
 
     /// One page of another granule at [`NESTED`]: TG0, and bits of offset. And where it is.
@@ -88,6 +100,11 @@ impl Stage2 {
         // SL0 1 is level 2 there.
         let vtcr = stage2.vtcr & !0x3f | 28 | tg0 << 14;
         (Self { vttbr: 2 << 48 | level2, vtcr, ..stage2 }, pa)
+    }
+
+    /// Where its four tables begin.
+    pub(crate) fn root(&self) -> u64 {
+        self.base
     }
 
     /// Where the level-3 descriptor of `ipa` is.

@@ -2,7 +2,7 @@
 
 use super::super::nested::{guest_code, need_el2};
 use super::tables::{NESTED, PAGE, READ, Stage2, WRITE, data};
-use super::{EC_DABT, EC_HVC, PERMISSION, VM, el1_with_map, load64, run_as};
+use super::{EC_DABT, EC_HVC, FWB, PERMISSION, VM, el1_with_map, load64, run_as};
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::el2::{self, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
@@ -114,5 +114,38 @@ pub(super) fn tag_blind(_: &Machine) -> Outcome {
     });
     check_eq!((exit, guest.ec()), (Exit::Sync, EC_HVC), "ESR {:#x}", guest.esr);
     check_eq!(mte::ldg(data(0) + 2 * WINDOW), 9, "the tag");
+    Ok(())
+}
+
+/// Write-back without HCR_EL2.FWB, "as stage 1 says, without tags" with it: one leaf, and what EL2 has set
+/// decides.
+pub(super) fn one_leaf_two_meanings(_: &Machine) -> Outcome {
+    need_el2!();
+    if mte::level() < 2 || sysreg::field(mrs!("s3_0_c0_c4_2"), 0) == 0 || !tagvisor() {
+        skip!("no FEAT_MTE_PERM, or one whose syndromes are not those of the manual");
+    }
+    if sysreg::field(mrs!("id_aa64mmfr2_el1"), 40) == 0 {
+        skip!("no FEAT_S2FWB");
+    }
+    const ATA: u64 = 1 << 56;
+    let stage2 = Stage2::new(0, 1);
+    stage2.leaf_with(NESTED, data(0) | READ | WRITE, 0b1111);
+    // With FWB the guest's code and tables have to be write-back, too.
+    stage2.forget();
+    mte::stg(mte::with_tag(data(0) + 2 * WINDOW, 3));
+    for round in 0..3 {
+        for (fwb, allowed) in [(0, true), (FWB, false)] {
+            // TLBs may keep HCR_EL2.FWB.
+            stage2.forget();
+            let (exit, guest) = run_as(&el1_with_map(), &stage2, VM | ATA | fwb, stg(), 0, tagged(NESTED));
+            let want = if allowed { EC_HVC } else { EC_DABT };
+            check_eq!((exit, guest.ec()), (Exit::Sync, want), "{round}, FWB {fwb:#x}: ESR {:#x}", guest.esr);
+            if !allowed {
+                check_eq!(guest.esr >> 41 & 1, 1, "TagAccess, ESR {:#x}", guest.esr);
+                check_eq!(guest.esr & 0x3f, PERMISSION | 3, "status");
+            }
+        }
+    }
+    check_eq!(mte::ldg(data(0) + 2 * WINDOW), 5, "the tag that was stored");
     Ok(())
 }

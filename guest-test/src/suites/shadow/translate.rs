@@ -22,6 +22,7 @@ macro_rules! ask {
         })
     }};
 }
+pub(super) use ask;
 
 pub(super) fn translate(_: &Machine) -> Outcome {
     need_el2!();
