@@ -69,7 +69,7 @@ echo \"# Linux $(uname -r), $(nproc) CPUs\"
 cr=$(printf '\\r')
 qemu-system-aarch64 -accel kvm -machine virt,gic-version=host,mte=on -cpu host -smp 2 -m 256 \\
     -nodefaults -no-reboot -display none -chardev stdio,id=uart,signal=off -serial chardev:uart \\
-    -kernel /linux -initrd /initrd-test.cpio -append \"console=ttyAMA0 panic=-1\" </dev/null 2>&1 |
+    -kernel /linux -initrd /initrd-test.cpio -append \"console=ttyAMA0 panic=-1 quiet\" </dev/null 2>&1 |
     while read -r line; do echo \"[linux] ${line%$cr}\"; done
 poweroff -f
 ";
