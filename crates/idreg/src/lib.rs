@@ -37,14 +37,14 @@ pub mod table;
 
 pub use check::{TableError, check_tables};
 pub use closing::{FgtLevel, TrapConfig};
-pub use contradiction::Contradiction;
+pub use contradiction::{Contradiction, address_bits};
 pub use draft::{Bound, Draft, Refused};
 pub use field::{Closed, Entry, Field, How, Offer, Reg, Row, Rule, index};
 pub use freeze::{Denied, Freeze};
 pub use guest::{Features, GuestIds, vmpidr};
 pub use host::{HostIds, Lack, Mixed};
 pub use nesting::VirtualEl2;
-pub use policy::{CacheRegister, DebugRegister, Policy, policy, refusal};
+pub use policy::{CacheRegister, DebugRegister, ICC_SRE, Policy, policy, refusal};
 pub use register::{from_encoding, index_of, register_at};
 pub use required::check_required;
 

@@ -30,6 +30,10 @@ pub enum DebugRegister {
     Oslsr,
 }
 
+/// ICC_SRE_EL1 of all VMs: system registers (SRE), no bypass (DFB, DIB). Where GICs have a legacy mode, the
+/// register is the CPU's, and one VM could take the system registers from the others.
+pub const ICC_SRE: u64 = 0b111;
+
 /// How a trapped register behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Policy {
@@ -50,6 +54,8 @@ pub enum Policy {
     Debug(DebugRegister),
     /// Reads as zero, ignores writes.
     RazWi,
+    /// ICC_SRE_EL1: reads as [`ICC_SRE`], ignores writes.
+    Sre,
     /// UNDEFINED; [`refusal`] is the exception.
     Undefined,
 }
@@ -65,6 +71,7 @@ pub fn policy(reg: SysReg) -> Policy {
     match reg {
         SysReg::ICC_SGI1R_EL1 => Policy::Sgi1,
         SysReg::ICC_SGI0R_EL1 | SysReg::ICC_ASGI1R_EL1 => Policy::SgiOtherGroup,
+        SysReg::ICC_SRE_EL1 => Policy::Sre,
         SysReg::REVIDR_EL1 => Policy::Revidr,
         SysReg::AIDR_EL1 => Policy::Aidr,
         SysReg::CTR_EL0 => Policy::Cache(CacheRegister::Ctr),

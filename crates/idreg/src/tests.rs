@@ -352,6 +352,7 @@ fn policies() {
         (SysReg::new(3, 0, 0, 7, 7), Policy::Feature(55)),
         (SysReg::ICC_SGI1R_EL1, Policy::Sgi1),
         (SysReg::ICC_ASGI1R_EL1, Policy::SgiOtherGroup),
+        (SysReg::ICC_SRE_EL1, Policy::Sre),
         (SysReg::REVIDR_EL1, Policy::Revidr),
         (SysReg::CTR_EL0, Policy::Cache(CacheRegister::Ctr)),
         (SysReg::CSSELR_EL1, Policy::Cache(CacheRegister::Csselr)),

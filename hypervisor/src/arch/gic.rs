@@ -6,13 +6,15 @@ use super::sysreg::{instruction, mrs, msr};
 const SPECIAL: u32 = 1020;
 /// ICC_CTLR_EL1.EOImode: EOIR drops the priority, DIR deactivates.
 const EOI_MODE: u64 = 1 << 1;
-/// ICC_SRE_EL2: system registers on, no legacy bypass, EL1 may use them.
-const SRE: u64 = 0xf;
+/// ICC_SRE_EL2 and ICC_SRE_EL1: system registers on, no legacy bypass. ICC_SRE_EL2.Enable is 0: EL1's
+/// register traps, where it can be changed at all.
+const SRE: u64 = idreg::ICC_SRE;
 
 /// Turns the physical CPU interface on, all priorities open, EOI split from deactivation.
 pub(crate) fn init_cpu_interface() {
     msr!("S3_4_C12_C9_5", SRE);
     instruction!("isb");
+    msr!("S3_0_C12_C12_5", SRE);
     msr!("S3_0_C4_C6_0", 0xff);
     msr!("S3_0_C12_C12_4", EOI_MODE);
     msr!("S3_0_C12_C12_3", 0);

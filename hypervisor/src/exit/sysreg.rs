@@ -6,7 +6,7 @@ use crate::cpu::Local;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use cmo::{Line, Operation};
-use idreg::{CacheRegister, DebugRegister, Policy, index, policy, refusal};
+use idreg::{CacheRegister, DebugRegister, ICC_SRE, Policy, index, policy, refusal};
 use trap::inject::Exception;
 use trap::{SysReg, SysregAccess};
 
@@ -62,6 +62,7 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
         Policy::SgiOtherGroup if !access.read => 0,
         Policy::Debug(register) => debug(vcpu, register, access.read, written),
         Policy::RazWi => 0,
+        Policy::Sre => ICC_SRE,
         Policy::Undefined if access.reg == SysReg::ICC_DIR_EL1 && !access.read => {
             deactivate(vcpu, local, written);
             0
