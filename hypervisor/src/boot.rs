@@ -12,7 +12,7 @@ use crate::log;
 use cpus::{Common, Up, bring_up, combined_ids};
 
 use crate::arch::entry::image;
-use crate::arch::{cpu, errata, gic as icc, ids, mmu, tags, timer};
+use crate::arch::{cpu, errata, gic as icc, ids, tags, timer};
 use crate::cpu::{Cpu, CpuShared, Local, Stay};
 use crate::dev::gic;
 use crate::machine::{self, Host, Machine};
@@ -252,7 +252,7 @@ fn means<'a>(
     let own = core::iter::once(gic.gicd).chain(gic.gicr.iter().copied()).chain(uart).collect();
     Means {
         ids,
-        pa_bits: mmu::pa_bits(),
+        pa_bits: ids.address_bits(),
         stage2: S2Features { fwb: ids.has_fwb(), mte_perm: ids.has_mte() && ids.has_mte_perm() },
         vmid16: ids.field(Reg::Mmfr1, 4) == 2,
         mte: ids.has_mte(),

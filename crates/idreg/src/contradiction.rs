@@ -93,7 +93,8 @@ impl fmt::Display for Contradiction {
 }
 
 /// ID_AA64MMFR0_EL1.PARange in bits, at most 48.
-const fn address_bits(range: u64) -> u8 {
+#[must_use]
+pub const fn address_bits(range: u64) -> u8 {
     match range {
         0 => 32,
         1 => 36,

@@ -2,6 +2,7 @@
 
 use crate::FEATURE_REGISTERS;
 use crate::cache;
+use crate::contradiction::address_bits;
 use crate::field::{Entry, Reg, index};
 use crate::table::ENTRIES;
 
@@ -207,6 +208,12 @@ impl HostIds {
     #[must_use]
     pub fn field(&self, reg: Reg, lsb: u32) -> u64 {
         self.get(reg).wrapping_shr(lsb) & 0xf
+    }
+
+    /// Bits of physical addresses.
+    #[must_use]
+    pub fn address_bits(&self) -> u8 {
+        address_bits(self.field(Reg::Mmfr0, 0))
     }
 
     /// Whether VMs can have MTE: FEAT_MTE2, and one size of LDGM and STGM on all CPUs.

@@ -37,7 +37,7 @@ pub mod table;
 
 pub use check::{TableError, check_tables};
 pub use closing::{FgtLevel, TrapConfig};
-pub use contradiction::Contradiction;
+pub use contradiction::{Contradiction, address_bits};
 pub use draft::{Bound, Draft, Refused};
 pub use field::{Closed, Entry, Field, How, Offer, Reg, Row, Rule, index};
 pub use freeze::{Denied, Freeze};

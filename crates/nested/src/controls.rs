@@ -90,17 +90,23 @@ pub struct Features {
     pub evt: u64,
     /// ID_AA64MMFR0_EL1.ECV.
     pub ecv: u64,
+    /// Pointer authentication.
+    pub pauth: bool,
+    /// FEAT_MTE2.
+    pub mte: bool,
     /// FEAT_FGT.
     pub fgt: bool,
     /// FEAT_HCX and FEAT_XS.
     pub xs_controls: bool,
 }
 
-/// The bits of L1's controls that its VM has; all others count as 0 (or 1), and reach no hardware.
+/// The bits of L1's controls that its VM has. All others count as what traps nothing, and reach no hardware:
+/// what the VM does not have is UNDEFINED in L2, and not L1's to trap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offered {
-    /// Bits of HCR_EL2 that it has not.
+    /// Bits of HCR_EL2 that it has not: of these the first count as 0, the second as 1.
     no_hcr: u64,
+    no_open: u64,
     /// Bits of MDCR_EL2 that it has not.
     no_mdcr: u64,
     /// HCRX_EL2.
@@ -115,12 +121,14 @@ impl Offered {
     pub const fn new(features: Features) -> Self {
         const EVT1: u64 = h::TID4 | h::TICAB | h::TOCU;
         const EVT2: u64 = h::TTLBIS | h::TTLBOS;
+        const TID5: u64 = 1 << 58;
         Self {
             no_hcr: match features.evt {
                 0 => EVT1 | EVT2,
                 1 => EVT2,
                 _ => 0,
-            },
+            } | if features.mte { 0 } else { TID5 },
+            no_open: if features.mte { 0 } else { h::ATA } | if features.pauth { 0 } else { h::APK | h::API },
             no_mdcr: if features.fgt { 0 } else { MDCR_TDCC },
             hcrx: if features.xs_controls { hcrx::FNXS | hcrx::FGT_NXS } else { 0 },
             cnthctl: match features.ecv {
@@ -135,7 +143,7 @@ impl Offered {
     #[inline(always)]
     #[must_use]
     pub const fn hcr(&self, raw: u64, vhe: bool) -> L1Hcr {
-        L1Hcr::new(raw & !self.no_hcr, vhe)
+        L1Hcr::new(raw & !self.no_hcr | self.no_open, vhe)
     }
 
     /// L1's MDCR_EL2.
@@ -171,7 +179,6 @@ const TRAPS: u64 = h::DC
     | 1 << 30 // TRVM
     | 1 << 2 // PTW
     | 3 << 10 // BSU
-    | 1 << 35 // TLOR
     | 1 << 36 // TERR
     | 1 << 58 // TID5
     | h::TID4
@@ -336,8 +343,8 @@ mod tests {
 
     #[test]
     fn traps_of_l1_reach_the_hardware() {
-        // TID0 to TID3, TACR, TVM, TRVM, TLOR, TERR, TID5.
-        for bit in [15, 16, 17, 18, 21, 26, 30, 35, 36, 58] {
+        // TID0 to TID3, TACR, TVM, TRVM, TERR, TID5.
+        for bit in [15, 16, 17, 18, 21, 26, 30, 36, 58] {
             assert_eq!(L1Hcr::new(1 << bit, true).for_l2(0), 1 << bit, "{bit}");
         }
     }
@@ -352,6 +359,13 @@ mod tests {
                 assert!(!at(level - 1, *bit).has(1 << bit), "{bit} without");
             }
         }
+        let none = Offered::new(Features::default()).hcr(1 << 58, true);
+        assert!(
+            none.has(h::ATA) && none.has(h::APK) && none.has(h::API) && !none.has(1 << 58),
+            "no MTE, no keys"
+        );
+        let all = Features { mte: true, pauth: true, ..Features::default() };
+        assert!(!Offered::new(all).hcr(0, true).has(h::ATA | h::APK | h::API));
         let fgt = |fgt| Offered::new(Features { fgt, ..Features::default() }).mdcr(!0) & MDCR_TDCC != 0;
         assert!(fgt(true) && !fgt(false));
     }

@@ -1,5 +1,6 @@
 //! Whose stage-2 fault it is: what L2 did is judged by L1's tables first, then by the VM's own.
 
+use trap::DataAbort;
 use vmsa::attr::S2Attr;
 
 use crate::attributes::Own;
@@ -12,6 +13,21 @@ pub struct Attempt {
     pub access: Access,
     /// It accesses a tag, or is checked against one: ISS2.TagAccess of the fault.
     pub tag: bool,
+}
+
+impl Attempt {
+    /// What a data abort of L2's wanted that is not about tags; `el0`: L2's EL0 executed it.
+    ///
+    /// A walk reads tables, unless what it lacks is a permission: then it updates one. Cache maintenance
+    /// always reports a write, but needs more than to be mapped only to invalidate, at EL1, and to read at
+    /// EL0 (DDI 0487, D7.5.9).
+    #[must_use]
+    pub const fn of_data(abort: &DataAbort, el0: bool) -> Self {
+        let permission = matches!(abort.kind(), trap::FaultKind::Permission(_));
+        let reads = abort.s1ptw() && !permission || abort.cm() && (!permission || el0 && !abort.s1ptw());
+        let access = if abort.wnr() && !reads { Access::Write } else { Access::Read };
+        Self { access, tag: false }
+    }
 }
 
 /// Who has to do with it.

@@ -316,45 +316,46 @@ pub fn translate<S: Copy>(
     }
 }
 
-/// The descriptor that a walk looked at last.
+/// The descriptors that a walk looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastLookup<S = Canonical> {
-    /// Where it is; `None` if the walk did not begin.
-    pub entry: Option<Ipa<S>>,
-    /// Its level.
+pub struct Lookups<S = Canonical> {
+    /// Where they are, the last one first.
+    pub entries: [Option<Ipa<S>>; 4],
+    /// Level of the last one.
     pub level: u8,
 }
 
-/// Remembers where a walk read last.
+/// Remembers where a walk read.
 struct Remembering<'a, M, S> {
     memory: &'a M,
-    last: Cell<Option<Ipa<S>>>,
+    entries: Cell<[Option<Ipa<S>>; 4]>,
 }
 
 impl<S: Copy, M: GuestMemory<S>> GuestMemory<S> for Remembering<'_, M, S> {
     fn read_u64(&self, ipa: Ipa<S>) -> Option<u64> {
-        self.last.set(Some(ipa));
+        let [a, b, c, _] = self.entries.get();
+        self.entries.set([Some(ipa), a, b, c]);
         self.memory.read_u64(ipa)
     }
 }
 
-/// The descriptor that the CPU's walk for this access could not read, or not update in memory that
-/// stage 2 keeps read-only (TCR_EL1.HA and HD: a leaf). To be asked after a stage-2 fault on a walk, whose
-/// syndrome has the level of stage 2 only. If the walk does not fail there, the tables changed meanwhile,
-/// or the leaf would fault next.
-pub fn last_lookup<S: Copy>(
+/// What the CPU's walk for this access looked at, up to the descriptor that it could not read, or not
+/// update in memory that stage 2 keeps read-only (TCR_EL1.HA and HD: a leaf). To be asked after a stage-2
+/// fault on a walk, whose syndrome has the level of stage 2 only. If the walk does not fail there, the
+/// tables changed meanwhile, or the leaf would fault next.
+pub fn lookups<S: Copy>(
     memory: &impl GuestMemory<S>,
     regime: &Regime,
     va: Va,
     privilege: Privilege,
     access: Access,
-) -> LastLookup<S> {
-    let memory = Remembering { memory, last: Cell::new(None) };
+) -> Lookups<S> {
+    let memory = Remembering { memory, entries: Cell::new([None; 4]) };
     let level = match translate(&memory, regime, va, privilege, access) {
         Ok(translation) => translation.level,
         Err(fault) => fault.level,
     };
-    LastLookup { entry: memory.last.get(), level }
+    Lookups { entries: memory.entries.get(), level }
 }
 
 /// TTBR bits 47:1; bit 0 is CnP.

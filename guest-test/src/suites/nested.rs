@@ -6,6 +6,8 @@ use crate::rt::machine::Machine;
 use crate::rt::mmu::SCTLR_OFF;
 use core::arch::{asm, global_asm};
 
+mod access;
+mod coarse;
 mod fine;
 mod interrupts;
 mod memory;
@@ -15,6 +17,7 @@ pub(super) mod sve;
 mod timers;
 mod traps;
 
+use coarse::coarse_traps;
 use fine::{enhanced_traps, extended_controls, fine_exceptions, fine_traps, virtual_timer_traps};
 use interrupts::{
     guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, maintenance_of_groups,
@@ -43,6 +46,7 @@ suite!(
         register_banks,
         guest_traps,
         untrapped,
+        coarse_traps,
         fine_traps,
         fine_exceptions,
         enhanced_traps,

@@ -46,14 +46,7 @@ pub(crate) fn current() -> Regime {
 
 /// Bits of physical address of this CPU (ID_AA64MMFR0_EL1.PARange), at most 48.
 pub(crate) fn pa_bits() -> u8 {
-    match ID_AA64MMFR0_EL1.get() & 0xf {
-        0 => 32,
-        1 => 36,
-        2 => 40,
-        3 => 42,
-        4 => 44,
-        _ => 48,
-    }
+    idreg::address_bits(ID_AA64MMFR0_EL1.get() & 0xf)
 }
 
 /// HCR_EL2.E2H as it is now: an image entered on a CPU without E2H=0 cannot clear it.

@@ -89,7 +89,7 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
 fn on_walk(vcpu: &Vcpu, va: Va, access: walk::Access) -> GuestFault {
     let el0 = syndrome::spsr() & 0b1100 == 0;
     let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
-    let level = walk::last_lookup(vcpu, &translate::regime(), va, privilege, access).level;
+    let level = walk::lookups(vcpu, &translate::regime(), va, privilege, access).level;
     log::debug!("{}/{}: abort on a walk for VA {va} at level {level}", vcpu.name().0, vcpu.id);
     GuestFault::ExternalAbortOnWalk(Level::from_low_bits(level))
 }

@@ -13,9 +13,8 @@ use crate::nested;
 use crate::nested::abort::guest_ipa;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vcpu::{Activity, Vcpu};
-use crate::vm::Vm;
-use crate::vm::dirty;
 use crate::vm::map::GuestMap;
+use crate::vm::{Vm, dirty};
 use addr::{Canonical, Ipa, IpaRange, Pa, PaRange, Va};
 use cmo::guest::{Action, Demand, Found, Place, Policy, after_fault, carry_out, demand, needs_no_sweep};
 use cmo::{Kind, Line, Operation, Sweep};
@@ -23,7 +22,7 @@ use idreg::Reg;
 use manifest::{Cmo, RegionKind, Tags};
 use trap::{DataAbort, SysregAccess};
 use vmsa::attr::S2Memory;
-use vmsa::walk::{self, Access, GuestMemory, Privilege};
+use vmsa::walk::{self, Access, GuestMemory, Lookups, Privilege};
 
 /// ESR_ELx.DFSC of a synchronous external abort.
 const EXTERNAL: u8 = 0x10;
@@ -98,23 +97,31 @@ fn own_fault(vcpu: &Vcpu, va: Va, way: For, why: NoAddress) -> Outcome {
                 For::El1Read => (Privilege::El1, Access::Read),
                 For::El1Write => (Privilege::El1, Access::Write),
             };
-            let look = || walk::last_lookup(vcpu, &translate::regime(), va, privilege, access);
-            let last = look();
+            let look = || walk::lookups(vcpu, &translate::regime(), va, privilege, access);
+            let seen = look();
             // Its map may have been changing: ask again while it does not.
             let mut map = vcpu.vm.map.lock();
             let again = translate::guest_ipa(va, way);
             let faults = matches!(again, Err(NoAddress::Fault(fault)) if fault.stage2);
-            let logged =
-                faults && last.entry.is_some_and(|entry| dirty::table_update(vcpu.vm, &mut map, entry));
+            let again = !faults || passes(vcpu.vm, &mut map, &seen);
             drop(map);
-            if !faults || logged || look() != last {
+            if again || look() != seen {
                 return Ok(Resume::Here);
             }
-            last.level
+            seen.level
         }
         NoAddress::ExternalAbort(level) => level.get() as u8,
     };
     Err(GuestFault::Maintenance(EXTERNAL_ON_WALK | level & 3))
+}
+
+/// Whether stage 2 forbids what a walk `looked` at for a while only: a table is in lazy memory on the move,
+/// or the dirty log keeps hardware from setting a flag in the leaf.
+fn passes(vm: &Vm, map: &mut GuestMap, looked: &Lookups) -> bool {
+    use crate::vm::map::Access::Read;
+    let mut tables = looked.entries.into_iter().flatten();
+    let on_the_move = |table| !map.allows(table, Read) && map.is_there(table, Read);
+    tables.clone().any(on_the_move) || tables.next().is_some_and(|leaf| dirty::table_update(vm, map, leaf))
 }
 
 /// A data abort that may be of maintenance, at an address that no device answers; `None` if it is to be

@@ -113,7 +113,7 @@ fn own_fault(own: Ipa<Canonical>) -> Reply {
 
 /// Where L2's cache maintenance at `va` hits, which trapped before any translation: through L2's own
 /// stage 1, then L1's stage 2, each asked as the hardware would have. L2's tables are read in software,
-/// since a shadow that lacks them says nothing of them. `write`: it needs write permission.
+/// since a shadow that lacks them says nothing of them. `write`: it needs write permission at stage 1.
 ///
 /// # Errors
 /// How L2 goes on instead: it takes a fault of its own stage 1, or L1 one of its stage 2.
@@ -138,7 +138,8 @@ pub(crate) fn maintained(
         Err(fault) => return Err(Err(GuestFault::Maintenance(fault.status_code()))),
     };
     let l2s = Ipa::new(ipa.get());
-    let access = if write && table.is_none() { Access::Write } else { Access::Read };
+    // At EL0 SCTLR_EL1.CMOW may ask for write permission, which is stage 1's alone.
+    let access = if write && !el0 && table.is_none() { Access::Write } else { Access::Read };
     match (mmu::fault(vm, mmu, slot, l2s, Attempt { access, tag: false }), table) {
         // At EL1 nothing but an invalidation needs a permission.
         (Handled::L1(Fault { kind: stage2::FaultKind::Permission, .. }, _), None) if !write && !el0 => {}
@@ -177,11 +178,9 @@ pub(crate) fn data(vcpu: &Vcpu, abort: DataAbort) -> Reply {
     if !is_stage_2(abort.kind()) {
         return Reply::L0;
     }
-    let permission = matches!(abort.kind(), FaultKind::Permission(_));
-    // A walk reads tables, unless what it lacks is a permission: then it updates one. Cache maintenance
-    // always reports a write, but needs more than to read only to invalidate.
-    let indirect = abort.s1ptw() || abort.cm();
-    let write = abort.write() && (permission || !indirect);
+    let el0 = syndrome::spsr() & 0b1100 == 0;
+    let attempt = Attempt::of_data(&abort, el0);
+    let write = attempt.access == Access::Write;
     let ipa = match abort.ipa {
         Some(ipa) => Ipa::new(ipa.get()),
         None => match address(vcpu, abort.va, For::exited(write && !abort.cm())) {
@@ -189,8 +188,7 @@ pub(crate) fn data(vcpu: &Vcpu, abort: DataAbort) -> Reply {
             Err(reply) => return reply,
         },
     };
-    let access = if write { Access::Write } else { Access::Read };
-    match mmu::fault(vcpu.vm, nested, slot, ipa, Attempt { access, tag: false }) {
+    match mmu::fault(vcpu.vm, nested, slot, ipa, attempt) {
         Handled::Again => Reply::Done(Ok(Resume::Here)),
         Handled::L1(fault, ipa) => reflect(abort.esr(), fault, ipa),
         Handled::L1Tag(fault, ipa) => reflect(abort.esr() | TAG_ACCESS, fault, ipa),

@@ -152,6 +152,8 @@ impl Nested {
         self.offered = Offered::new(Features {
             evt: ids.field(Reg::Mmfr2, 56),
             ecv: ids.field(Reg::Mmfr0, 60),
+            pauth: ids.has_pauth(),
+            mte: ids.has_mte(),
             fgt,
             xs_controls: ids.field(Reg::Mmfr1, 40) != 0 && ids.field(Reg::Isar1, 56) != 0,
         });

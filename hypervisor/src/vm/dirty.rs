@@ -131,7 +131,7 @@ pub(crate) fn store(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
     let vm = vcpu.vm;
     // Cache maintenance is no store, whatever its fault says; but its walk may be one. VMs with virtual EL2
     // are not logged, and an address of L2's is not the VM's.
-    if vm.spec.nested.is_some() || !(abort.s1ptw() || abort.write() && !abort.cm()) {
+    if vm.spec.nested.is_some() || !(abort.s1ptw() || abort.write()) {
         return None;
     }
     // HPFAR_EL2 is valid for a walk only.

@@ -200,14 +200,14 @@ const CASES: &[Case] = &[
     vm(
         "idregs-too-high",
         "cpus = [0]\nmemory = \"8MiB\"\nmte = true\n\n[vm.cpu]\nID_AA64PFR1_EL1.MTE = 4",
-        ": ID_AA64PFR1_EL1.MTE: asked 4, at most 3 allowed here",
+        "manifest line 12: ID_AA64PFR1_EL1.MTE: asked 4, at most 3 allowed here",
     ),
     Case {
         cpu: "neoverse-n2",
         ..vm(
             "idregs-beyond-this-cpu",
             "cpus = [0]\nmemory = \"8MiB\"\n\n[vm.cpu]\nID_AA64ISAR0_EL1.Atomic = 3",
-            "ID_AA64ISAR0_EL1.Atomic: asked 3, at most 2 allowed here",
+            "manifest line 11: ID_AA64ISAR0_EL1.Atomic: asked 3, at most 2 allowed here",
         )
     },
     vm(

@@ -95,3 +95,43 @@ fn what_the_vm_has_not_is_absent_unless_l1_forbids_it_too() {
     assert_eq!(judge(attempt(Access::Read), &theirs, None), Blame::Absent);
     assert_eq!(judge(attempt(Access::Write), &theirs, None), L1);
 }
+
+/// ISS of a data abort by what L2 did, at EL1 and at EL0.
+#[test]
+fn what_a_data_abort_wanted() {
+    use trap::{Exit, FaultRegisters, decode};
+    struct Registers;
+    impl FaultRegisters for Registers {
+        fn far(&self) -> u64 {
+            0x1000
+        }
+        fn hpfar(&self) -> u64 {
+            0x10
+        }
+    }
+    const WNR: u64 = 1 << 6;
+    const S1PTW: u64 = 1 << 7;
+    const CM: u64 = 1 << 8;
+    const TRANSLATION: u64 = 0x07;
+    const PERMISSION: u64 = 0x0f;
+    use Access::{Read, Write};
+    for (iss, el1, el0) in [
+        (TRANSLATION, Read, Read),
+        (TRANSLATION | WNR, Write, Write),
+        (PERMISSION | WNR, Write, Write),
+        // A table that is not there is read; one that is read-only is to be updated.
+        (TRANSLATION | S1PTW | WNR, Read, Read),
+        (PERMISSION | S1PTW | WNR, Write, Write),
+        (PERMISSION | S1PTW, Read, Read),
+        // Maintenance says that it writes, whatever it does.
+        (TRANSLATION | CM | WNR, Read, Read),
+        (PERMISSION | CM | WNR, Write, Read),
+        (TRANSLATION | CM | WNR | S1PTW, Read, Read),
+        (PERMISSION | CM | WNR | S1PTW, Write, Write),
+    ] {
+        let exit = decode(0x24 << 26 | 1 << 25 | iss, &Registers);
+        let Exit::DataAbort(abort) = exit else { panic!("{exit:?}") };
+        let wanted = [false, true].map(|el0| Attempt::of_data(&abort, el0).access);
+        assert_eq!(wanted, [el1, el0], "{iss:#x}");
+    }
+}

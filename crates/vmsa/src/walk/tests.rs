@@ -1,6 +1,7 @@
 //! Tables laid out by hand, and random paths through all granules and sizes.
 
 use std::collections::HashMap;
+use std::vec::Vec;
 
 use proptest::prelude::*;
 
@@ -262,7 +263,7 @@ proptest! {
 #[test]
 fn the_level_at_which_a_walk_aborts() {
     let level =
-        |memory: &Memory, regime: &Regime, how| last_lookup(memory, regime, Va::new(0x1abc), El1, how).level;
+        |memory: &Memory, regime: &Regime, how| lookups(memory, regime, Va::new(0x1abc), El1, how).level;
     // A table of each level beyond the memory that the fake has.
     for (entry, wanted) in [(None, 0), (Some(0x1_0000), 1), (Some(0x1_1000), 2), (Some(0x1_2000), 3)] {
         let mut memory = one_page(0x4000_5000 | AF | 0b11);
@@ -283,13 +284,22 @@ fn the_level_at_which_a_walk_aborts() {
     let mut block = one_page(0);
     block.0.insert(0x1_2000, 0x4000_0001);
     assert_eq!(level(&block, &regime, Read), 2);
-    // And which descriptor that is.
-    let entry = |memory: &Memory, regime: &Regime| {
-        last_lookup(memory, regime, Va::new(0x1abc), El1, Read).entry.map(Ipa::get)
+    // And which descriptors it looked at, from there back.
+    let entries = |memory: &Memory, regime: &Regime| {
+        lookups(memory, regime, Va::new(0x1abc), El1, Read)
+            .entries
+            .into_iter()
+            .flatten()
+            .map(Ipa::get)
+            .collect()
     };
-    assert_eq!(entry(&block, &regime), Some(0x1_2000));
-    assert_eq!(entry(&one_page(0x4000_5003), &regime), Some(0x1_3008));
-    assert_eq!(entry(&one_page(0), &Regime { sctlr: 0, ..regime }), None, "MMU off");
+    let none: Vec<u64> = entries(&one_page(0), &Regime { sctlr: 0, ..regime });
+    assert_eq!(none, [], "MMU off");
+    let some: Vec<u64> = entries(&block, &regime);
+    assert_eq!(some.first(), Some(&0x1_2000));
+    let all: Vec<u64> = entries(&one_page(0x4000_5003), &regime);
+    assert_eq!((all.len(), all.first()), (some.len() + 1, Some(&0x1_3008)));
+    assert_eq!(all.get(1..), Some(some.as_slice()));
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Traps of later features: fine-grained ones bit by bit (FEAT_FGT), those of FEAT_EVT, and FEAT_HCX.
 
+use super::access::{Access, guest_at, is_undefined};
 use super::{EC_HVC, guest_code, guest_el1, need_el2, once, slot, svc, to_el0};
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::el2::{self, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
-use crate::rt::mem::{scratch, write64};
+use crate::rt::mem::scratch;
 use crate::rt::sysreg;
-use core::arch::asm;
 
 /// Rows `register,name,bit,access,op0,op1,CRn,CRm,op2` of what each bit traps.
 const TRAPS: &str = include_str!("../../../../crates/nested/tests/fine.csv");
@@ -51,32 +51,12 @@ guest_code! {
     vmalle1nxs "sys #0, c9, c7, #0";
 }
 
-#[derive(Clone, Copy)]
 struct Row {
     /// Index in [`REGISTERS`].
     register: usize,
     bit: u32,
     name: &'static str,
-    /// op0, op1, CRn, CRm, op2.
-    encoding: [u32; 5],
-}
-
-impl Row {
-    const fn reads(&self) -> bool {
-        matches!(self.register, 0 | 3)
-    }
-
-    /// MRS or MSR, or the instruction, with this register.
-    const fn instruction(&self, read: bool, rt: u32) -> u32 {
-        let [op0, op1, crn, crm, op2] = self.encoding;
-        0xd500_0000 | (read as u32) << 21 | op0 << 19 | op1 << 16 | crn << 12 | crm << 8 | op2 << 5 | rt
-    }
-
-    /// The syndrome of its trap.
-    const fn iss(&self, rt: u32) -> u64 {
-        let [op0, op1, crn, crm, op2] = self.encoding;
-        (op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | rt << 5 | crm << 1 | self.reads() as u32) as u64
-    }
+    access: Access,
 }
 
 fn rows() -> impl Iterator<Item = Row> {
@@ -86,44 +66,14 @@ fn rows() -> impl Iterator<Item = Row> {
         let register = REGISTERS.iter().position(|name| register.starts_with(name))?;
         let bit = fields.nth(1)?.parse().ok()?;
         let name = fields.next()?;
-        let mut encoding = [0; 5];
-        for field in &mut encoding {
-            *field = fields.next()?.parse().ok()?;
-        }
-        Some(Row { register, bit, name, encoding })
+        let access = Access::parse(matches!(register, 0 | 3), fields)?;
+        Some(Row { register, bit, name, access })
     })
-}
-
-/// Whether the register can be read too.
-fn is_readable(row: &Row) -> bool {
-    rows().any(|other| other.reads() && other.encoding == row.encoding)
-}
-
-/// Puts the code for a row onto a page: what is written is what was read, if it can be. Returns the
-/// address of the access, where it begins, and its register.
-fn assemble(row: &Row) -> (u64, u64, u32) {
-    const HVC: u64 = 0xd400_0002;
-    const NOP: u64 = 0xd503_201f;
-    let (reads, rt) = (row.reads(), if row.encoding[0] == 1 { 1 } else { 2 });
-    let first = if !reads && row.encoding[0] != 1 && is_readable(row) {
-        u64::from(row.instruction(true, rt))
-    } else {
-        NOP
-    };
-    let page = scratch(20);
-    write64(page, first | u64::from(row.instruction(reads, rt)) << 32);
-    write64(page + 8, HVC | HVC << 32);
-    // SAFETY: maintenance of what was written as code.
-    unsafe {
-        asm!("dc cvau, {0}", "dsb ish", "ic ivau, {0}", "dsb ish", "isb", in(reg) page, options(nostack))
-    };
-    (page, page + 4, rt)
 }
 
 /// Runs code once under these fine-grained traps.
 fn under(code: u64, traps: [u64; 5]) -> (Exit, Guest) {
-    let mut guest = Guest::new(code);
-    guest.x[1] = scratch(21);
+    let mut guest = guest_at(code);
     let write = |traps: [u64; 5]| {
         msr!("S3_4_C1_C1_4", traps[0]);
         msr!("S3_4_C1_C1_5", traps[1]);
@@ -151,24 +101,22 @@ pub(super) fn fine_traps(_: &Machine) -> Outcome {
         skip!("no FEAT_FGT");
     }
     let (mut trapped, mut undefined) = (0, 0);
-    for row in rows() {
-        let (code, at, rt) = assemble(&row);
-        let name = row.name;
+    for Row { register, bit, name, access } in rows() {
+        let readable = rows().any(|other| other.access == Access { read: true, ..access });
+        let (code, at) = access.assemble(readable && access.encoding[0] != 1);
         let (exit, open) = under(code, [0; 5]);
         check_eq!((exit, open.ec()), (Exit::Sync, EC_HVC), "{name}: exit without traps");
-        // Unknown reason, or FEAT_IDST.
-        let is_undefined = open.esr & 0xffff == slot(4) && matches!(open.x[11] >> 26, 0 | EC_SYSREG);
         let mut traps = [0; 5];
-        traps[row.register] = 1 << row.bit;
+        traps[register] = 1 << bit;
         let (exit, guest) = under(code, traps);
-        if is_undefined {
+        if is_undefined(&open) {
             check_eq!((exit, guest.ec(), guest.pc != at), (Exit::Sync, EC_HVC, true), "{name} is undefined");
             undefined += 1;
             continue;
         }
         check_eq!((exit, guest.ec(), guest.pc), (Exit::Sync, EC_SYSREG, at), "{name}: exit, EC, ELR_EL2");
-        check_eq!(guest.esr & 0x1ff_ffff, row.iss(rt), "{name}: ISS");
-        traps[row.register] = !(1 << row.bit);
+        check_eq!(guest.esr & 0x1ff_ffff, access.iss(), "{name}: ISS");
+        traps[register] = !(1 << bit);
         let (_, guest) = under(code, traps);
         check!(guest.ec() != EC_SYSREG || guest.pc != at, "{name}: another bit of the register traps it");
         trapped += 1;
