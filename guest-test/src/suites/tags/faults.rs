@@ -51,27 +51,35 @@ macro_rules! checked {
         fn $name(va: u64) {
             // SAFETY: the access faults; nothing is changed.
             checked(|| unsafe {
-                asm!(".arch_extension lse", ".arch_extension fp", "mov x4, xzr", $text, in("x3") va, out("x4") _, options(nostack))
+                asm!(".arch_extension lse", ".arch_extension fp", $text, in("x3") va, inout("x4") PATTERN => _, options(nostack))
             });
         }
     };
 }
+// Each store would change a word that is PATTERN.
 checked!(load "ldr x4, [x3]");
-checked!(store "str x4, [x3]");
+checked!(store "str xzr, [x3]");
 checked!(load_pair "ldp x4, xzr, [x3]");
 checked!(add "ldadd x4, x4, [x3]");
 checked!(compare_swap "cas x4, xzr, [x3]");
-checked!(store_pair "stp q0, q1, [x3]");
+checked!(store_pair "fmov d0, xzr\n stp q0, q0, [x3]");
+
+/// What is in a page before an access to it faults: what instructions could leave there is zeroes, a sum, or
+/// a tag.
+const PATTERN: u64 = 0x5a5a_1234_5a5a_4321;
 
 /// What it is, what a control VM is told, and how it is done.
 type Kind = (&'static str, u64, fn(u64));
 
 #[rustfmt::skip]
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 18] = [
     ("STG", TAG_WRITE, mte::stg),
+    ("ST2G", TAG_WRITE, mte::st2g),
     ("STZG", TAG_WRITE, mte::stzg),
+    ("STZ2G", TAG_WRITE, mte::stz2g),
     ("STGP", TAG_WRITE, mte::stgp),
     ("STGM", TAG_WRITE, |va| mte::stgm(va, 1)),
+    ("STZGM", TAG_WRITE, |va| mte::stzgm(va, 1)),
     ("DC GVA", TAG_WRITE, mte::dc_gva),
     ("DC GZVA", TAG_WRITE, mte::dc_gzva),
     ("LDG", TAG_READ, |va| { mte::ldg(va); }),
@@ -85,6 +93,11 @@ const KINDS: [Kind; 15] = [
     ("DC ZVA", CHECKED_WRITE, |va| checked(|| mte::dc_zva(va))),
 ];
 
+/// Bytes that DC ZVA and its kin zero.
+fn zva() -> u64 {
+    4 << (mrs!("dczid_el0") & 0xf)
+}
+
 /// What the guest sees of each kind of access, and what a control VM does.
 pub(super) fn kinds(machine: &Machine) -> Outcome {
     let bare = bare(machine)?;
@@ -92,6 +105,10 @@ pub(super) fn kinds(machine: &Machine) -> Outcome {
     let before = region_stats(machine, region)?;
     check_eq!(&before[..4], &[bare.start, bare.size / 4096, 1, 0], "TAG_STATS of bare");
     let first = fault(machine, SELF, 0)?.map_or(0, |i| i.count);
+    let words = |n: u64| (0..512).map(move |word| bare.start + 4096 * n + 8 * word);
+    for n in 1..=KINDS.len() as u64 {
+        words(n).for_each(|at| write64(at, PATTERN));
+    }
     for (n, (what, access, touch)) in (1..).zip(KINDS) {
         let va = mte::with_tag(tagged(bare.start + 4096 * n), if access == TAG_WRITE { 5 } else { 0 });
         let Some(seen) = expect_fault(|| touch(va)) else {
@@ -130,8 +147,15 @@ pub(super) fn kinds(machine: &Machine) -> Outcome {
     let grown = [after[4] - before[4], after[5] - before[5], after[6] - before[6], after[7] - before[7]];
     check_eq!(grown, [0, KINDS.len() as u64, 0, writes], "stopped, injected, reported, tag writes");
     for (n, (what, ..)) in (1..).zip(KINDS) {
-        // QEMU 11.1 stores the data of STGP and DC GZVA before the fault.
-        check_eq!(read64(bare.start + 4096 * n), 0, "data after {what}");
+        let changed = words(n).filter(|at| read64(*at) != PATTERN).count() as u64;
+        // QEMU 11.1 stores the data of STGP and DC GZVA, zeroes, before the fault.
+        let wrong = match what {
+            "STGP" => 2,
+            "DC GZVA" => zva() / 8,
+            _ => 0,
+        };
+        check!(changed == 0 || changed == wrong, "{what} changed {changed} words before its fault");
+        words(n).for_each(|at| write64(at, 0));
     }
     Ok(())
 }
