@@ -240,6 +240,12 @@ impl HostIds {
         self.field(Reg::Mmfr1, 40) >= 1
     }
 
+    /// Whether the registers of memory partitioning exist (FEAT_MPAM, of either number).
+    #[must_use]
+    pub fn has_mpam(&self) -> bool {
+        self.field(Reg::Pfr0, 40) != 0 || self.field(Reg::Pfr1, 16) != 0
+    }
+
     /// Whether pointer authentication exists in any form.
     #[must_use]
     pub fn has_pauth(&self) -> bool {

@@ -1,5 +1,5 @@
-//! Only in the build for one test (feature `provoke`): misuses the heap as the boot argument
-//! `provoke=WHAT` says, which EL2's tag checks have to catch.
+//! Only in the build for one test (feature `provoke`): misuses the heap or the stack as the boot argument
+//! `provoke=WHAT` says, which EL2's tag checks or the guard page have to catch.
 //!
 //! UNSAFETY: wrong on purpose.
 
@@ -14,8 +14,20 @@ pub(crate) fn take(bootargs: &mut String) -> Option<String> {
     Some(what.trim_start_matches("provoke=").into())
 }
 
+/// Needs more stack with each call.
+#[inline(never)]
+fn deeper(depth: u64) -> u64 {
+    let frame = core::hint::black_box([depth; 64]);
+    if depth == u64::MAX { 0 } else { deeper(depth.wrapping_add(1)).wrapping_add(frame.iter().sum()) }
+}
+
 /// Does it, with a block of the size class 64.
 pub(crate) fn run(what: &str) {
+    if what == "stack-overflow" {
+        log::info!("provoking {what}");
+        log::info!("nobody noticed: {}", deeper(0));
+        return;
+    }
     let Ok(layout) = Layout::from_size_align(48, 8) else { return };
     // SAFETY: the layout is not empty.
     let block = unsafe { alloc(layout) };

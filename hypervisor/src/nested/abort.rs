@@ -113,7 +113,7 @@ fn own_fault(own: Ipa<Canonical>) -> Reply {
 
 /// Where L2's cache maintenance at `va` hits, which trapped before any translation: through L2's own
 /// stage 1, then L1's stage 2, each asked as the hardware would have. L2's tables are read in software,
-/// since a shadow that lacks them says nothing of them. `write`: it needs write permission.
+/// since a shadow that lacks them says nothing of them. `write`: it needs write permission at stage 1.
 ///
 /// # Errors
 /// How L2 goes on instead: it takes a fault of its own stage 1, or L1 one of its stage 2.
@@ -138,7 +138,8 @@ pub(crate) fn maintained(
         Err(fault) => return Err(Err(GuestFault::Maintenance(fault.status_code()))),
     };
     let l2s = Ipa::new(ipa.get());
-    let access = if write && table.is_none() { Access::Write } else { Access::Read };
+    // At EL0 SCTLR_EL1.CMOW may ask for write permission, which is stage 1's alone.
+    let access = if write && !el0 && table.is_none() { Access::Write } else { Access::Read };
     match (mmu::fault(vm, mmu, slot, l2s, Attempt { access, tag: false }), table) {
         // At EL1 nothing but an invalidation needs a permission.
         (Handled::L1(Fault { kind: stage2::FaultKind::Permission, .. }, _), None) if !write && !el0 => {}

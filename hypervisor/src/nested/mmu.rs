@@ -417,7 +417,9 @@ pub(crate) fn fault(
                     // Tables and attributes were reckoned when the VM was built. Should that be wrong, it is
                     // the VM's end and nobody else's.
                     Err(Refused::Attr(_) | Refused::NoRoom) => {
-                        log::warn!("VM {}: {ipa} finds no place in its shadow", vm.spec.name);
+                        if vm.may_report() {
+                            log::warn!("VM {}: {ipa} finds no place in its shadow", vm.spec.name);
+                        }
                         stop_for_fault(vm);
                         return Handled::Again;
                     }

@@ -243,6 +243,17 @@ const CASES: &[Case] = &[
         bundle: Bundle::Vm("cpus = [0]\nmemory = \"8MiB\""),
         ..dt("tags-storage-in-tree", tree::absent_tag_storage, End::Pass)
     },
+    Case {
+        bundle: Bundle::Vm(
+            "cpus = [0]\nmemory = \"8MiB\"\n[[vm.region]]\nname = \"tags\"\nkind = \"device\"\n\
+             ipa = \"0x4000000000\"\npa = \"0x4000000000\"\nsize = \"4KiB\"\ndma = \"none\"",
+        ),
+        ..dt(
+            "tags-storage-is-no-device",
+            tree::tag_storage_beside_ram,
+            End::Refuse("(0x4000000000 - 0x4000001000) lies in tag storage (0x4000000000 - 0x4000100000)"),
+        )
+    },
     dt("tags-not-in-tree", tree::no_mte, End::Refuse("region ram needs 8192 KiB of taggable RAM, of which")),
     vm("too-much-ram", "cpus = [0]\nmemory = \"3GiB\"", "region ram needs 3145728 KiB of RAM, of which"),
     Case {

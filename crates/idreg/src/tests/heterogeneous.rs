@@ -104,6 +104,44 @@ fn tags_kept_by_some() {
     }
 }
 
+/// CPUs that each make sense make sense together, for each VM and as the limit of what may be asked for.
+#[test]
+fn combinations_are_cpus() {
+    let no_async = {
+        let mut cpu = n2();
+        cpu.features[Reg::Pfr1 as usize] |= 0xf << 40;
+        cpu
+    };
+    let no_tags = {
+        let mut cpu = little();
+        cpu.features[Reg::Pfr1 as usize] = 0x121;
+        HostIds { gmid: 0, sve_lengths: 0b10, ..cpu }
+    };
+    let other_keys = {
+        let mut cpu = max();
+        cpu.features[Reg::Isar1 as usize] ^= 1 << 8;
+        cpu
+    };
+    let all = [max(), n2(), little(), no_async, no_tags, other_keys];
+    for picked in 1_usize..1 << all.len() {
+        let cpus: Vec<HostIds> =
+            all.iter().enumerate().filter(|(n, _)| picked >> n & 1 != 0).map(|(_, cpu)| *cpu).collect();
+        let host = machine(&cpus);
+        for (mte, sve) in [(false, false), (true, false), (false, true), (true, true)] {
+            let draft = Draft::new(&host, &Features { mte, sve, nested: None });
+            assert_eq!(draft.check_consistency(40), Ok(()), "{picked:#b} MTE {mte} SVE {sve}");
+            // And what it has, each of them has: its traps need no more.
+            for cpu in &cpus {
+                let traps = draft.traps_on(cpu);
+                assert!(traps.hcr & hcr::ATA == 0 || cpu.field(Reg::Pfr1, 8) >= 2);
+                assert!(traps.hcr & hcr::API == 0 || cpu.has_pauth());
+                assert!(traps.cptr & cptr::TZ != 0 || cpu.has_sve());
+                assert_eq!(traps.hcrx.is_some(), cpu.has_hcx());
+            }
+        }
+    }
+}
+
 /// VMs are where all CPUs reach.
 #[test]
 fn addresses_of_all() {

@@ -1,4 +1,4 @@
-//! EL2 catches misuse of its own heap: a build of the hypervisor that misuses it on purpose.
+//! EL2 catches misuse of its own heap and stack: a build of the hypervisor that misuses it on purpose.
 
 use super::{TIMEOUT, machine};
 use crate::qemu::{Firmware, Machine};
@@ -7,10 +7,12 @@ use crate::{build, bundle, paths};
 use anyhow::Result;
 
 /// What is done, what the machine has to say, and `taggable` of its manifest.
-const CASES: [(&str, &str, &str); 4] = [
+const CASES: [(&str, &str, &str); 5] = [
     ("overflow", "panic: heap: overflow, size class 64: the pointer has tag", "all"),
     ("use-after-free", "panic: heap: use after free, size class 64: the pointer has tag", "all"),
     ("double-free", "heap: a second free of", "all"),
+    // A data abort of EL2's own, by a translation fault at level 3, told from another stack.
+    ("stack-overflow", "panic on CPU 0: synchronous exception at EL2: ESR 0x0000000096000047", "all"),
     ("untagged", "nobody noticed", "none"),
 ];
 
