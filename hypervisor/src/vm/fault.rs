@@ -112,6 +112,11 @@ impl Faults {
         Some(((*count != 0).then_some(*last), *count))
     }
 
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.vcpus.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
     /// A region's counts.
     pub(crate) fn of_region(&self, region: usize) -> RegionCounts {
         self.regions.get(region).copied().unwrap_or_default()

@@ -106,6 +106,7 @@ pub(super) fn kinds(machine: &Machine) -> Outcome {
     let before = region_stats(machine, region)?;
     check_eq!(&before[..4], &[bare.start, bare.size / 4096, 1, 0], "TAG_STATS of bare");
     let first = fault(machine, SELF, 0)?.map_or(0, |i| i.count);
+    let all = stats(machine)?.faults;
     let words = |n: u64| (0..512).map(move |word| bare.start + 4096 * n + 8 * word);
     for n in 1..=KINDS.len() as u64 {
         words(n).for_each(|at| write64(at, PATTERN));
@@ -147,6 +148,7 @@ pub(super) fn kinds(machine: &Machine) -> Outcome {
     let writes = KINDS.iter().filter(|k| k.1 == TAG_WRITE).count() as u64;
     let grown = [after[4] - before[4], after[5] - before[5], after[6] - before[6], after[7] - before[7]];
     check_eq!(grown, [0, KINDS.len() as u64, 0, writes], "stopped, injected, reported, tag writes");
+    check_eq!(stats(machine)?.faults, all + KINDS.len() as u64, "faults of the VM");
     for (n, (what, ..)) in (1..).zip(KINDS) {
         let changed = words(n).filter(|at| read64(*at) != PATTERN).count() as u64;
         // QEMU 11.1 stores the data of STGP and DC GZVA, zeroes, before the fault.

@@ -76,12 +76,13 @@ pub(crate) struct Stats {
     pub(crate) promoted: u64,
     pub(crate) demoted: u64,
     pub(crate) refused: u64,
+    pub(crate) faults: u64,
 }
 
 pub(crate) fn stats_of(machine: &Machine, vm: u64) -> Result<Stats, Stop> {
     let x = call_ok(machine, TAG_STATS, [vm, ALL_REGIONS, 0])?;
-    let [_, regions, unit, quota, used, promoted, demoted, refused, ..] = x;
-    Ok(Stats { regions, unit, quota, used, promoted, demoted, refused })
+    let [_, regions, unit, quota, used, promoted, demoted, refused, faults, ..] = x;
+    Ok(Stats { regions, unit, quota, used, promoted, demoted, refused, faults })
 }
 
 pub(crate) fn stats(machine: &Machine) -> Result<Stats, Stop> {
