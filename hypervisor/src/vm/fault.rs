@@ -112,14 +112,22 @@ impl Faults {
         Some(((*count != 0).then_some(*last), *count))
     }
 
-    /// How many there were.
-    pub(crate) fn count(&self) -> u64 {
-        self.vcpus.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
-    }
-
     /// A region's counts.
     pub(crate) fn of_region(&self, region: usize) -> RegionCounts {
         self.regions.get(region).copied().unwrap_or_default()
+    }
+
+    /// The sums over all regions.
+    pub(crate) fn of_all(&self) -> RegionCounts {
+        let sum = |count: fn(&RegionCounts) -> u64| {
+            self.regions.iter().fold(0, |all: u64, region| all.saturating_add(count(region)))
+        };
+        RegionCounts {
+            stopped: sum(|r| r.stopped),
+            injected: sum(|r| r.injected),
+            reported: sum(|r| r.reported),
+            tag_writes: sum(|r| r.tag_writes),
+        }
     }
 
     #[inline(always)]

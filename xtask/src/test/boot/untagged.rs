@@ -1,6 +1,7 @@
 //! VMs with MTE that cannot be on a CPU without FEAT_MTE_PERM: refused, never silently write-back.
 
-use super::{Bundle, Case, End, case};
+use super::cases::case;
+use super::{Bundle, Case, End};
 
 const NONE: &str = "cpus = [0]\nmemory = \"8MiB\"\nmte = true\n[[vm.region]]\nname = \"bare\"\n\
                     ipa = \"0x98000000\"\nsize = \"2MiB\"\ntags = \"none\"\non-tag-access = \"inject\"";
