@@ -12,7 +12,7 @@ use crate::log;
 use cpus::{Common, Up, bring_up, combined_ids};
 
 use crate::arch::entry::image;
-use crate::arch::{cpu, errata, gic as icc, ids, tags, timer};
+use crate::arch::{cache, cpu, errata, gic as icc, ids, tags, timer};
 use crate::cpu::{Cpu, CpuShared, Local, Stay};
 use crate::dev::gic;
 use crate::machine::{self, Host, Machine};
@@ -127,6 +127,9 @@ fn build_machine(
     let ids = combined_ids(&all, options).ok_or("there is no CPU")?;
     identity::log_values("host", "", &|index| ids.read(index));
     let means = means(&ids, all.iter().map(|up| &up.ids).collect(), machine, options.cmo_trap);
+    if means.stage2.fwb {
+        cache::guests_are_cached();
+    }
     pool::complete(pool, &means, &spec.taggable)?;
     let vms = build(spec, &means, &mut pools)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
