@@ -142,6 +142,12 @@ pub(crate) fn publish_instructions() {
     cmo::publish_instructions(&mut Caches);
 }
 
+/// Has `write` replace memory of a guest that runs; if it `wrote` something, all CPUs forget the instructions
+/// in their caches.
+pub(crate) fn replace<R>(write: impl FnOnce() -> R, wrote: impl FnOnce(&R) -> bool) -> R {
+    cmo::replace(&mut Caches, write, wrote)
+}
+
 /// Forgets stale lines over what this CPU wrote with its MMU off, right before that goes on.
 ///
 /// # Safety
