@@ -1,21 +1,34 @@
 //! Only in the build for one test (feature `provoke`): misuses the heap as the boot argument
-//! `provoke=WHAT` says, which EL2's tag checks have to catch.
+//! `provoke=WHAT@PLACE` says, which EL2's tag checks have to catch. Places are `boot`, `secondary` (a CPU that
+//! begins to serve), and where [`Local::check_tags`](crate::cpu::Local::check_tags) is called.
 //!
 //! UNSAFETY: wrong on purpose.
 
 use crate::log;
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::string::String;
+use spin::Mutex;
 
-/// Takes `provoke=WHAT` out of the boot arguments.
-pub(crate) fn take(bootargs: &mut String) -> Option<String> {
-    let at = bootargs.find("provoke=")?;
-    let what: String = bootargs.split_off(at);
-    Some(what.trim_start_matches("provoke=").into())
+/// What is still to be done, as the boot argument says it. Taken last.
+static ARMED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Takes `provoke=WHAT@PLACE` out of the boot arguments.
+pub(crate) fn arm(bootargs: &mut String) {
+    if let Some(at) = bootargs.find("provoke=") {
+        let said: String = bootargs.split_off(at);
+        *ARMED.lock() = Some(said.trim_start_matches("provoke=").into());
+    }
 }
 
-/// Does it, with a block of the size class 64.
-pub(crate) fn run(what: &str) {
+/// Does what is to be done at `place`, once, with a block of the size class 64.
+pub(crate) fn at(place: &str) {
+    let armed = ARMED.lock().take_if(|said| said.split_once('@').is_some_and(|(_, at)| at == place));
+    if let Some((what, _)) = armed.as_deref().and_then(|said| said.split_once('@')) {
+        run(what);
+    }
+}
+
+fn run(what: &str) {
     let Ok(layout) = Layout::from_size_align(48, 8) else { return };
     // SAFETY: the layout is not empty.
     let block = unsafe { alloc(layout) };
