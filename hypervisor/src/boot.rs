@@ -115,6 +115,7 @@ fn build_machine(
 ) -> Result<&'static Machine, String> {
     let manifest = archive.file(manifest::MANIFEST_FILE).map_err(|e| format!("{e}"))?;
     let mut spec = manifest::dtb::read(manifest).map_err(|e| format!("manifest: {e}"))?;
+    spec.tag_storage.extend(&machine.tag_storage);
     manifest::check(&spec, |name| archive.size(name)).map_err(|e| format!("manifest: {e}"))?;
     keep_clear(&spec.tag_storage, taken.get(machine.reserved.len()..).unwrap_or_default())?;
     taken.extend(&spec.tag_storage);

@@ -85,7 +85,7 @@ fn resolve(name: &str) -> Result<PathBuf> {
 }
 
 /// A file that this tool makes (`@payload`, `@hypervisor`, `@guests/initrd.cpio`,
-/// `@guests/initrd-test.cpio`, `@guests/initrd-kvm.cpio`), or fetches from the distribution (`@guests/linux-stable/Image`,
+/// `@guests/initrd-test.cpio`, `@guests/initrd-kvm.cpio`, `@guests/initrd-qemu.cpio`), or fetches from the distribution (`@guests/linux-stable/Image`,
 /// `@guests/linux-backports/Image`).
 fn made(name: &str) -> Result<PathBuf> {
     match name {
@@ -93,6 +93,7 @@ fn made(name: &str) -> Result<PathBuf> {
         "payload" => build::image(build::Binary::GuestTest),
         "guests/initrd.cpio" => guests::initrd::write(guests::initrd::Kind::Shell),
         "guests/initrd-test.cpio" => guests::initrd::write(guests::initrd::Kind::Test),
+        "guests/initrd-qemu.cpio" => guests::initrd::write(guests::initrd::Kind::Qemu),
         "guests/initrd-kvm.cpio" => guests::initrd::write(guests::initrd::Kind::Kvm),
         _ => match name.strip_prefix("guests/") {
             Some(fetched) => guests::fetch::file(fetched),

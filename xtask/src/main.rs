@@ -56,7 +56,7 @@ enum Command {
     Image(image::Arguments),
     /// Print what a machine has and what its VMs see, as a table from the log of a boot
     Idregs(idregs::Arguments),
-    /// Fetch the distribution's kernels, busybox and U-Boot into the cache
+    /// Fetch the distribution's kernels, busybox, U-Boot and QEMU into the cache
     FetchGuests,
 }
 

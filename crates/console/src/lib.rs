@@ -4,7 +4,8 @@
 //! bytes from the UART into characters for the VM in focus or [`Action`]s. It does no I/O: bytes
 //! leave through a closure. [`mod@line`] holds the rules for one VM's line, [`keys`] the escape keys,
 //! [`own`] the hypervisor's lines, which also work without a [`Console`], in a panic. Beside it stand
-//! [`ring`], where bytes wait for a transmitter, and [`ktap`], which judges what a VM printed.
+//! [`ring`], where bytes wait for a transmitter, [`ktap`], which judges what a VM printed, and [`budget`],
+//! which limits what it may have others print.
 //!
 //! What the output looks like, split at every CR and LF into pieces:
 //! - A piece that is not empty begins with `[NAME] `, and is then that VM's, or with `tagvisor: `,
@@ -21,6 +22,7 @@
 
 extern crate alloc;
 
+pub mod budget;
 pub mod keys;
 pub mod ktap;
 pub mod line;

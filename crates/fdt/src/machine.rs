@@ -18,9 +18,10 @@ pub struct Machine {
     /// RAM, sorted, neighbours merged. It includes what [`reserved`](Self::reserved) lists.
     pub memory: Vec<PaRange>,
     /// Memory that is not for use, sorted, neighbours merged: `/reserved-memory` children with an
-    /// address, the reservation block, and tag storage (`arm,mte-tag-storage`) anywhere in the tree. Boot
-    /// loaders list the tree and the initrd here too.
+    /// address, the reservation block, and tag storage. Boot loaders list the tree and the initrd here too.
     pub reserved: Vec<PaRange>,
+    /// Memory that is the storage of other memory's tags: `arm,mte-tag-storage`, anywhere in the tree.
+    pub tag_storage: Vec<PaRange>,
     /// RAM that cannot be tagged, sorted, neighbours merged: `memory` nodes with `arm,no-mte`.
     pub untaggable: Vec<PaRange>,
     /// CPUs in the order of the tree.
@@ -115,7 +116,8 @@ fn machine(tree: &Tree<'_>) -> Result<Machine, Flawed> {
     let uart = console.map(|console| console.uart(&controller, found.clock.as_ref()));
     Ok(Machine {
         memory: memory(tree, found.memory)?,
-        reserved: reserved(&root, reserve.as_ref(), found.tag_storage)?,
+        reserved: reserved(&root, reserve.as_ref(), found.tag_storage.clone())?,
+        tag_storage: found.tag_storage,
         untaggable: merged(found.untaggable),
         cpus: cpus(&cpu_parent.ok_or_else(|| tree.lacks("/cpus node"))?)?,
         psci: found.psci.as_ref().map(psci).transpose()?,

@@ -128,8 +128,9 @@ pub mod hfgitr {
 /// CNTHCTL_EL2.EL1PCTEN and EL1PCEN with E2H 0: no trap of the physical counter and timer, which the
 /// guest owns while it runs (the hypervisor's own timer is that of EL2).
 const CNTHCTL: u64 = 0b11;
-/// MPAM2_EL2.TRAPMPAM1EL1 and TRAPMPAM0EL1.
-const MPAM2_TRAPS: u64 = 0b11 << 48;
+/// MPAM2_EL2.TRAPMPAM1EL1 and TRAPMPAM0EL1, and TIDR, which traps MPAMIDR_EL1 (RES0 where MPAMHCR_EL2 does
+/// that).
+const MPAM2_TRAPS: u64 = 0b11 << 48 | 1 << 58;
 
 /// Which fine-grained trap registers exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,7 +190,6 @@ impl TrapConfig {
             _ => FgtLevel::Fgt2,
         };
         let amu = host.field(Reg::Pfr0, 44) != 0;
-        let mpam = host.field(Reg::Pfr0, 40) != 0 || host.field(Reg::Pfr1, 16) != 0;
         let nmi = host.field(Reg::Pfr1, 36) != 0;
         Self {
             hcr: hcr_value(host, ids) | set(hcr::FWB, fwb),
@@ -204,7 +204,7 @@ impl TrapConfig {
             hdfgwtr: 0,
             hafgrtr: (fgt != FgtLevel::None && amu).then_some(0),
             cnthctl: CNTHCTL,
-            mpam2: mpam.then_some(MPAM2_TRAPS),
+            mpam2: host.has_mpam().then_some(MPAM2_TRAPS),
         }
     }
 

@@ -341,7 +341,8 @@ fn closing_of_n2() {
     let mut mpam = n2();
     mpam.features[Reg::Pfr0 as usize] |= 1 << 40;
     let bits = arm_sysregs::el2::registers::Mpam2El2::TRAPMPAM0EL1
-        | arm_sysregs::el2::registers::Mpam2El2::TRAPMPAM1EL1;
+        | arm_sysregs::el2::registers::Mpam2El2::TRAPMPAM1EL1
+        | arm_sysregs::el2::registers::Mpam2El2::TIDR;
     assert_eq!(traps(&mpam, &PLAIN).mpam2, Some(bits.bits()));
 }
 

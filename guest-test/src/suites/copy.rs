@@ -19,7 +19,7 @@ pub(super) mod moving;
 mod packed;
 
 use data::{debug_copy, device_copy, memory_copy, migrate, migrate_hostile};
-use demote::{demote_loses_no_tag, demote_saves_tags, map_of_tagged_pages};
+use demote::{demote_loses_no_tag, demote_saves_tags, map_of_tagged_pages, while_lazy_memory_changes};
 use dirty::{
     copies_dirty_pages, maintenance_dirties_nothing, migrate_while_it_writes, stores_dirty_pages,
     tag_stores_dirty_pages, wrong_arguments,
@@ -61,6 +61,7 @@ suite!(
         migrate_while_it_writes,
         demote_saves_tags,
         demote_loses_no_tag,
+        while_lazy_memory_changes,
     ]
 );
 

@@ -10,6 +10,7 @@ mod decisions;
 mod faults;
 mod lazy;
 pub(super) mod outside;
+mod tables;
 mod vectors;
 mod walks;
 
@@ -21,6 +22,7 @@ use lazy::{
     across_pages, at_el0, end_of_page, end_of_page_by_two, first_access, like_backed, no_tag_access, quota,
     turned_back_while_running, two_vcpus,
 };
+use tables::{par_is_kept, tables_change_meanwhile};
 use vectors::{vectors, vectors_across_pages};
 use walks::{fetches_and_walks, translations};
 
@@ -37,6 +39,8 @@ suite!(
         device,
         fetches_and_walks,
         translations,
+        par_is_kept,
+        tables_change_meanwhile,
         vectors,
         first_access,
         like_backed,

@@ -1,12 +1,25 @@
 //! What traps from a guest: whole values, worked out by `idreg`, written when a vCPU becomes resident.
 
 use super::sysreg::{instruction, mrs, msr};
-use idreg::{FgtLevel, TrapConfig};
+use idreg::{FgtLevel, HostIds, TrapConfig};
 
-/// Before the first vCPU: physical interrupts and SErrors are EL2's, so that WFI here wakes for them.
-pub(crate) fn before_first_vcpu() {
+/// Before the first vCPU: physical interrupts and SErrors are EL2's, so that WFI here wakes for them, and
+/// what a boot loader left in registers that no VM reaches does not haunt VMs.
+pub(crate) fn before_first_vcpu(host: &HostIds) {
     use idreg::closing::hcr::{AMO, FMO, IMO, RW};
     msr!("hcr_el2", RW | AMO | FMO | IMO);
+    // No step, breakpoint or watchpoint exceptions: MDSCR_EL1 of VMs is emulated, the OS lock stays locked.
+    msr!("mdscr_el1", 0);
+    msr!("oslar_el1", 1);
+    if host.has_mpam() {
+        // MPAM1_EL1, MPAM0_EL1: EL1 and EL0 run in the default partition.
+        msr!("S3_0_C10_C5_0", 0);
+        msr!("S3_0_C10_C5_1", 0);
+        // MPAMIDR_EL1.HAS_HCR: MPAMHCR_EL2 is there. No virtual partitions; TRAP_MPAMIDR_EL1.
+        if mrs!("S3_0_C10_C4_4") >> 17 & 1 != 0 {
+            msr!("S3_4_C10_C4_0", 1 << 31);
+        }
+    }
     instruction!("isb");
 }
 

@@ -68,7 +68,7 @@ fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     let ppis = [VTIMER_INTID, PTIMER_INTID, HYP_TIMER, MAINTENANCE];
     // SAFETY: `map_devices` mapped the regions.
     let redistributor = unsafe { Redistributor::claim(&common.redistributors, affinity, &ppis) }?;
-    traps::before_first_vcpu();
+    traps::before_first_vcpu(&ids);
     icc::init_cpu_interface();
     timer::set_alarm(None);
     Ok(Up { affinity, redistributor, ids, firmware: firmware::mitigations(), keeps_tags: true })
@@ -199,13 +199,7 @@ fn has_what_was_offered(machine: &Machine, index: usize) -> bool {
     let Some(lack) = machine.cpus.get(index).and_then(|cpu| cpu.ids.lack_of(&host_ids())) else {
         return true;
     };
-    let (register, affinity) = (idreg::register_at(lack.register), cpu::affinity());
-    log::warn!(
-        "CPU {affinity:#x} is not used: {register} bit {} is {:#x}, but VMs were offered {:#x}",
-        lack.lsb,
-        lack.has,
-        lack.expected
-    );
+    log::warn!("CPU {:#x} is not used: {lack}", cpu::affinity());
     false
 }
 

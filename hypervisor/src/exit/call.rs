@@ -164,7 +164,9 @@ fn cpu_off(vcpu: &mut Vcpu) -> Resume {
     let left = vcpu.vm.power.lock().cpu_off(vcpu.id);
     vcpu.activity = Activity::Off;
     if left == 0 {
-        log::warn!("{}: its last vCPU turned itself off: stopped", vcpu.vm.spec.name);
+        if vcpu.vm.may_report() {
+            log::warn!("{}: its last vCPU turned itself off: stopped", vcpu.vm.spec.name);
+        }
         vcpu.vm.request_stop(StopCause::Fault, false);
     }
     Resume::Leave

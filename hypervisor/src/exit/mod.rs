@@ -62,7 +62,9 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
         }
         Exit::AArch32 { ec } => {
             vcpu.shared.exits.others.bump();
-            log::warn!("{}: AArch32 state (class {ec:#x}), which no VM has: stopped", vcpu.vm.spec.name);
+            if vcpu.vm.may_report() {
+                log::warn!("{}: AArch32 state (class {ec:#x}), which no VM has: stopped", vcpu.vm.spec.name);
+            }
             crate::vm::stop_for_fault(vcpu.vm);
             Ok(Resume::Leave)
         }

@@ -1,6 +1,6 @@
-//! Only in the build for one test (feature `provoke`): misuses the heap as the boot argument
-//! `provoke=WHAT@PLACE` says, which EL2's tag checks have to catch. Places are `boot`, `secondary` (a CPU that
-//! begins to serve), and where [`Local::check_tags`](crate::cpu::Local::check_tags) is called.
+//! Only in the build for one test (feature `provoke`): misuses the heap or the stack as the boot argument
+//! `provoke=WHAT@PLACE` says, which EL2's tag checks or the guard page have to catch. Places are `boot`,
+//! `secondary` (a CPU that begins to serve), and where [`Local::check_tags`](crate::cpu::Local::check_tags) is called.
 //!
 //! UNSAFETY: wrong on purpose.
 
@@ -28,7 +28,19 @@ pub(crate) fn at(place: &str) {
     }
 }
 
+/// Needs more stack with each call.
+#[inline(never)]
+fn deeper(depth: u64) -> u64 {
+    let frame = core::hint::black_box([depth; 64]);
+    if depth == u64::MAX { 0 } else { deeper(depth.wrapping_add(1)).wrapping_add(frame.iter().sum()) }
+}
+
 fn run(what: &str) {
+    if what == "stack-overflow" {
+        log::info!("provoking {what}");
+        log::info!("nobody noticed: {}", deeper(0));
+        return;
+    }
     let Ok(layout) = Layout::from_size_align(48, 8) else { return };
     // SAFETY: the layout is not empty.
     let block = unsafe { alloc(layout) };

@@ -342,7 +342,11 @@ impl Vcpu {
 pub(crate) fn with_vmid(user: usize, f: impl FnOnce(u16)) {
     let Some(machine) = machine::get() else { return };
     let vmids = machine.vmids.lock();
-    match vmids.current(user) {
+    let vmid = vmids.current(user);
+    // The lock is every VM's at each switch between hypervisor and guest, and a VM may invalidate as often as
+    // it likes: it is kept only where a VMID could become another's.
+    let _kept = Some(vmids).filter(|vmids| !vmids.is_ample());
+    match vmid {
         Some(vmid) => f(vmid),
         // It has nothing in any TLB; its next translations come of walks that see what was written.
         None => tlb::publish_guest(),
@@ -417,7 +421,9 @@ pub(crate) fn fault(
                     // Tables and attributes were reckoned when the VM was built. Should that be wrong, it is
                     // the VM's end and nobody else's.
                     Err(Refused::Attr(_) | Refused::NoRoom) => {
-                        log::warn!("VM {}: {ipa} finds no place in its shadow", vm.spec.name);
+                        if vm.may_report() {
+                            log::warn!("VM {}: {ipa} finds no place in its shadow", vm.spec.name);
+                        }
                         stop_for_fault(vm);
                         return Handled::Again;
                     }

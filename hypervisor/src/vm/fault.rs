@@ -227,7 +227,7 @@ fn beyond(vcpu: &mut Vcpu, va: Va, ipa: Ipa<Canonical>, kind: For) -> Option<Ipa
 fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>, region: usize) -> Outcome {
     let vm = vcpu.vm;
     let policy = vm.spec.regions.get(region).map_or(OnTagAccess::Stop, |r| r.on_tag_access);
-    let logged = vm.may_report();
+    let logged = vm.is_report_due();
     let mut access = Access::from_syndrome(fault.access == trap::TagAccess::Write);
     // The instruction says more, where somebody wants to know.
     if logged || policy != OnTagAccess::Inject {
@@ -265,6 +265,9 @@ fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>
 fn log(vcpu: &Vcpu, policy: OnTagAccess) {
     let (name, id) = vcpu.name();
     let Some((Some(record), _)) = vcpu.vm.faults.lock().last(id) else { return };
+    if !vcpu.vm.may_print_report() {
+        return;
+    }
     log::warn!(
         "{name}/{id}: {} without tag storage: PC {:#x}, VA {:#x}, IPA {:#x}, region {}: {}",
         record.access.name(),

@@ -267,8 +267,7 @@ fn zero_tags(chunk: Chunk) {
 }
 
 impl Vm {
-    /// A line about how much of its lazy memory has tags, if it has some; a guest that resets itself again
-    /// and again does not fill the console.
+    /// A line about how much of its lazy memory has tags, if it has some.
     pub(crate) fn report_lazy_memory(&self) {
         let map = self.map.lock();
         let all: u64 = map.lazy.ledger.regions().map(|r| r.size()).sum();

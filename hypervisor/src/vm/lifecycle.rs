@@ -20,9 +20,6 @@ use abi::hypercall::{Error, EventKind, StopCause, VmState};
 use core::sync::atomic::Ordering;
 use vdev::power::{PowerTable, Start};
 
-/// Lines about stops by SYSTEM_RESET that a VM causes at most.
-const MAX_RESET_LINES: u64 = 16;
-
 /// Whether a VM runs.
 #[derive(Debug)]
 pub(crate) struct Life {
@@ -116,10 +113,7 @@ impl Vm {
         drop(life);
         self.finish_output();
         self.report_lazy_memory();
-        // A guest that resets itself again and again does not fill the console.
-        let resets =
-            if cause == StopCause::SystemReset { self.resets.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        if resets < MAX_RESET_LINES {
+        if self.may_say_stopped() {
             match self.ktap.lock().verdict() {
                 Some(Err(why)) => log::info!("{} stopped: {}, but {why}", self.spec.name, describe(cause)),
                 Some(Ok(())) | None => log::info!("{} stopped: {}", self.spec.name, describe(cause)),
@@ -214,13 +208,10 @@ impl Vcpu {
     pub(crate) fn begin(&mut self, machine: &Machine, preparing: u64) {
         let vm = self.vm;
         self.activity = Activity::Off;
-        let life = vm.life.lock();
-        if life.state != VmState::Starting {
+        if vm.life.lock().state != VmState::Starting {
             // A stop came meanwhile; its request is pending.
             return;
         }
-        let resets_itself = life.cause == Some(StopCause::SystemReset);
-        drop(life);
         let boot = Start { entry: vm.spec.kernel.entry.get(), context: vm.spec.dtb.get() };
         // Together: the UART remembers the level that it gave to the vGIC.
         let mut uart = vm.uart.lock();
@@ -238,10 +229,7 @@ impl Vcpu {
         *vm.events.lock() = Events::new();
         *vm.power.lock() = PowerTable::new(vm.vcpus.len(), boot);
         vm.faults.lock().forget();
-        // A guest that resets itself again and again does not fill the console.
-        if !resets_itself {
-            vm.forgive_reports();
-        }
+        vm.forgive_reports();
         vm.map.lock().dirty.stop();
         vm.restart_counter(timer::now());
         let mut life = vm.life.lock();

@@ -14,10 +14,11 @@ pub(crate) mod prepare;
 pub(crate) mod reach;
 pub(crate) mod uart;
 
-use crate::arch::gic;
+use crate::arch::{gic, timer};
 use crate::machine;
 use crate::nested::mmu::NestedMmu;
 use crate::vcpu::{VcpuShared, request};
+use ::console::budget;
 use ::console::ktap::Ktap;
 use abi::hypercall::StopCause;
 use addr::{Canonical, Ipa, PaRange};
@@ -113,18 +114,19 @@ pub(crate) struct Vm {
     pub(crate) ktap: Mutex<Ktap>,
     /// Starts so far.
     pub(crate) starts: AtomicU64,
-    /// Stops by SYSTEM_RESET so far.
-    resets: AtomicU64,
     /// CNTVOFF_EL2: the physical count at the VM's start.
     counter_offset: AtomicU64,
     /// Reports that this VM caused since it started: they are limited.
     reports: AtomicU64,
+    /// When the reports that were printed are paid for ([`budget`]), and the lines about its stops.
+    report_budget: AtomicU64,
+    stop_budget: AtomicU64,
     /// Interrupts of devices that it has: INTID at the physical GIC, and in the VM.
     pub(crate) forwarded: Vec<(u32, u32)>,
 }
 
-/// Most reports of one VM from a start to the next, its own resets aside: a hostile guest cannot flood the
-/// console, whose lines EL2 waits for when they are too many.
+/// Most reports of one VM per start: a hostile guest cannot flood the console. Nor can it by starting again
+/// and again: then they have to be paid for.
 const MAX_REPORTS: u64 = 16;
 
 impl Vm {
@@ -171,13 +173,40 @@ impl Vm {
 
     /// Whether the VM may print another report.
     pub(crate) fn may_report(&self) -> bool {
+        self.is_report_due() && self.may_print_report()
+    }
+
+    /// Whether it has not had all its reports of this start yet; whether it may print one, too, says
+    /// [`may_print_report`](Self::may_print_report).
+    pub(crate) fn is_report_due(&self) -> bool {
         self.reports.fetch_add(1, Ordering::Relaxed) < MAX_REPORTS
     }
 
-    /// A start that somebody else asked for may report again.
+    /// Whether a report that is due may be printed.
+    pub(crate) fn may_print_report(&self) -> bool {
+        spend(&self.report_budget)
+    }
+
+    /// A new start may report again.
     pub(crate) fn forgive_reports(&self) {
         self.reports.store(0, Ordering::Relaxed);
     }
+
+    /// Whether a line may say that it has stopped.
+    pub(crate) fn may_say_stopped(&self) -> bool {
+        spend(&self.stop_budget)
+    }
+}
+
+/// Takes a line from a budget, if there is one left. Relaxed: two CPUs at once may take the same one.
+#[cold]
+#[inline(never)]
+fn spend(budget: &AtomicU64) -> bool {
+    let until = budget::spend(budget.load(Ordering::Relaxed), timer::count(), timer::frequency());
+    if let Some(until) = until {
+        budget.store(until, Ordering::Relaxed);
+    }
+    until.is_some()
 }
 
 /// Makes a CPU see that one of its vCPUs was asked something. On this CPU the scheduler looks

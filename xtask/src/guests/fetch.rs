@@ -8,8 +8,9 @@
 //! | `busybox/busybox` | busybox-static |
 //! | `u-boot/u-boot.bin` | u-boot-qemu, for `virt` |
 //!
-//! Each directory has a `VERSION`.
+//! Each directory has a `VERSION`. QEMU comes with its libraries, see [`emulator`].
 
+use super::emulator;
 use crate::{paths, process, qemu};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
@@ -97,6 +98,7 @@ pub fn command() -> Result<bool> {
         let version = fs::read_to_string(home()?.join(piece.directory()).join("VERSION"))?;
         println!("{}/{}: {}", piece.directory(), piece.file(), version.trim());
     }
+    println!("{}: {}", emulator::PROGRAM, emulator::fetch()?);
     Ok(true)
 }
 
@@ -116,30 +118,42 @@ pub fn file(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn home() -> Result<PathBuf> {
+/// Where the pieces are.
+pub fn home() -> Result<PathBuf> {
     Ok(paths::cache()?.join("guests"))
 }
 
 /// Brings the newest version of a piece into the cache, unless it is there.
 fn fetch(piece: Piece) -> Result<()> {
-    let place = home()?.join(piece.directory());
     let (package, version) = newest(piece)?;
-    let label = format!("{package} {version}\n");
-    if fs::read_to_string(place.join("VERSION")).is_ok_and(|recorded| recorded == label) {
+    into_cache(piece.directory(), &format!("{package} {version}"), |work, fresh| {
+        unpack(piece, &format!("{package}={version}"), work, fresh)
+    })
+}
+
+/// Makes a directory of the cache anew, unless it holds what `label` says: `make` gets a directory to
+/// work in, and one to fill.
+pub fn into_cache(name: &str, label: &str, make: impl Fn(&Path, &Path) -> Result<()>) -> Result<()> {
+    let place = home()?.join(name);
+    let label_line = format!("{label}\n");
+    if fs::read_to_string(place.join("VERSION")).is_ok_and(|recorded| recorded == label_line) {
         return Ok(());
     }
-    let bar = ProgressBar::new_spinner().with_message(format!("fetching {package} {version}"));
+    let bar = ProgressBar::new_spinner().with_message(format!("fetching {label}"));
     bar.enable_steady_tick(Duration::from_millis(100));
-    let work = home()?.join(format!(".{}.{}", piece.directory(), std::process::id()));
-    let result = unpack(piece, &format!("{package}={version}"), &work, &label).and_then(|fresh| {
+    let work = home()?.join(format!(".{name}.{}", std::process::id()));
+    let fresh = work.join("fresh");
+    let result = fs::create_dir_all(&fresh).map_err(anyhow::Error::from).and_then(|()| {
+        make(&work, &fresh)?;
+        fs::write(fresh.join("VERSION"), label_line)?;
         if place.exists() {
             fs::remove_dir_all(&place)?;
         }
-        Ok(fs::rename(fresh, &place)?)
+        Ok(fs::rename(&fresh, &place)?)
     });
     fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
     bar.finish_and_clear();
-    result.with_context(|| format!("cannot fetch {package} {version}"))
+    result.with_context(|| format!("cannot fetch {label}"))
 }
 
 /// Name and version of the package that apt would install for the piece.
@@ -162,11 +176,10 @@ fn newest(piece: Piece) -> Result<(String, String)> {
     found.next().with_context(|| format!("{} has no {}", piece.suite(), piece.package()))
 }
 
-/// Downloads and unpacks in `work`; returns a directory with the file and its label.
-fn unpack(piece: Piece, package: &str, work: &Path, label: &str) -> Result<PathBuf> {
-    let (root, fresh) = (work.join("root"), work.join("fresh"));
+/// Downloads and unpacks in `work`; the file goes to `fresh`.
+fn unpack(piece: Piece, package: &str, work: &Path, fresh: &Path) -> Result<()> {
+    let root = work.join("root");
     fs::create_dir_all(&root)?;
-    fs::create_dir_all(&fresh)?;
     process::quiet(apt().current_dir(work).args(["apt-get", "--quiet", "download", package]))?;
     let mut archives = work.read_dir()?.filter_map(|entry| Some(entry.ok()?.path()));
     let is_archive = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
@@ -178,8 +191,7 @@ fn unpack(piece: Piece, package: &str, work: &Path, label: &str) -> Result<PathB
         Piece::Busybox | Piece::UBoot => content,
     };
     fs::write(fresh.join(piece.file()), content)?;
-    fs::write(fresh.join("VERSION"), label)?;
-    Ok(fresh)
+    Ok(())
 }
 
 /// The kernel of a package: `boot/vmlinuz-VERSION` or `usr/lib/modules/VERSION/vmlinuz`.
@@ -223,7 +235,8 @@ fn gunzip(data: &[u8], work: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn apt() -> Command {
+/// Apt on the distribution's packages for arm64.
+pub fn apt() -> Command {
     let mut command = qemu::script("debian-apt.sh");
     command.arg("arm64");
     command

@@ -1,6 +1,6 @@
 //! Initial RAM disks for Linux guests: busybox, an init script, and for tests our program.
 
-use super::{cpio::Archive, fetch};
+use super::{cpio::Archive, emulator, fetch};
 use crate::build::{self, Binary};
 use crate::paths;
 use anyhow::Result;
@@ -16,6 +16,8 @@ pub enum Kind {
     Test,
     /// Runs the payload as guest of KVM, and powers off.
     Kvm,
+    /// Runs a Linux guest with QEMU and KVM, and powers off.
+    Qemu,
 }
 
 /// The commands that busybox answers to.
@@ -54,9 +56,21 @@ dmesg -n 1
 echo \"# Linux $(uname -r), $(nproc) CPUs\"
 run() { guest-vmm --name \"$@\" /payload || echo \"not ok 1 guest-vmm $1\"; }
 mte-test
-run one --append \"suite=entry,timer,fp,stage2 omit=absent_write\"
+run one --append \"suite=entry,timer,fp,sve,stage2 omit=absent_write\"
 run two --cpus 2 --append \"suite=entry,psci,gic,smp,cmo omit=group_disabled\"
 run mte --cpus 2 --mte --append \"suite=mte,timer\"
+poweroff -f
+";
+
+// What the guest prints is a stream of its own.
+const QEMU: &str = "
+dmesg -n 1
+echo \"# Linux $(uname -r), $(nproc) CPUs\"
+cr=$(printf '\\r')
+qemu-system-aarch64 -accel kvm -machine virt,gic-version=host,mte=on -cpu host -smp 2 -m 256 \\
+    -nodefaults -no-reboot -display none -chardev stdio,id=uart,signal=off -serial chardev:uart \\
+    -kernel /linux -initrd /initrd-test.cpio -append \"console=ttyAMA0 panic=-1 quiet\" </dev/null 2>&1 |
+    while read -r line; do echo \"[linux] ${line%$cr}\"; done
 poweroff -f
 ";
 
@@ -66,11 +80,12 @@ pub fn write(kind: Kind) -> Result<PathBuf> {
         Kind::Shell => ("initrd.cpio", SHELL),
         Kind::Test => ("initrd-test.cpio", TEST),
         Kind::Kvm => ("initrd-kvm.cpio", KVM),
+        Kind::Qemu => ("initrd-qemu.cpio", QEMU),
     };
     let busybox = fs::read(fetch::file("busybox/busybox")?)?;
     let program = fs::read(build::elf(Binary::GuestUser)?)?;
     let mut archive = Archive::default();
-    for directory in ["bin", "dev", "proc", "sys", "tmp"] {
+    for directory in ["bin", "dev", "lib", "proc", "sys", "tmp"] {
         archive.directory(directory);
     }
     // The kernel opens the console before anything is mounted.
@@ -82,6 +97,14 @@ pub fn write(kind: Kind) -> Result<PathBuf> {
     if kind == Kind::Kvm {
         archive.program("bin/guest-vmm", &fs::read(build::elf(Binary::GuestVmm)?)?);
         archive.program("payload", &fs::read(build::image(Binary::GuestTest)?)?);
+    }
+    if kind == Kind::Qemu {
+        for (name, content) in emulator::files()? {
+            let place = if name == emulator::PROGRAM { "bin" } else { "lib" };
+            archive.program(&format!("{place}/{name}"), &content);
+        }
+        archive.program("linux", &fs::read(fetch::file("linux-stable/Image")?)?);
+        archive.program("initrd-test.cpio", &fs::read(write(Kind::Test)?)?);
     }
     for command in COMMANDS.iter().chain(&["setsid", "cttyhack"]) {
         archive.link(&format!("bin/{command}"), "busybox");

@@ -13,6 +13,7 @@
 //! #@ contains = ["a sentence"]     # what the log must contain, default []
 //! #@ lacks = ["panic"]             # what it must not contain, default []
 //! #@ same = ["free RAM:"]          # lines with this, two at least, are equal; default []
+//! #@ times = [{ text = "a warning", least = 1, most = 9 }]  # how many lines have this; default []
 //! #@ within = [{ before = " KiB", least = 1, most = 9 }]  # the number before this, wherever; default []
 //! #@ unjudged = ["noise"]          # VMs whose reports do not count, default []
 //! #@ alike = "guests/x.toml"        # what passes with this manifest passes here too, default none
@@ -58,12 +59,22 @@ struct Directive {
     contains: Vec<String>,
     lacks: Vec<String>,
     same: Vec<String>,
+    times: Vec<Times>,
     within: Vec<Within>,
     unjudged: Vec<String>,
     alike: Option<PathBuf>,
     except: Vec<String>,
     qemu: Vec<String>,
     keys: Vec<Key>,
+}
+
+/// How many lines of the log have a text.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Times {
+    text: String,
+    least: usize,
+    most: usize,
 }
 
 /// Bounds of a number in the log.
@@ -106,6 +117,7 @@ impl Default for Directive {
             contains: Vec::new(),
             lacks: Vec::new(),
             same: Vec::new(),
+            times: Vec::new(),
             within: Vec::new(),
             unjudged: Vec::new(),
             alike: None,
@@ -221,6 +233,7 @@ impl Boot {
             let prefix = format!("[{vm}] ");
             run.lines.retain(|line| !line.starts_with(&prefix));
         }
+        complaints.extend(self.directive.times.iter().filter_map(|times| miscounted(&run.lines, times)));
         complaints.extend(self.directive.within.iter().filter_map(|bounds| outside(&run.lines, bounds)));
         complaints.extend(self.directive.same.iter().filter_map(|text| differing(&run.lines, text)));
         Ok(match self.directive.result {
@@ -268,6 +281,15 @@ impl Boot {
     }
 }
 
+/// What is wrong with the number of lines that contain a text.
+fn miscounted(lines: &[String], times: &Times) -> Option<String> {
+    let count = lines.iter().filter(|line| line.contains(&times.text)).count();
+    let wrong = !(times.least..=times.most).contains(&count);
+    wrong.then(|| {
+        format!("{count} lines have {:?}: not within {} and {}", times.text, times.least, times.most)
+    })
+}
+
 /// What is wrong with the numbers in front of a text: there is none, or one is out of bounds.
 fn outside(lines: &[String], bounds: &Within) -> Option<String> {
     let number = |line: &String| {
@@ -313,6 +335,14 @@ mod tests {
         assert_eq!(differing(&lines(&["free: 4", "x", "free: 4"]), "free:"), None);
         assert!(differing(&lines(&["free: 4"]), "free:").is_some());
         assert!(differing(&lines(&["free: 4", "free: 4", "free: 3"]), "free:").unwrap().contains("3"));
+    }
+
+    #[test]
+    fn lines_are_counted() {
+        let times = Times { text: "warn".into(), least: 1, most: 2 };
+        let lines = |count| vec!["a warning".to_owned(); count];
+        assert!(miscounted(&lines(0), &times).is_some() && miscounted(&lines(3), &times).is_some());
+        assert!(miscounted(&lines(1), &times).is_none() && miscounted(&lines(2), &times).is_none());
     }
 
     #[test]

@@ -55,6 +55,7 @@ fn the_tree_of_qemu_is_read() {
     let want = Machine {
         memory: vec![range(0x4000_0000, 0x4000_0000)],
         reserved: vec![],
+        tag_storage: vec![],
         untaggable: vec![],
         cpus: vec![cpu(0), cpu(1), cpu(2), cpu(3)],
         psci: Some(Conduit::Smc),
@@ -154,6 +155,7 @@ fn tag_storage_is_reserved_and_memory_without_is_told() {
     })
     .unwrap();
     assert_eq!(machine.reserved, [range(0x4e00_0000, 0x200_0000), range(0x5e00_0000, 0x200_0000)]);
+    assert_eq!(machine.tag_storage, machine.reserved);
     assert_eq!(machine.untaggable, [range(1 << 32, 0x1000)]);
     assert_eq!(machine.memory, [range(0x4000_0000, 0x4000_0000), range(1 << 32, 0x1000)]);
     let text = sentence(|t| storage(t, "/", "tag-storage@2", [u32::MAX, u32::MAX, 0, 2]));

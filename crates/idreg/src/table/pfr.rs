@@ -19,7 +19,7 @@ field_rows! {
         RAS @ 28 LowerSafe: Hidden, Trap("HCR_EL2.TERR: no records"), "error records are the machine's";
         SVE @ 32 LowerSafe: WithSve(1), Trap("CPTR_EL2.TZ"), "switched lazily; vectors as long as ZCR_EL2 allows";
         SEL2 @ 36 LowerSafe: Hidden, Trap("HCR_EL2.TSC"), "Secure state is not the guest's";
-        MPAM @ 40 LowerSafe: Hidden, Trap("MPAM2_EL2.TRAPMPAM0EL1, TRAPMPAM1EL1"), "PARTIDs are the machine's";
+        MPAM @ 40 LowerSafe: Hidden, Trap("MPAM2_EL2.TRAPMPAM0EL1, TRAPMPAM1EL1, TIDR; MPAMHCR_EL2.TRAP_MPAMIDR_EL1"), "PARTIDs are the machine's";
         AMU @ 44 LowerSafe: Hidden, Trap("CPTR_EL2.TAM"), "the counters count other VMs";
         DIT @ 48 LowerSafe: Host, Open(PSTATE), "switched with SPSR_EL2";
         RME @ 52 LowerSafe: Hidden, Unreachable, "of EL3 only";
@@ -32,7 +32,7 @@ field_rows! {
         MTE @ 8 LowerSafe: WithMte(3), Inert("HCR_EL2.ATA, and TID5 for GMID_EL1; ADDG and IRG only compute"),
             "only where the manifest says so: the VM's memory must be able to hold tags";
         RAS_frac @ 12 LowerSafe: Hidden, Trap("HCR_EL2.TERR, FIEN"), "as RAS";
-        MPAM_frac @ 16 LowerSafe: Hidden, Trap("MPAM2_EL2.TRAPMPAM0EL1, TRAPMPAM1EL1"), "as MPAM";
+        MPAM_frac @ 16 LowerSafe: Hidden, Trap("MPAM2_EL2.TRAPMPAM0EL1, TRAPMPAM1EL1, TIDR; MPAMHCR_EL2.TRAP_MPAMIDR_EL1"), "as MPAM";
         SME @ 24 LowerSafe: Hidden, Trap("CPTR_EL2.TSM, HFGRTR_EL2.nTPIDR2_EL0"), "ZA and streaming mode are not switched";
         RNDR_trap @ 28 LowerSafe: Hidden, Unreachable, "a control of EL3";
         CSV2_frac @ 32 LowerSafe: Hidden, Trap("HCR_EL2.EnSCXT"), "as CSV2";

@@ -2,6 +2,7 @@
 //! machine with the VMs `target` (a puppet whose region at [`LAZY`] has such units), `deep` (with virtual
 //! EL2), a proxy that controls this VM, and in a VM whose second memory node has such units.
 
+use super::demote::while_lazy_memory_changes;
 use super::{Copied, LAZY, PAGE, complete, copied, expect, refused, target};
 use crate::harness::{Outcome, Stop, check, check_eq, skip, suite};
 use crate::modes::puppet::{Act, Puppet};
@@ -17,7 +18,11 @@ use abi::hypercall::{
     VM_START, VM_STOP, VmState,
 };
 
-suite!("tags-moving", false, [a_buffer_on_the_move, a_stopped_vm, debug_copy_of_a_hypervisor]);
+suite!(
+    "tags-moving",
+    false,
+    [while_lazy_memory_changes, a_buffer_on_the_move, a_stopped_vm, debug_copy_of_a_hypervisor]
+);
 
 const UNIT: u64 = 2 << 20;
 /// Calls until a unit has moved: some hundred KiB of it at the least each time.

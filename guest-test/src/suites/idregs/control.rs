@@ -16,6 +16,7 @@ const fn feature(crm: u64, op2: u64) -> u64 {
 const PFR0: u64 = feature(4, 0);
 const PFR1: u64 = feature(4, 1);
 const ISAR0: u64 = feature(6, 0);
+const ISAR1: u64 = feature(6, 1);
 const MIDR: u64 = feature(0, 0);
 const CTR: u64 = 0xc000 | 3 << 11 | 1;
 const GMID: u64 = 0xc000 | 1 << 11 | 4;
@@ -128,12 +129,24 @@ pub(super) fn wrong_values_are_named(machine: &Machine) -> Outcome {
 pub(super) fn contradictions_are_named(machine: &Machine) -> Outcome {
     /// Number of the rule about FP and AdvSIMD.
     const FP_ADVSIMD: u64 = 1;
+    /// Of that about halves of an algorithm; APA, API, GPA, GPI.
+    const PAUTH_HALF: u64 = 14;
+    const PAUTH: u64 = 0xff << 4 | 0xff << 24;
     let vm = fresh(machine)?;
     let pfr0 = get(vm, PFR0);
     check_eq!(set(vm, PFR0, pfr0 | 0xf << 16).0, 0, "no FP");
     let x = call(VM_START, vm, 0, 0);
     check_eq!((x[0] as i64, x[1]), (INVALID, FP_ADVSIMD), "VM_START");
     check_eq!(set(vm, PFR0, pfr0).0, 0, "FP again");
+    // Pointer authentication without its PACGA, or the other way round.
+    let isar1 = get(vm, ISAR1);
+    check!(isar1 & PAUTH != 0, "ID_AA64ISAR1_EL1 is {isar1:#x}");
+    for half in [0xf << 4 | 0xf << 8, 0xf << 24 | 0xf << 28] {
+        check_eq!(set(vm, ISAR1, isar1 & !half).0, 0, "half of pointer authentication");
+        let x = call(VM_START, vm, 0, 0);
+        check_eq!((x[0] as i64, x[1]), (INVALID, PAUTH_HALF), "VM_START");
+    }
+    check_eq!(set(vm, ISAR1, isar1).0, 0, "all of it again");
     Ok(())
 }
 

@@ -12,14 +12,15 @@ use crate::rt::{mte, sysreg};
 use core::arch::asm;
 
 /// Index into the table of each level, and with them an address of the upper half.
-const INDEX: [u64; 4] = [2, 4, 6, 8];
-const VA: u64 = 0xffff_0000_0000_0000 | INDEX[0] << 39 | INDEX[1] << 30 | INDEX[2] << 21 | INDEX[3] << 12;
+pub(super) const INDEX: [u64; 4] = [2, 4, 6, 8];
+pub(super) const VA: u64 =
+    0xffff_0000_0000_0000 | INDEX[0] << 39 | INDEX[1] << 30 | INDEX[2] << 21 | INDEX[3] << 12;
 const TABLE: u64 = 0b11;
 /// A page of Normal Tagged memory that EL1 may write, or execute. The access flag is the walk's to set.
-const LEAF: u64 = 0b11 | 3 << 8 | 2 << 2;
+pub(super) const LEAF: u64 = 0b11 | 3 << 8 | 2 << 2;
 const EXECUTABLE: u64 = LEAF | READ_ONLY | ACCESS_FLAG;
 const READ_ONLY: u64 = 1 << 7;
-const ACCESS_FLAG: u64 = 1 << 10;
+pub(super) const ACCESS_FLAG: u64 = 1 << 10;
 /// RET.
 const RET: u64 = 0xd65f_03c0;
 
@@ -35,7 +36,7 @@ fn translate(va: u64) -> u64 {
 }
 
 /// Tables of all levels in the pages from `tables` on, with `leaf`.
-fn build(tables: u64, leaf: u64) {
+pub(super) fn build(tables: u64, leaf: u64) {
     for (level, index) in (0..).zip(INDEX) {
         let entry = if level < 3 { (tables + 4096 * (level + 1)) | TABLE } else { leaf };
         write64(tables + 4096 * level + 8 * index, entry);
@@ -45,7 +46,7 @@ fn build(tables: u64, leaf: u64) {
 }
 
 /// Takes the tables away, and leaves zeroes.
-fn forget(tables: u64) {
+pub(super) fn forget(tables: u64) {
     set_upper(None);
     for (level, index) in (0..).zip(INDEX) {
         write64(tables + 4096 * level + 8 * index, 0);

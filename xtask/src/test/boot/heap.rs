@@ -1,5 +1,5 @@
-//! EL2 catches misuse of its own heap, wherever it is not on one of its shortest paths: a build of the
-//! hypervisor that misuses it on purpose.
+//! EL2 catches misuse of its own heap and stack, wherever it is not on one of its shortest paths: a build of
+//! the hypervisor that misuses them on purpose.
 
 use super::{TIMEOUT, machine};
 use crate::qemu::{Firmware, Machine};
@@ -23,6 +23,7 @@ struct Case {
 }
 
 const OVERFLOW: &str = "panic: heap: overflow, size class 64: the pointer has tag";
+const STACK: &str = "panic on CPU 0: synchronous exception at EL2: ESR 0x0000000096000047";
 const FREED: &str = "panic: heap: use after free, size class 64: the pointer has tag";
 
 const CASE: Case = Case {
@@ -34,10 +35,12 @@ const CASE: Case = Case {
     vm: "cmdline = \"suite=smccc\"",
 };
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     Case { name: "overflow", provoke: "overflow@boot", ..CASE },
     Case { name: "use-after-free", provoke: "use-after-free@boot", says: FREED, ..CASE },
     Case { name: "double-free", provoke: "double-free@boot", says: "heap: a second free of", ..CASE },
+    // A data abort of EL2's own, by a translation fault at level 3, told from another stack.
+    Case { name: "stack-overflow", provoke: "stack-overflow@boot", says: STACK, ..CASE },
     // Without tags nothing is caught.
     Case { name: "untagged", provoke: "overflow@boot", says: "nobody noticed", taggable: "none", ..CASE },
     Case { name: "secondary", provoke: "overflow@secondary", ..CASE },

@@ -190,6 +190,12 @@ pub fn absent_tag_storage(tree: &mut DeviceTree) {
     set(tree, "/tag-storage@100000000", "compatible", "arm,mte-tag-storage");
 }
 
+/// Tag storage that is no RAM.
+pub fn tag_storage_beside_ram(tree: &mut DeviceTree) {
+    add(tree, "/", "tag-storage@4000000000", [0x40_0000_0000, 1 << 20], None);
+    set(tree, "/tag-storage@4000000000", "compatible", "arm,mte-tag-storage");
+}
+
 /// RAM that cannot be tagged, all of it.
 pub fn no_mte(tree: &mut DeviceTree) {
     set(tree, "/memory@40000000", "arm,no-mte", [0u8; 0]);
