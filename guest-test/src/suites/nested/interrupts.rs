@@ -5,6 +5,7 @@ use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::el2::{self, El1, Exit, Guest, at_el2, with_guest};
 use crate::rt::gic::{self, SPURIOUS, acknowledge, acknowledge_soon};
 use crate::rt::machine::Machine;
+use crate::rt::mem;
 use crate::rt::timer::{self, ENABLE, SECOND, ticks};
 
 guest_code! {
@@ -253,6 +254,46 @@ pub(super) fn virtual_fiq_and_serror(_: &Machine) -> Outcome {
     check_eq!(go(VF), (Exit::Sync, 0, false), "VF without FMO");
     check_eq!(go(AMO | VSE), (Exit::Sync, slot(7), false), "VSE, taken");
     check_eq!(go(VSE), (Exit::Sync, 0, true), "VSE without AMO");
+    Ok(())
+}
+
+/// An interrupt of group 0, which EL2 has off, is more urgent than one of group 1: that one takes the guest back
+/// to EL2 all the same, as an IRQ; and with group 0 on, the other one does, as an FIQ.
+pub(super) fn groups_of_own(_: &Machine) -> Outcome {
+    need_el2!();
+    const OTHER: u32 = 3;
+    const THIS: u32 = 5;
+    gic::enable(OTHER);
+    gic::enable(THIS);
+    // EnableGrp0.
+    let ctlr = mem::read32(gic::GICD + gic::CTLR);
+    mem::write32(gic::GICD + gic::CTLR, ctlr | 1);
+    gic::set_group(OTHER, false);
+    gic::set_priority(OTHER, 0x20);
+    let both = |groups: u64| {
+        let mut guest = Guest::new(busy());
+        guest.x[0] = ticks(SECOND);
+        gic::set_pending(OTHER);
+        gic::set_pending(THIS);
+        at_el2(|| {
+            msr!("icc_igrpen0_el1", groups & 1);
+            msr!("icc_igrpen1_el1", groups >> 1);
+            // SAFETY: a barrier.
+            unsafe { core::arch::asm!("isb", options(nostack)) };
+            let exit = with_guest(&guest_el1(), IMO | FMO, 0, || el2::enter(&mut guest));
+            msr!("icc_igrpen0_el1", 0);
+            msr!("icc_igrpen1_el1", 1);
+            exit
+        })
+    };
+    let (first, second) = (both(0b10), both(0b11));
+    gic::clear_pending(OTHER);
+    gic::clear_pending(THIS);
+    gic::set_group(OTHER, true);
+    gic::set_priority(OTHER, gic::PRIORITY);
+    mem::write32(gic::GICD + gic::CTLR, ctlr);
+    check_eq!((first, second), (Exit::Irq, Exit::Fiq), "exits with group 0 off, on");
+    check!(gic::quiet(), "an interrupt is left");
     Ok(())
 }
 
