@@ -1,17 +1,31 @@
 //! Only in the build for one test (feature `provoke`): misuses the heap or the stack as the boot argument
-//! `provoke=WHAT` says, which EL2's tag checks or the guard page have to catch.
+//! `provoke=WHAT@PLACE` says, which EL2's tag checks or the guard page have to catch. Places are `boot`,
+//! `secondary` (a CPU that begins to serve), and where [`Local::check_tags`](crate::cpu::Local::check_tags) is called.
 //!
 //! UNSAFETY: wrong on purpose.
 
 use crate::log;
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::string::String;
+use spin::Mutex;
 
-/// Takes `provoke=WHAT` out of the boot arguments.
-pub(crate) fn take(bootargs: &mut String) -> Option<String> {
-    let at = bootargs.find("provoke=")?;
-    let what: String = bootargs.split_off(at);
-    Some(what.trim_start_matches("provoke=").into())
+/// What is still to be done, as the boot argument says it. Taken last.
+static ARMED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Takes `provoke=WHAT@PLACE` out of the boot arguments.
+pub(crate) fn arm(bootargs: &mut String) {
+    if let Some(at) = bootargs.find("provoke=") {
+        let said: String = bootargs.split_off(at);
+        *ARMED.lock() = Some(said.trim_start_matches("provoke=").into());
+    }
+}
+
+/// Does what is to be done at `place`, once, with a block of the size class 64.
+pub(crate) fn at(place: &str) {
+    let armed = ARMED.lock().take_if(|said| said.split_once('@').is_some_and(|(_, at)| at == place));
+    if let Some((what, _)) = armed.as_deref().and_then(|said| said.split_once('@')) {
+        run(what);
+    }
 }
 
 /// Needs more stack with each call.
@@ -21,8 +35,7 @@ fn deeper(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { deeper(depth.wrapping_add(1)).wrapping_add(frame.iter().sum()) }
 }
 
-/// Does it, with a block of the size class 64.
-pub(crate) fn run(what: &str) {
+fn run(what: &str) {
     if what == "stack-overflow" {
         log::info!("provoking {what}");
         log::info!("nobody noticed: {}", deeper(0));

@@ -6,6 +6,7 @@ mod cases;
 mod heap;
 mod stub;
 mod tree;
+mod untagged;
 
 use super::machine::{self, Run};
 use crate::build::{self, Binary};
@@ -87,7 +88,8 @@ struct Case {
 }
 
 pub fn trials() -> Vec<Trial<'static>> {
-    let cases = CASES.iter().map(|case| Trial::new(format!("boot::{}", case.name), move || case.run()));
+    let cases = CASES.iter().chain(untagged::CASES.as_flattened());
+    let cases = cases.map(|case| Trial::new(format!("boot::{}", case.name), move || case.run()));
     cases.chain(heap::trials()).collect()
 }
 
