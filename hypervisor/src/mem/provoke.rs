@@ -1,17 +1,48 @@
-//! Only in the build for one test (feature `provoke`): misuses the heap or the stack as the boot argument
-//! `provoke=WHAT` says, which EL2's tag checks or the guard page have to catch.
+//! Only in the build for tests (feature `provoke`): does wrong what the boot argument `provoke=WHAT` says.
+//! Misuse of the heap or the stack EL2's tag checks or the guard page have to catch; a CPU that comes up
+//! with less than it reported, and a table of ID registers out of order, the checks of these.
 //!
 //! UNSAFETY: wrong on purpose.
 
 use crate::log;
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use idreg::{Entry, HostIds, Reg, TableError};
+
+/// Secondary CPUs have lost a feature. Partner: `boot::GO`, which orders it.
+static LESSER: AtomicBool = AtomicBool::new(false);
+/// The table of ID registers is out of order. Only the boot CPU looks.
+static SHUFFLED: AtomicBool = AtomicBool::new(false);
 
 /// Takes `provoke=WHAT` out of the boot arguments.
 pub(crate) fn take(bootargs: &mut String) -> Option<String> {
     let at = bootargs.find("provoke=")?;
     let what: String = bootargs.split_off(at);
-    Some(what.trim_start_matches("provoke=").into())
+    let what = what.trim_start_matches("provoke=");
+    LESSER.store(what == "lesser-cpu", Ordering::Relaxed);
+    SHUFFLED.store(what == "shuffled-tables", Ordering::Relaxed);
+    Some(what.into())
+}
+
+/// What a secondary CPU has when it is about to run guests.
+pub(crate) fn lessened(mut ids: HostIds) -> HostIds {
+    if LESSER.load(Ordering::Relaxed) {
+        // AES and PMULL.
+        ids.limit(Reg::Isar0, 4, 0);
+    }
+    ids
+}
+
+/// The check of the tables at start.
+pub(crate) fn check_tables() -> Result<(), TableError> {
+    if !SHUFFLED.load(Ordering::Relaxed) {
+        return idreg::check_tables();
+    }
+    let mut entries: Vec<Entry> = idreg::table::rows().map(|row| row.entry).collect();
+    entries.swap(0, 1);
+    idreg::check_entries(&entries, 5)
 }
 
 /// Needs more stack with each call.
@@ -26,6 +57,9 @@ pub(crate) fn run(what: &str) {
     if what == "stack-overflow" {
         log::info!("provoking {what}");
         log::info!("nobody noticed: {}", deeper(0));
+        return;
+    }
+    if what == "lesser-cpu" {
         return;
     }
     let Ok(layout) = Layout::from_size_align(48, 8) else { return };

@@ -3,6 +3,7 @@
 
 mod archive;
 mod heap;
+mod identity;
 mod stub;
 mod tree;
 
@@ -308,7 +309,7 @@ const CASES: &[Case] = &[
 
 pub fn trials() -> Vec<Trial<'static>> {
     let cases = CASES.iter().map(|case| Trial::new(format!("boot::{}", case.name), move || case.run()));
-    cases.chain(heap::trials()).collect()
+    cases.chain(heap::trials()).chain(identity::trials()).collect()
 }
 
 impl Case {

@@ -1,10 +1,11 @@
 //! EL2 catches misuse of its own heap and stack: a build of the hypervisor that misuses it on purpose.
 
-use super::{TIMEOUT, machine};
+use super::{Run, TIMEOUT, machine};
 use crate::qemu::{Firmware, Machine};
 use crate::trial::{Tally, Trial};
 use crate::{build, bundle, paths};
 use anyhow::Result;
+use std::path::Path;
 
 /// What is done, what the machine has to say, and `taggable` of its manifest.
 const CASES: [(&str, &str, &str); 5] = [
@@ -26,6 +27,16 @@ pub fn trials() -> Vec<Trial<'static>> {
     .collect()
 }
 
+/// Boots the build that does `what` on two CPUs.
+pub(super) fn provoked(name: &str, cpu: &str, manifest: &Path, what: &str) -> Result<Run> {
+    let firmware = Firmware::Kernel {
+        image: build::provoked()?,
+        initrd: Some(bundle::write(manifest)?),
+        append: format!("provoke={what}"),
+    };
+    machine::run(name, &Machine { cpu: cpu.into(), smp: 2, ..Machine::new(firmware) }, TIMEOUT)
+}
+
 fn run(name: &str, cpu: &str, what: &str, says: &str, taggable: &str) -> Result<Tally> {
     let text = format!(
         "[machine]\ntaggable = \"{taggable}\"\n[[vm]]\nname = \"vm\"\nkernel = \"@payload\"\n\
@@ -35,12 +46,7 @@ fn run(name: &str, cpu: &str, what: &str, says: &str, taggable: &str) -> Result<
     paths::replace(&manifest, text.as_bytes())?;
     // Without tags nothing is caught: the same as an overflow, unnoticed.
     let done = if what == "untagged" { "overflow" } else { what };
-    let firmware = Firmware::Kernel {
-        image: build::provoked()?,
-        initrd: Some(bundle::write(&manifest)?),
-        append: format!("provoke={done}"),
-    };
-    let run = machine::run(name, &Machine { cpu: cpu.into(), smp: 2, ..Machine::new(firmware) }, TIMEOUT)?;
+    let run = provoked(name, cpu, &manifest, done)?;
     let said = run.lines.iter().any(|line| line.contains(says));
     let last = run.lines.last().map_or("", String::as_str);
     let ended = last.starts_with("tagvisor: result: fail") == (taggable == "all");
