@@ -23,6 +23,7 @@ pub(crate) fn run(mut input: Input<'_>) -> u64 {
             debug_read: input.word(),
             debug_write: input.word(),
         },
+        mte: input.bit(),
     };
     let mut shape = 0_u64;
     while !input.is_empty() {

@@ -4,8 +4,8 @@ use crate::bus::Bus;
 use anyhow::{Context, Result, bail};
 use kvm_bindings::{
     KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_ARM_VCPU_PTRAUTH_ADDRESS,
-    KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_EXIT_ARM_NISV, KVM_REG_ARM_CORE, KVM_REG_ARM64, KVM_REG_SIZE_U64,
-    KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_vcpu_events, kvm_vcpu_init,
+    KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_ARM_VCPU_SVE, KVM_EXIT_ARM_NISV, KVM_REG_ARM_CORE, KVM_REG_ARM64,
+    KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_vcpu_events, kvm_vcpu_init,
 };
 use kvm_ioctls::{Cap, VcpuExit, VcpuFd, VmFd};
 use std::io::ErrorKind;
@@ -38,11 +38,19 @@ pub(crate) fn create(vm: &VmFd, index: u32, start: Start) -> Result<VcpuFd> {
     if vm.check_extension(Cap::ArmPtrAuthAddress) && vm.check_extension(Cap::ArmPtrAuthGeneric) {
         features |= 1 << KVM_ARM_VCPU_PTRAUTH_ADDRESS | 1 << KVM_ARM_VCPU_PTRAUTH_GENERIC;
     }
+    let sve = vm.check_extension(Cap::ArmSve);
+    if sve {
+        features |= 1 << KVM_ARM_VCPU_SVE;
+    }
     if index != 0 {
         features |= 1 << KVM_ARM_VCPU_POWER_OFF;
     }
     init.features = [features, 0, 0, 0, 0, 0, 0];
     vcpu.vcpu_init(&init).with_context(|| format!("KVM_ARM_VCPU_INIT {index}"))?;
+    if sve {
+        let feature = i32::try_from(KVM_ARM_VCPU_SVE)?;
+        vcpu.vcpu_finalize(&feature).with_context(|| format!("KVM_ARM_VCPU_FINALIZE {index}"))?;
+    }
     if index == 0 {
         set(&vcpu, X0, start.tree)?;
         set(&vcpu, PC, start.entry)?;

@@ -96,6 +96,9 @@ fn measure(name: &str) -> Result<Figures> {
     figures.extend(itself.iter().filter_map(|line| figure(line)));
     let stays = one.iter().filter_map(|line| between(line, "longest stay at EL2: ", " counts"));
     figures.extend(stays.max().map(|stay| ("max_el2_stay".into(), stay)));
+    let noise = boot(&format!("{name}-noise"), "bench-noise", 1)?;
+    let stays = noise.iter().filter_map(|line| between(line, "longest stay at EL2: ", " counts"));
+    figures.extend(stays.max().map(|stay| ("max_nested_stay".into(), stay)));
     let first = one.iter().find_map(|line| between(line, "debug: ", " counts to the first guest"));
     figures.extend(first.map(|counts| ("boot_to_guest".into(), counts)));
     let tables = one.iter().find_map(|line| between(line, "VM big: ", " bytes of stage-2 tables"));

@@ -65,7 +65,7 @@ pub const FAULT_DECIDE: u32 = 0xC600_000B;
 /// TAG_STATS(x1 = VM, x2 = region or [`ALL_REGIONS`]): pages of 4 KiB throughout.
 /// For all: x1 = number of regions, x2 = lazy unit, x3 = quota or `u64::MAX` for none, x4 = counted against
 /// it now, x5 = turned tagged so far, x6 = turned back so far, x7 = tag accesses refused because the quota
-/// was used up.
+/// was used up, x8 to x11 = the sums over all regions of what x5 to x8 are for a region.
 /// For a region (numbered in the order of their addresses): x1 = IPA, x2 = pages, x3 = 0 backed, 1 none, 2
 /// lazy, x4 = pages that the guest may tag now, x5 = faults that stopped the VM, x6 = that were injected,
 /// x7 = that were reported, x8 = tag writes among these, since the VM's start.

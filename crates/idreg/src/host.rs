@@ -1,9 +1,12 @@
 //! The ID registers of the machine.
 
+use core::fmt;
+
 use crate::FEATURE_REGISTERS;
 use crate::cache;
 use crate::contradiction::address_bits;
 use crate::field::{Entry, Reg, index};
+use crate::register_at;
 use crate::table::ENTRIES;
 
 /// Raw values of one CPU, or what holds for several of them.
@@ -65,6 +68,14 @@ pub struct Lack {
     pub expected: u64,
     /// What the CPU has.
     pub has: u64,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { register, lsb, expected, has } = *self;
+        let register = register_at(register);
+        write!(f, "{register} bit {lsb} is {has:#x}, but VMs were offered {expected:#x}")
+    }
 }
 
 impl HostIds {

@@ -6,7 +6,7 @@
 
 use crate::controls::{L1Hcr, MDCR_TDCC, MDCR_TDE, cnthctl, hcr, hcrx};
 use crate::fine::FineTraps;
-use trap::SysregAccess;
+use trap::{SysReg, SysregAccess};
 
 /// L1's controls as far as they trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Controls {
     pub hcrx: u64,
     /// Fine-grained traps, as far as the VM has them.
     pub fine: FineTraps,
+    /// The VM has memory tags; without, maintenance of them is UNDEFINED and nobody's to trap.
+    pub mte: bool,
 }
 
 /// A control of EL2 that traps registers or system instructions.
@@ -243,10 +245,18 @@ const _: () = {
     }
 };
 
+/// DC instructions of FEAT_MTE: their op2 begins at 3.
+const fn is_tag_maintenance(reg: SysReg) -> bool {
+    reg.op0() == 1 && reg.crn() == 7 && matches!(reg.crm(), 4 | 6 | 10 | 12..=14) && reg.op2() >= 3
+}
+
 impl Controls {
     /// Whether L1 traps this access of L2's.
     #[must_use]
     pub fn claim(&self, access: SysregAccess) -> bool {
+        if !self.mte && is_tag_maintenance(access.reg) {
+            return false;
+        }
         if self.fine.claim(access, self.hcrx & hcrx::FGT_NXS != 0) {
             return true;
         }
@@ -273,7 +283,6 @@ impl Controls {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use trap::SysReg;
 
     /// Nothing trapped.
     const OPEN: u64 = hcr::APK | hcr::API | hcr::ATA;
@@ -287,6 +296,7 @@ mod tests {
             ich_hcr: 0,
             hcrx: 0,
             fine: FineTraps::default(),
+            mte: true,
         }
     }
 
@@ -380,6 +390,20 @@ mod tests {
             _ => panic!("{control}"),
         }
         c
+    }
+
+    #[test]
+    fn without_tags_their_maintenance_is_nobodys() {
+        let tsw = Controls { mte: false, ..controls(OPEN | 1 << 22) };
+        assert!(tsw.claim(access(SysReg::DC_CISW, false)) && !tsw.claim(access(SysReg::DC_CGDSW, false)));
+        let all = controls(OPEN | 1 << 23 | 1 << 28);
+        let without = Controls { mte: false, ..all };
+        for reg in [SysReg::DC_IGDVAC, SysReg::DC_CIGVAC, SysReg::DC_GZVA] {
+            assert!(!without.claim(access(reg, false)) && all.claim(access(reg, false)), "{reg}");
+        }
+        for reg in [SysReg::DC_IVAC, SysReg::DC_CVADP, SysReg::DC_CIVAC] {
+            assert!(without.claim(access(reg, false)), "{reg}");
+        }
     }
 
     #[test]

@@ -221,17 +221,19 @@ impl Vgic {
             || bits::ones(v.ready_words).any(|word| self.candidates(vcpu, v, word).is_some_and(|c| c.1 != 0))
     }
 
-    /// The most urgent interrupt that waits for a vCPU whose list registers are empty.
+    /// The most urgent interrupt that waits for a vCPU whose list registers are empty, of the groups that
+    /// bits 0 and 1 of `groups` name.
     #[must_use]
-    pub fn most_urgent(&self, vcpu: usize) -> Option<Waiting> {
+    pub fn most_urgent(&self, vcpu: usize, groups: u64) -> Option<Waiting> {
         let v = self.vcpus.get(vcpu)?;
         let mut best: Option<Waiting> = None;
         for word in bits::ones(v.ready_words) {
             let (bank, ready) = self.candidates(vcpu, v, word)?;
             for lane in bits::ones(ready) {
-                let priority = bank.priority_of(lane);
-                if best.is_none_or(|b| priority < b.priority) {
-                    best = Some(Waiting { priority, group1: bank.group1 & bit(lane) != 0 });
+                let (priority, group1) = (bank.priority_of(lane), bank.group1 & bit(lane) != 0);
+                let wanted = groups >> u32::from(group1) & 1 != 0;
+                if wanted && best.is_none_or(|b| priority < b.priority) {
+                    best = Some(Waiting { priority, group1 });
                 }
             }
         }

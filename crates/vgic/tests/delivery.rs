@@ -57,6 +57,18 @@ fn sgi_targets() {
 }
 
 #[test]
+fn the_most_urgent_of_some_groups() {
+    let v = &mut machine(4).vgic;
+    let _ = v.redist_write(0, 0x1_0080, Access::Word, !(1 << 3));
+    let _ = v.redist_write(0, 0x1_0400, Access::Word, 0x20a0_a0a0);
+    assert!(v.sgi(0, 3 << 24 | 1, false).contains(0));
+    assert!(v.sgi(0, 5 << 24 | 1, true).contains(0));
+    let best = |groups| v.most_urgent(0, groups).map(|w| (w.priority, w.group1));
+    let (zero, one) = (Some((0x20, false)), Some((0xa0, true)));
+    assert_eq!([0, 1, 2, 3].map(best), [None, zero, one, zero]);
+}
+
+#[test]
 fn an_edge_during_its_handler_comes_again() {
     let mut m = machine(4);
     m.sgi(0, 0, 1);

@@ -74,6 +74,12 @@ impl<const VMS: usize, const CPUS: usize> Vmids<VMS, CPUS> {
         (tag.generation == self.generation).then_some(tag.vmid)
     }
 
+    /// Whether there are as many VMIDs as VMs, so that none is ever given to another VM.
+    #[must_use]
+    pub const fn is_ample(&self) -> bool {
+        self.last as usize >= VMS
+    }
+
     /// The next VMID that nobody has in this generation.
     fn free(&mut self) -> Option<u16> {
         while self.next <= self.last {
@@ -114,6 +120,15 @@ mod tests {
         assert_eq!(vmids.take(0, 2), Some(first));
         assert_eq!((vmids.current(2), vmids.current(3)), (Some(1), Some(2)));
         assert_eq!((vmids.current(0), vmids.current(4)), (None, None));
+    }
+
+    #[test]
+    fn ample_vmids_stay() {
+        let mut vmids = Vmids::<4, 2>::new(4).unwrap();
+        assert!(vmids.is_ample() && !Vmids::<4, 2>::new(3).unwrap().is_ample());
+        let first: Vec<_> = (0..4).map(|vm| vmids.take(0, vm)).collect();
+        assert_eq!((0..4).map(|vm| vmids.take(1, vm)).collect::<Vec<_>>(), first);
+        assert!(first.iter().flatten().all(|a| !a.flush));
     }
 
     #[test]

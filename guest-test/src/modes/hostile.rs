@@ -9,22 +9,27 @@ use crate::rt::{gic, mem, mmu, mte, smccc, timer, uart};
 use core::arch::asm;
 
 /// xorshift64*: small, and the same everywhere.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// From a seed, which is not 0.
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 
     /// A value of the kind that finds mistakes: small, large, one bit, anything.
-    fn value(&mut self) -> u64 {
+    pub(super) fn value(&mut self) -> u64 {
         match self.below(5) {
             0 => self.below(16),
             1 => u64::MAX - self.below(16),
@@ -58,7 +63,7 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
 }
 
 /// Brings the devices and registers back that the noise may have changed.
-fn repair() {
+pub(super) fn repair() {
     timer::off();
     msr!("cpacr_el1", 3 << 20);
     mem::write32(uart::BASE + 0x30, 0x301);
@@ -84,11 +89,11 @@ fn execute(word: u32, x0: u64) {
 }
 
 /// MRS x0, S<op0>_<op1>_C<n>_C<m>_<op2> without the direction bit: bits 20:5.
-fn encode(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
+pub(super) const fn encode(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
     0xd500_0000 | op0 << 19 | op1 << 16 | crn << 12 | crm << 8 | op2 << 5
 }
 
-const READ: u32 = 1 << 21;
+pub(super) const READ: u32 = 1 << 21;
 
 fn read_register(random: &mut Random) {
     let any = random.next() as u32;

@@ -7,6 +7,7 @@ use crate::rt::machine::Machine;
 mod bench;
 mod faulted;
 mod hostile;
+mod noise;
 pub(crate) mod proxy;
 pub(crate) mod puppet;
 mod reset;
@@ -22,6 +23,7 @@ pub(crate) fn run(mode: &'static str, machine: &Machine) {
         "idle" => idle(),
         "bench" => bench::run,
         "hostile" => hostile::run,
+        "noise" => noise::run,
         "tlb" => |machine| tlb::run(machine, machine.number("count").unwrap_or(40)),
         "puppet" => puppet::run,
         "proxy" => proxy::run,

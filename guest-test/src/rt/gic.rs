@@ -138,6 +138,14 @@ pub(crate) fn priority(intid: u32) -> u8 {
 pub(crate) fn priority_word(intid: u32) -> u32 {
     read32(bank(intid) + IPRIORITYR + u64::from(intid & !3))
 }
+
+/// Puts an interrupt into group 1, or 0.
+pub(crate) fn set_group(intid: u32, group1: bool) {
+    let (at, bit) = bit_register(IGROUPR, intid);
+    let old = read32(at);
+    write32(at, if group1 { old | bit } else { old & !bit });
+}
+
 /// Makes `intid` edge-triggered or level-sensitive.
 pub(crate) fn set_edge(intid: u32, edge: bool) {
     let register = bank(intid) + ICFGR + u64::from(intid / 16) * 4;

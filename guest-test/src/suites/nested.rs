@@ -20,8 +20,9 @@ mod traps;
 use coarse::coarse_traps;
 use fine::{enhanced_traps, extended_controls, fine_exceptions, fine_traps, virtual_timer_traps};
 use interrupts::{
-    guest_timer, hypervisor_timers, interrupt_ends_here, list_register, maintenance, maintenance_of_groups,
-    physical_offset, virtual_irq_bit,
+    groups_of_own, guest_timer, hypervisor_timers, interrupt_ends_here, list_register,
+    list_registers_with_holes, maintenance, maintenance_of_groups, physical_offset, virtual_fiq_and_serror,
+    virtual_irq_bit,
 };
 use memory::{guest_tags, no_tag_access, stage2_accesses, stage2_faults};
 use registers::{el2_registers, hidden_registers, own_registers, register_banks};
@@ -57,7 +58,10 @@ suite!(
         guest_timer,
         physical_offset,
         list_register,
+        list_registers_with_holes,
+        groups_of_own,
         virtual_irq_bit,
+        virtual_fiq_and_serror,
         interrupt_ends_here,
         maintenance,
         maintenance_of_groups,

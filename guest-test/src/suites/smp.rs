@@ -152,7 +152,7 @@ fn ping_pong(machine: &Machine) -> Outcome {
         TURN.store(0, Relaxed);
         irq::clear(0);
         cpu::submit(index, answer, machine.cpus[0]);
-        check!(timer::wait(SECOND * 2, || TURN.load(Acquire) == 77), "CPU {index} does not start");
+        check!(timer::wait(SECOND * 20, || TURN.load(Acquire) == 77), "CPU {index} does not start");
         cpu::irq_on();
         for n in 1..=ROUNDS {
             gic::send(3, mpidr);

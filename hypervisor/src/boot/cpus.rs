@@ -208,13 +208,7 @@ fn has_what_was_offered(machine: &Machine, index: usize) -> bool {
     let Some(lack) = machine.cpus.get(index).and_then(|cpu| cpu.ids.lack_of(&now)) else {
         return true;
     };
-    let (register, affinity) = (idreg::register_at(lack.register), cpu::affinity());
-    log::warn!(
-        "CPU {affinity:#x} is not used: {register} bit {} is {:#x}, but VMs were offered {:#x}",
-        lack.lsb,
-        lack.has,
-        lack.expected
-    );
+    log::warn!("CPU {:#x} is not used: {lack}", cpu::affinity());
     false
 }
 

@@ -59,7 +59,8 @@ pub(super) fn stats(vcpu: &mut Vcpu, local: &Local, id: u64, region: u64) -> Opt
     }
 }
 
-fn of_vm(vm: &Vm) -> [u64; 8] {
+fn of_vm(vm: &Vm) -> [u64; 12] {
+    let faults = vm.faults.lock().of_all();
     let map = vm.map.lock();
     let ledger = &map.lazy.ledger;
     let pages = ledger.size().pages();
@@ -73,6 +74,10 @@ fn of_vm(vm: &Vm) -> [u64; 8] {
         counts.promoted.saturating_mul(pages),
         counts.demoted.saturating_mul(pages),
         counts.refused,
+        faults.stopped,
+        faults.injected,
+        faults.reported,
+        faults.tag_writes,
     ]
 }
 

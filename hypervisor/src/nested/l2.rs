@@ -125,6 +125,7 @@ impl Nested {
             ich_hcr: self.page.get(page::ICH_HCR_EL2),
             hcrx: self.hcrx(),
             fine: self.fine(),
+            mte: self.mte,
         };
         controls.claim(access)
     }

@@ -134,10 +134,11 @@ pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
 
 /// Takes L2 back to vEL2 if L1 has an interrupt to take.
 fn interrupt_l2(vcpu: &mut Vcpu, local: &Local) {
-    let Some(best) = vcpu.vm.vgic.lock().most_urgent(vcpu.id) else { return };
+    // VENG0 and VENG1: what L1 does not let in hides nothing.
     let (vmcr, ap0, ap1) = vcpu.interface_masks();
+    let Some(best) = vcpu.vm.vgic.lock().most_urgent(vcpu.id, vmcr & 3) else { return };
     let running = lists::running_priority(ap0, ap1);
     if lists::would_signal(best.priority, best.group1, vmcr, running) {
-        take::irq(vcpu, local);
+        take::interrupt(vcpu, local, best.group1);
     }
 }

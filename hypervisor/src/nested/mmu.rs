@@ -342,7 +342,11 @@ impl Vcpu {
 pub(crate) fn with_vmid(user: usize, f: impl FnOnce(u16)) {
     let Some(machine) = machine::get() else { return };
     let vmids = machine.vmids.lock();
-    match vmids.current(user) {
+    let vmid = vmids.current(user);
+    // The lock is every VM's at each switch between hypervisor and guest, and a VM may invalidate as often as
+    // it likes: it is kept only where a VMID could become another's.
+    let _kept = Some(vmids).filter(|vmids| !vmids.is_ample());
+    match vmid {
         Some(vmid) => f(vmid),
         // It has nothing in any TLB; its next translations come of walks that see what was written.
         None => tlb::publish_guest(),

@@ -55,8 +55,9 @@ pub(crate) struct Nested {
     lists_loaded: bool,
     /// L0 wants WFE to trap, so that a vCPU that polls gives way.
     gives_way: bool,
-    /// The VM has SVE.
+    /// The VM has SVE, and memory tags.
     sve: bool,
+    mte: bool,
     /// ZCR_EL2 while L2 runs; in vEL2, ZCR_EL1 plays it.
     zcr: u64,
     /// vEL2's registers while L2 runs, as the hardware has them.
@@ -103,6 +104,7 @@ impl Nested {
             lists_loaded: false,
             gives_way: false,
             sve: false,
+            mte: false,
             zcr: 0,
             el2: Bank::default(),
             other_cntkctl: 0,
@@ -149,6 +151,7 @@ impl Nested {
     fn offer(&mut self, ids: &GuestIds) {
         let fgt = ids.field(Reg::Mmfr0, 56) != 0;
         self.sve = ids.has_sve();
+        self.mte = ids.has_mte();
         self.offered = Offered::new(Features {
             evt: ids.field(Reg::Mmfr2, 56),
             ecv: ids.field(Reg::Mmfr0, 60),

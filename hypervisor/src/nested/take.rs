@@ -24,9 +24,9 @@ pub(super) fn stage2(vcpu: &mut Vcpu, local: &Local, esr: u64, far: u64, hpfar: 
     take(vcpu, local, Kind::Sync, Some(esr), Some(far));
 }
 
-/// vEL2 takes an IRQ.
-pub(super) fn irq(vcpu: &mut Vcpu, local: &Local) {
-    take(vcpu, local, Kind::Irq, None, None);
+/// vEL2 takes an interrupt: an IRQ if it is of group 1, else an FIQ.
+pub(super) fn interrupt(vcpu: &mut Vcpu, local: &Local, group1: bool) {
+    take(vcpu, local, if group1 { Kind::Irq } else { Kind::Fiq }, None, None);
 }
 
 fn take(vcpu: &mut Vcpu, local: &Local, kind: Kind, esr: Option<u64>, far: Option<u64>) {

@@ -117,6 +117,19 @@ impl Faults {
         self.regions.get(region).copied().unwrap_or_default()
     }
 
+    /// The sums over all regions.
+    pub(crate) fn of_all(&self) -> RegionCounts {
+        let sum = |count: fn(&RegionCounts) -> u64| {
+            self.regions.iter().fold(0, |all: u64, region| all.saturating_add(count(region)))
+        };
+        RegionCounts {
+            stopped: sum(|r| r.stopped),
+            injected: sum(|r| r.injected),
+            reported: sum(|r| r.reported),
+            tag_writes: sum(|r| r.tag_writes),
+        }
+    }
+
     #[inline(always)]
     fn add(&mut self, vcpu: usize, record: &Record, policy: OnTagAccess) {
         if let Some((last, count)) = self.vcpus.get_mut(vcpu) {

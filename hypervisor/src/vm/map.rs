@@ -13,6 +13,7 @@ use super::lazy::{Change, LazyMemory};
 use crate::arch::tlb;
 use crate::machine;
 use crate::mem::tables::StageTwoTables;
+use crate::nested::mmu::with_vmid;
 use addr::{Canonical, Ipa, IpaRange, Pa};
 use tags::dirty::DirtyLog;
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
@@ -173,15 +174,7 @@ impl Tlb<Ipa<Canonical>> for GuestTlb {
             tlb::flush_resident_guest(stale);
             return;
         }
-        // Under the lock, until all is done: nobody else gets the VMID meanwhile. A VM that has none has
-        // nothing in any TLB; its next translations come of walks that see what was written before.
-        let vmids = machine.vmids.lock();
-        if let Some(vmid) = vmids.current(self.vm) {
-            tlb::flush_other_guest(self.root | u64::from(vmid) << 48, stale);
-        } else {
-            self.publish();
-        }
-        drop(vmids);
+        with_vmid(self.vm, |vmid| tlb::flush_other_guest(self.root | u64::from(vmid) << 48, stale));
         if let (Some(nested), Some(range)) = (nested, IpaRange::new(start, end.get() - start.get())) {
             nested.forget_canonical(range);
         }

@@ -56,9 +56,9 @@ dmesg -n 1
 echo \"# Linux $(uname -r), $(nproc) CPUs\"
 run() { guest-vmm --name \"$@\" /payload || echo \"not ok 1 guest-vmm $1\"; }
 mte-test
-run one --append \"suite=entry,timer,fp,stage2 omit=absent_write\"
+run one --append \"suite=entry,timer,fp,sve,stage2 omit=absent_write\"
 run two --cpus 2 --append \"suite=entry,psci,gic,smp,cmo omit=group_disabled\"
-run mte --cpus 2 --mte --append \"suite=mte,timer\"
+run mte --cpus 2 --mte --append \"suite=mte\"
 poweroff -f
 ";
 

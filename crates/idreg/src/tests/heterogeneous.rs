@@ -177,6 +177,7 @@ fn late_cpus() {
     less.features[Reg::Pfr1 as usize] &= !0xf00;
     let lack = Lack { register: Reg::Pfr1 as u8, lsb: 8, expected: 2, has: 0 };
     assert_eq!(all.lack_of(&less), Some(lack));
+    assert_eq!(format!("{lack}"), "S3_0_C0_C4_1 bit 8 is 0x0, but VMs were offered 0x2");
     // Signed fields, and fields where more is worse.
     let mut no_fp = max();
     no_fp.features[Reg::Pfr0 as usize] |= 0xf << 16;

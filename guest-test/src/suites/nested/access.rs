@@ -2,6 +2,7 @@
 
 use crate::rt::el2::Guest;
 use crate::rt::mem::{scratch, write64};
+use crate::rt::mte;
 use core::arch::asm;
 
 /// An access of a guest's.
@@ -58,6 +59,13 @@ impl Access {
     }
 }
 
+/// Whether this is undefined for the guest, which `open` executed without traps: it is nobody's to trap then. Maintenance of tags is undefined without FEAT_MTE, but may be carried out.
+pub(super) fn is_nobodys(access: &Access, open: &Guest) -> bool {
+    let [op0, _, crn, crm, op2] = access.encoding;
+    let of_tags = op0 == 1 && crn == 7 && matches!(crm, 4 | 6 | 10 | 12..=14) && op2 >= 3;
+    is_undefined(open) || of_tags && mte::level() < 2
+}
+
 /// A guest that executes code of [`Access::assemble`].
 pub(super) fn guest_at(code: u64) -> Guest {
     let mut guest = Guest::new(code);
@@ -65,7 +73,7 @@ pub(super) fn guest_at(code: u64) -> Guest {
     guest
 }
 
-/// Whether the access was undefined for the guest: unknown reason, or FEAT_IDST.
-pub(super) fn is_undefined(guest: &Guest) -> bool {
+/// Whether what it executed was undefined for the guest: unknown reason, or FEAT_IDST.
+fn is_undefined(guest: &Guest) -> bool {
     guest.esr & 0xffff == super::slot(4) && matches!(guest.x[11] >> 26, 0 | 0x18)
 }

@@ -1,6 +1,6 @@
 //! All other traps, control by control and access by access.
 
-use super::access::{Access, guest_at, is_undefined};
+use super::access::{Access, guest_at, is_nobodys};
 use super::{EC_HVC, guest_el1, need_el2};
 use crate::harness::{Outcome, check, check_eq};
 use crate::rt::el2::{self, Exit, Guest, at_el2, with_guest};
@@ -93,7 +93,13 @@ pub(super) fn coarse_traps(_: &Machine) -> Outcome {
         let (exit, open) = under(None, code);
         check_eq!((exit, open.ec()), (Exit::Sync, EC_HVC), "{name} without {control} bit {bit}: exit, EC");
         let (exit, guest) = under(Some(&row), code);
-        if is_undefined(&open) && guest.ec() == EC_HVC {
+        // HCR_EL2.TIDCP traps whatever an implementation does not have.
+        if is_nobodys(&access, &open) && bit != 20 {
+            check_eq!(
+                (exit, guest.ec()),
+                (Exit::Sync, EC_HVC),
+                "{name}, undefined, with {control} bit {bit}"
+            );
             undefined += 1;
             continue;
         }

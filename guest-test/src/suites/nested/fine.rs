@@ -1,6 +1,6 @@
 //! Traps of later features: fine-grained ones bit by bit (FEAT_FGT), those of FEAT_EVT, and FEAT_HCX.
 
-use super::access::{Access, guest_at, is_undefined};
+use super::access::{Access, guest_at, is_nobodys};
 use super::{EC_HVC, guest_code, guest_el1, need_el2, once, slot, svc, to_el0};
 use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::el2::{self, Exit, Guest, at_el2, with_guest};
@@ -109,7 +109,7 @@ pub(super) fn fine_traps(_: &Machine) -> Outcome {
         let mut traps = [0; 5];
         traps[register] = 1 << bit;
         let (exit, guest) = under(code, traps);
-        if is_undefined(&open) {
+        if is_nobodys(&access, &open) {
             check_eq!((exit, guest.ec(), guest.pc != at), (Exit::Sync, EC_HVC, true), "{name} is undefined");
             undefined += 1;
             continue;

@@ -5,6 +5,7 @@ use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::el2::{self, El1, Exit, Guest, at_el2, with_guest};
 use crate::rt::gic::{self, SPURIOUS, acknowledge, acknowledge_soon};
 use crate::rt::machine::Machine;
+use crate::rt::mem;
 use crate::rt::timer::{self, ENABLE, SECOND, ticks};
 
 guest_code! {
@@ -16,6 +17,8 @@ guest_code! {
     arm "msr CNTV_CVAL_EL0, x0\n mov x1, #1\n msr CNTV_CTL_EL0, x1\n isb\n 2: b 2b";
     /// Arms its physical timer at x0 and spins for ever.
     arm_physical "msr CNTP_CVAL_EL0, x0\n mov x1, #1\n msr CNTP_CTL_EL0, x1\n isb\n 2: b 2b";
+    /// Lets everything in.
+    unmasked "msr DAIFClr, #7\n isb\n nop\n nop";
     /// Reads the virtual and the physical counter.
     counters "isb\n mrs x0, CNTVCT_EL0\n mrs x1, CNTPCT_EL0";
     /// Turns its group 1 off: x0 rounds of a loop.
@@ -25,6 +28,10 @@ guest_code! {
 }
 
 const IMO: u64 = 1 << 4;
+const FMO: u64 = 1 << 3;
+const AMO: u64 = 1 << 5;
+const VF: u64 = 1 << 6;
+const VSE: u64 = 1 << 8;
 const MAINTENANCE: u32 = 25;
 const HYP_PHYSICAL: u32 = 26;
 const GUEST_VIRTUAL: u32 = 27;
@@ -198,6 +205,95 @@ pub(super) fn list_register(_: &Machine) -> Outcome {
     let mut guest = Guest::new(receive());
     let (_, after, ..) = with_list_register(PENDING | GROUP1 | 0xf8 << 48 | 0x41, 0, 0, &mut guest);
     check_eq!((guest.esr & 0xffff, after >> 62), (0, 1), "with the interface off");
+    Ok(())
+}
+
+/// List registers 0 and 2, and nothing in 1 and 3: what the guest does to each is found in its place.
+pub(super) fn list_registers_with_holes(_: &Machine) -> Outcome {
+    need_el2!();
+    if at_el2(|| mrs!("S3_4_C12_C11_1")) & 0x1f < 2 {
+        crate::harness::skip!("less than three list registers");
+    }
+    let (first, third) = (GROUP1 | 0x90 << 48 | 0x40, GROUP1 | 0x80 << 48 | 0x42);
+    let mut guest = Guest::new(receive());
+    let (exit, after) = at_el2(|| {
+        msr!("S3_4_C12_C12_0", first | PENDING);
+        msr!("S3_4_C12_C12_1", 0);
+        msr!("S3_4_C12_C12_2", third | PENDING);
+        msr!("S3_4_C12_C11_7", OPEN);
+        msr!("S3_4_C12_C11_0", 1);
+        let exit = with_guest(&guest_el1(), IMO, 0, || el2::enter(&mut guest));
+        let after = [mrs!("S3_4_C12_C12_0"), mrs!("S3_4_C12_C12_1"), mrs!("S3_4_C12_C12_2")];
+        let empty = mrs!("S3_4_C12_C11_5") & 7;
+        msr!("S3_4_C12_C11_0", 0);
+        msr!("S3_4_C12_C12_0", 0);
+        msr!("S3_4_C12_C12_2", 0);
+        (exit, (after, empty))
+    });
+    check_eq!(
+        (exit, guest.esr & 0xffff, guest.x[10]),
+        (Exit::Sync, slot(5), 0x42),
+        "exit, what it acknowledged"
+    );
+    check_eq!(after, ([first | PENDING, 0, third], 0b110), "list registers, ICH_ELRSR_EL2");
+    Ok(())
+}
+
+/// HCR_EL2.VF and VSE: as VI, if FMO and AMO are set. The SError comes
+/// once: the bit is clear afterwards.
+pub(super) fn virtual_fiq_and_serror(_: &Machine) -> Outcome {
+    need_el2!();
+    // HCR_EL2 afterwards as well.
+    let go = |set: u64| {
+        let mut guest = Guest::new(unmasked());
+        let (exit, hcr) =
+            at_el2(|| with_guest(&guest_el1(), set, 0, || (el2::enter(&mut guest), mrs!("hcr_el2"))));
+        (exit, guest.esr & 0xffff, hcr & VSE != 0)
+    };
+    check_eq!(go(FMO | VF), (Exit::Sync, slot(6), false), "VF");
+    check_eq!(go(VF), (Exit::Sync, 0, false), "VF without FMO");
+    check_eq!(go(AMO | VSE), (Exit::Sync, slot(7), false), "VSE, taken");
+    check_eq!(go(VSE), (Exit::Sync, 0, true), "VSE without AMO");
+    Ok(())
+}
+
+/// An interrupt of group 0, which EL2 has off, is more urgent than one of group 1: that one takes the guest back
+/// to EL2 all the same, as an IRQ; and with group 0 on, the other one does, as an FIQ.
+pub(super) fn groups_of_own(_: &Machine) -> Outcome {
+    need_el2!();
+    const OTHER: u32 = 3;
+    const THIS: u32 = 5;
+    gic::enable(OTHER);
+    gic::enable(THIS);
+    // EnableGrp0.
+    let ctlr = mem::read32(gic::GICD + gic::CTLR);
+    mem::write32(gic::GICD + gic::CTLR, ctlr | 1);
+    gic::set_group(OTHER, false);
+    gic::set_priority(OTHER, 0x20);
+    let both = |groups: u64| {
+        let mut guest = Guest::new(busy());
+        guest.x[0] = ticks(SECOND);
+        gic::set_pending(OTHER);
+        gic::set_pending(THIS);
+        at_el2(|| {
+            msr!("icc_igrpen0_el1", groups & 1);
+            msr!("icc_igrpen1_el1", groups >> 1);
+            // SAFETY: a barrier.
+            unsafe { core::arch::asm!("isb", options(nostack)) };
+            let exit = with_guest(&guest_el1(), IMO | FMO, 0, || el2::enter(&mut guest));
+            msr!("icc_igrpen0_el1", 0);
+            msr!("icc_igrpen1_el1", 1);
+            exit
+        })
+    };
+    let (first, second) = (both(0b10), both(0b11));
+    gic::clear_pending(OTHER);
+    gic::clear_pending(THIS);
+    gic::set_group(OTHER, true);
+    gic::set_priority(OTHER, gic::PRIORITY);
+    mem::write32(gic::GICD + gic::CTLR, ctlr);
+    check_eq!((first, second), (Exit::Irq, Exit::Fiq), "exits with group 0 off, on");
+    check!(gic::quiet(), "an interrupt is left");
     Ok(())
 }
 

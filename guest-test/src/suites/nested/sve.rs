@@ -1,6 +1,6 @@
 //! SVE under two hypervisors: the length of vectors, and whose trap it is.
 
-use super::{EC_HVC, guest_code, guest_el1, need_el2};
+use super::{EC_HVC, guest_code, guest_el1, need_el2, slot};
 use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::el2::{self, El1, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
@@ -8,7 +8,7 @@ use crate::rt::timer::{SECOND, ticks};
 use crate::suites::sve::has_sve;
 use core::arch::asm;
 
-suite!("nested-sve", true, [vector_lengths, lengths_over_time, sve_traps, traps_over_time]);
+suite!("nested-sve", true, [vector_lengths, lengths_over_time, sve_traps, traps_over_time, hidden]);
 
 guest_code! {
     /// The vector's bytes into x2; adds 1 to the bytes of Z0.
@@ -206,6 +206,35 @@ fn traps_over_time(_: &Machine) -> Outcome {
         });
         check_eq!((exit, guest.ec()), (Exit::Sync, EC_SVE), "EC");
         check_eq!(guest.pc, fp_then_sve() + 16, "ELR_EL2");
+    }
+    Ok(())
+}
+
+/// Without SVE there is no ZCR_EL2, and what the guest executes is undefined, whatever EL2 says of traps.
+fn hidden(_: &Machine) -> Outcome {
+    need_el2!();
+    if has_sve() {
+        skip!("the CPU has SVE");
+    }
+    let own = at_el2(|| {
+        el2::forget();
+        let _ = mrs!("S3_4_C1_C2_0");
+        el2::own()
+    });
+    check_eq!((own.count, own.esr), (1, 1 << 25), "exceptions and ESR_EL2 after a read of ZCR_EL2");
+    for sve in [false, true] {
+        for code in [sve_alone(), read_zcr()] {
+            let mut guest = Guest::new(code);
+            let exit = at_el2(|| {
+                with_traps(false, sve, || with_guest(&open_el1(), 0, 0, || el2::enter(&mut guest)))
+            });
+            check_eq!(
+                (exit, guest.ec(), guest.esr & 0xffff),
+                (Exit::Sync, EC_HVC, slot(4)),
+                "exit, EC, slot"
+            );
+            check_eq!(guest.x[11] >> 26, 0, "ESR_EL1.EC");
+        }
     }
     Ok(())
 }

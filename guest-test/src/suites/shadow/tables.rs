@@ -131,6 +131,16 @@ impl Stage2 {
         write64(self.base + PAGE, pa | rights | WRITE_BACK | LEAF | 0b01);
     }
 
+    /// Maps the GiB at [`NESTED`], page by page, all to `pa`, or block by block.
+    pub(crate) fn fill(&self, pa: u64, pages: bool) {
+        let (level2, level3) = (self.base + PAGE, self.base + 2 * PAGE);
+        for n in 0..512 {
+            write64(level3 + 8 * n, pa | READ | WRITE_BACK | LEAF | 0b11);
+            let block = pa & !(BLOCK_2M - 1) | READ | WRITE_BACK | LEAF | 0b01;
+            write64(level2 + 8 * n, if pages { level3 | 0b11 } else { block });
+        }
+    }
+
     /// Maps `n` blocks of 2 MiB from [`NESTED`] on, all to [`AREA`].
     pub(crate) fn blocks(&self, n: u64) {
         for block in 0..n {

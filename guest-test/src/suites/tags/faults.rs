@@ -129,6 +129,12 @@ pub(super) fn kinds(machine: &Machine) -> Outcome {
     let writes = KINDS.iter().filter(|k| k.1 == TAG_WRITE).count() as u64;
     let grown = [after[4] - before[4], after[5] - before[5], after[6] - before[6], after[7] - before[7]];
     check_eq!(grown, [0, KINDS.len() as u64, 0, writes], "stopped, injected, reported, tag writes");
+    let mut all = [0; 4];
+    for region in 0..stats(machine)?.regions {
+        let counts = region_stats(machine, region)?;
+        all.iter_mut().zip(&counts[4..]).for_each(|(sum, count)| *sum += count);
+    }
+    check_eq!(stats(machine)?.faults, all, "the same of the VM");
     for (n, (what, ..)) in (1..).zip(KINDS) {
         // QEMU 11.1 stores the data of STGP and DC GZVA before the fault.
         check_eq!(read64(bare.start + 4096 * n), 0, "data after {what}");

@@ -76,12 +76,14 @@ pub(crate) struct Stats {
     pub(crate) promoted: u64,
     pub(crate) demoted: u64,
     pub(crate) refused: u64,
+    /// Faults that stopped, were injected, were reported; tag writes among them.
+    pub(crate) faults: [u64; 4],
 }
 
 pub(crate) fn stats_of(machine: &Machine, vm: u64) -> Result<Stats, Stop> {
     let x = call_ok(machine, TAG_STATS, [vm, ALL_REGIONS, 0])?;
-    let [_, regions, unit, quota, used, promoted, demoted, refused, ..] = x;
-    Ok(Stats { regions, unit, quota, used, promoted, demoted, refused })
+    let [_, regions, unit, quota, used, promoted, demoted, refused, a, b, c, d, ..] = x;
+    Ok(Stats { regions, unit, quota, used, promoted, demoted, refused, faults: [a, b, c, d] })
 }
 
 pub(crate) fn stats(machine: &Machine) -> Result<Stats, Stop> {
