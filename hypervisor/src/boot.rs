@@ -12,7 +12,7 @@ use crate::log;
 use cpus::{Common, Up, bring_up, combined_ids};
 
 use crate::arch::entry::image;
-use crate::arch::{cpu, errata, gic as icc, ids, tags, timer};
+use crate::arch::{cache, cpu, errata, gic as icc, ids, tags, timer};
 use crate::cpu::{Cpu, CpuShared, Local, Stay};
 use crate::dev::gic;
 use crate::machine::{self, Host, Machine};
@@ -63,7 +63,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     #[cfg_attr(not(feature = "provoke"), allow(unused_mut, reason = "only the test build changes it"))]
     let mut machine = read_machine(tree)?;
     #[cfg(feature = "provoke")]
-    let provocation = crate::mem::provoke::take(&mut machine.bootargs);
+    crate::mem::provoke::arm(&mut machine.bootargs);
     firmware::set_conduit(machine.psci);
     let options = Options::parse(&machine.bootargs).map_err(|e| format!("{e}"))?;
     log::init(options.log);
@@ -77,7 +77,7 @@ fn run(tree: &'static [u8]) -> Result<core::convert::Infallible, String> {
     unsafe { gic::init_distributor(machine.gic.gicd.start()) }?;
     let published = build_machine(&machine, &options, archive, taken, pool)?;
     #[cfg(feature = "provoke")]
-    provocation.iter().for_each(|what| crate::mem::provoke::run(what));
+    crate::mem::provoke::at("boot");
     enable_interrupts(published)?;
     for vm in &published.vms {
         let (used, all) = vm.map.lock().table_bytes();
@@ -132,6 +132,9 @@ fn build_machine(
     let ids = combined_ids(&all, options).ok_or("there is no CPU")?;
     identity::log_values("host", "", &|index| ids.read(index));
     let means = means(&ids, all.iter().map(|up| &up.ids).collect(), machine, options.cmo_trap);
+    if means.stage2.fwb {
+        cache::guests_are_cached();
+    }
     pool::complete(pool, &means, &spec.taggable)?;
     let vms = build(spec, &means, &mut pools)?;
     console::set_mux(::console::Console::new(vms.iter().map(|vm| vm.spec.name.as_str())));
@@ -309,6 +312,10 @@ fn serve(machine: &'static Machine, index: usize) -> Result<core::convert::Infal
     let shared = machine.cpus.get(index).ok_or("a CPU without a place")?;
     if heap::is_tagged() {
         tags::check_own_memory();
+    }
+    #[cfg(feature = "provoke")]
+    if index != 0 {
+        crate::mem::provoke::at("secondary");
     }
     let all = machine.vms.iter().flat_map(|vm| vm.vcpus.iter().enumerate().map(move |v| (vm, v)));
     let here = all.filter(|(_, (_, v))| v.cpu == index);

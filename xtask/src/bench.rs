@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: counts the instructions of each operation as the guest sees them, and holds
 //! them against `bench/reach.toml` and the committed `bench/figures.json`.
 
+mod pages;
+
 use crate::build::{self, Binary};
 use crate::qemu::{Firmware, Machine};
 use crate::test::machine;
@@ -59,6 +61,7 @@ pub fn command(arguments: &Arguments) -> Result<bool> {
     }
     if arguments.update {
         fs::write(committed_path(), &json)?;
+        pages::update(&figures)?;
     }
     let (table, complaints) = compare(&figures, &reach()?, &committed()?);
     print!("{table}");

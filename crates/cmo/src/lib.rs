@@ -5,6 +5,8 @@
 //! | who reads it how | what is done | function |
 //! |---|---|---|
 //! | a guest, at first with its MMU off, past the caches | what was written or zeroed, tags too, is cleaned to the point of coherency, then all instruction caches forget | [`fill`], [`publish_instructions`] |
+//! | a guest that reaches write-back memory past the caches (without FEAT_S2FWB) while EL2 copies it | what the caches hold of it is cleaned and invalidated before EL2 looks or writes a part of a line, and again afterwards | [`access`], [`fill`] |
+//! | a guest that executes what EL2 replaced while it runs | cleaned, then all instruction caches forget, once for all that a call wrote | [`replace`] |
 //! | another CPU, before its MMU is on | cleaned to the point of coherency | [`publish_uncached`] |
 //! | this CPU through its caches, what it wrote with its MMU off | stale lines over it are invalidated before the MMU is on | [`before_mmu_on`] |
 //! | this CPU with its MMU off, what a loader may have left in the caches | cleaned first | [`publish_uncached`] |
@@ -33,7 +35,9 @@ mod sweep;
 pub use lines::{LineSize, Lines};
 pub use operation::{Content, How, Line, Operation, Point};
 pub use preparation::{Chunk, Contents, Item, Preparation, Region, Work, chunks};
-pub use sequence::{before_mmu_on, clean_invalidate, fill, maintain, publish_instructions, publish_uncached};
+pub use sequence::{
+    access, before_mmu_on, clean_invalidate, fill, maintain, publish_instructions, publish_uncached, replace,
+};
 pub use sweep::Sweep;
 
 use addr::Va;
@@ -42,6 +46,10 @@ use addr::Va;
 pub trait CacheOps {
     /// Line sizes that reach every line of every CPU.
     fn lines(&self) -> Lines;
+
+    /// Whether guests can reach write-back memory past the caches: by a stage 1 that is off or not cacheable,
+    /// where stage 2 does not force the type (FEAT_S2FWB is absent, or not in use).
+    fn guests_bypass(&self) -> bool;
 
     /// DC CIVAC: cleans and invalidates the data of the line to the point of coherency.
     fn clean_invalidate_line(&mut self, line: Va);
@@ -80,6 +88,8 @@ pub enum Kind {
     NonCacheable,
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod recorder;
 #[cfg(test)]

@@ -21,12 +21,14 @@ pub(crate) enum Did {
 
 pub(crate) struct Recorder<'a> {
     pub(crate) lines: Lines,
+    pub(crate) bypass: bool,
     pub(crate) did: &'a RefCell<Vec<Did>>,
 }
 
 impl<'a> Recorder<'a> {
     pub(crate) fn new(data: u8, tags: u8, did: &'a RefCell<Vec<Did>>) -> Self {
-        Self { lines: Lines { data: LineSize::from_log2(data), tags: LineSize::from_log2(tags) }, did }
+        let lines = Lines { data: LineSize::from_log2(data), tags: LineSize::from_log2(tags) };
+        Self { lines, bypass: false, did }
     }
 
     fn note(&self, did: Did) {
@@ -37,6 +39,10 @@ impl<'a> Recorder<'a> {
 impl CacheOps for Recorder<'_> {
     fn lines(&self) -> Lines {
         self.lines
+    }
+
+    fn guests_bypass(&self) -> bool {
+        self.bypass
     }
 
     fn clean_invalidate_line(&mut self, line: Va) {

@@ -9,15 +9,65 @@ use crate::{CacheOps, Kind, Line};
 ///
 /// Non-cacheable memory is cleaned and invalidated first: a line left from another use of the memory
 /// could be written back over it later. No new one appears, as nobody maps it cacheable.
+///
+/// Where guests bypass the caches, a line that the range covers only in part is cleaned and invalidated
+/// first: one that is older than what the guest stored past it would be written back with the new bytes.
 pub fn fill<R>(ops: &mut impl CacheOps, va: Va, size: u64, kind: Kind, write: impl FnOnce() -> R) -> R {
-    if kind == Kind::NonCacheable {
-        publish_uncached(ops, va, size);
+    match kind {
+        Kind::NonCacheable => publish_uncached(ops, va, size),
+        Kind::WriteBack | Kind::Tagged => clean_ends(ops, va, size),
     }
     let result = write();
     match kind {
         Kind::WriteBack | Kind::Tagged => clean_invalidate(ops, va, size, kind),
         Kind::NonCacheable if size != 0 => ops.complete(),
         Kind::NonCacheable => {}
+    }
+    result
+}
+
+/// The lines of the first and the last byte, where guests bypass the caches. These are cleaned even if the
+/// range begins or ends with one: another CPU's may be longer. Those between are all the range's.
+#[inline(always)]
+fn clean_ends(ops: &mut impl CacheOps, va: Va, size: u64) {
+    if let (Some(behind_first), true) = (size.checked_sub(1), ops.guests_bypass()) {
+        let last = Va::new(va.get().saturating_add(behind_first));
+        let line = ops.lines().data.bytes();
+        let (first, last) = (va.align_down(line), last.align_down(line));
+        ops.clean_invalidate_line(first);
+        if last != first {
+            ops.clean_invalidate_line(last);
+        }
+        ops.complete();
+    }
+}
+
+/// Has `access` read, or change by one atomic access, `size` bytes at `va` of a guest that runs, mapped as
+/// `kind`: EL2 finds what the guest stored, past the caches too, and leaves no line there that would hide
+/// the guest's next store from EL2, or be written back over it.
+#[inline(always)]
+pub fn access<R>(ops: &mut impl CacheOps, va: Va, size: u64, kind: Kind, access: impl FnOnce() -> R) -> R {
+    let clean = match kind {
+        Kind::WriteBack | Kind::Tagged => ops.guests_bypass(),
+        // Nobody caches it.
+        Kind::NonCacheable => false,
+    };
+    if !clean {
+        return access();
+    }
+    // A line may be there again at once, by speculation, until the mapping is gone: so before, too.
+    publish_uncached(ops, va, size);
+    let result = access();
+    publish_uncached(ops, va, size);
+    result
+}
+
+/// Has `write` replace memory of a guest that runs, by any number of [`fill`]s, and lets all CPUs fetch what
+/// is there now, once, if it `wrote` something: instructions may have been among it.
+pub fn replace<R>(ops: &mut impl CacheOps, write: impl FnOnce() -> R, wrote: impl FnOnce(&R) -> bool) -> R {
+    let result = write();
+    if wrote(&result) {
+        publish_instructions(ops);
     }
     result
 }

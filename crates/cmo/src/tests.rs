@@ -71,6 +71,52 @@ fn non_cacheable_memory_has_no_lines_when_it_is_written() {
 }
 
 #[test]
+fn where_guests_bypass_the_caches() {
+    use Did::*;
+    let did = RefCell::default();
+    let mut ops = Recorder { bypass: true, ..Recorder::new(6, 7, &did) };
+    let mut fill = |at: u64, size| {
+        fill(&mut ops, Va::new(at), size, Kind::WriteBack, || did.borrow_mut().push(Wrote));
+        did.take()
+    };
+    // Both ends before, everything after.
+    let (a, b, c) = (CleanInvalidate(0x1000), CleanInvalidate(0x1040), CleanInvalidate(0x1080));
+    assert_eq!(fill(0x1010, 0xa0), [a, c, Complete, Wrote, a, b, c, Complete]);
+    assert_eq!(fill(0x1048, 8), [b, Complete, Wrote, b, Complete]);
+    assert_eq!(fill(0x1000, 0), [Wrote]);
+    // What is looked at is invalidated before and after; elsewhere nothing is done at all.
+    for (bypass, kind) in [(true, Kind::WriteBack), (true, Kind::NonCacheable), (false, Kind::WriteBack)] {
+        let mut ops = Recorder { bypass, ..Recorder::new(6, 7, &did) };
+        access(&mut ops, Va::new(0x1048), 8, kind, || did.borrow_mut().push(Wrote));
+        let cleaned = vec![b, Complete, Wrote, b, Complete];
+        let expected = if bypass && kind == Kind::WriteBack { cleaned } else { vec![Wrote] };
+        assert_eq!(did.take(), expected);
+    }
+}
+
+#[test]
+fn instructions_once_behind_all_that_was_replaced() {
+    use Did::*;
+    let pages = [0x1000, 0x2000];
+    for wrote in 0..=pages.len() {
+        let did = RefCell::default();
+        let write = || {
+            for page in &pages[..wrote] {
+                fill(&mut Recorder::new(11, 11, &did), Va::new(*page), 4, Kind::WriteBack, || {});
+            }
+            wrote
+        };
+        assert_eq!(replace(&mut Recorder::new(11, 11, &did), write, |wrote| *wrote != 0), wrote);
+        let did = did.into_inner();
+        let fetched = did.iter().filter(|did| **did == InvalidateInstructions).count();
+        assert_eq!(fetched, usize::from(wrote != 0), "{did:?}");
+        if wrote != 0 {
+            assert!(did.ends_with(&[Complete, InvalidateInstructions, Complete, Synchronize]), "{did:?}");
+        }
+    }
+}
+
+#[test]
 fn instructions_after_all_cleaning() {
     use Did::*;
     let did = record(|ops| {

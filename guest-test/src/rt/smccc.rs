@@ -56,6 +56,11 @@ pub(crate) fn w0(x: [u64; 8]) -> i64 {
     i64::from(x[0] as u32 as i32)
 }
 
+/// Exits of this VM to this hypervisor so far, that of the question included.
+pub(crate) fn exits() -> u64 {
+    call(abi::hypercall::VM_INFO, abi::hypercall::SELF, 0, 0)[7]
+}
+
 /// Whether this hypervisor is underneath.
 pub(crate) fn tagvisor() -> bool {
     let x = call(abi::hypercall::UID, 0, 0, 0);

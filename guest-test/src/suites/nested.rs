@@ -222,7 +222,7 @@ fn two_exits(_: &Machine) -> Outcome {
         skip!("nobody below counts");
     }
     const ROUNDS: u64 = 200;
-    let exits = || crate::rt::smccc::call(abi::hypercall::VM_INFO, abi::hypercall::SELF, 0, 0)[7];
+    let exits = crate::rt::smccc::exits;
     let mut guest = Guest::new(counting());
     let (idle, busy) = at_el2(|| {
         with_guest(&guest_el1(), 0, 0, || {

@@ -7,6 +7,7 @@ use crate::rt::el2::{self, El1, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{read64, write64};
 use crate::rt::mmu::{self, SCTLR_OFF};
+use crate::rt::smccc::{exits, tagvisor};
 use crate::rt::sysreg;
 
 mod endian;
@@ -37,6 +38,7 @@ suite!(
         permission_taken_away,
         execute_never,
         blocks,
+        one_exit_each,
         block_of_pages,
         same_vmid,
         many_stage_2s,
@@ -80,6 +82,8 @@ guest_code! {
     store_pair "stp x0, x2, [x1]";
     /// Branches to x1.
     branch "br x1";
+    /// Loads from x1 and so on, x3 times, x2 bytes apart.
+    touch "2: ldr x0, [x1]\n add x1, x1, x2\n subs x3, x3, #1\n b.ne 2b";
 }
 
 /// HCR_EL2.VM.
@@ -243,6 +247,46 @@ fn blocks(_: &Machine) -> Outcome {
     for offset in [0, 0x12_3458, BLOCK_2M - 8] {
         faults(&stage2, load64(), NESTED + offset, EC_DABT, PERMISSION | 2, false)?;
     }
+    Ok(())
+}
+
+/// A block is one exit, wherever it is touched first, and then no more; pages are one each.
+fn one_exit_each(_: &Machine) -> Outcome {
+    need_el2!();
+    if !tagvisor() {
+        skip!("nobody below counts");
+    }
+    let stage2 = Stage2::new(0, 1);
+    let mut guest = Guest::new(touch());
+    let mut touching = |from: u64, step: u64, n: u64| {
+        (guest.pc, guest.x[1], guest.x[2], guest.x[3]) = (touch(), from, step, n);
+        let begin = exits();
+        let exit = el2::enter(&mut guest);
+        (exit, guest.ec(), exits() - begin)
+    };
+    let mut touched = |step: u64, n: u64| {
+        stage2.forget();
+        at_el2(|| {
+            stage2.install();
+            with_guest(&el1(), VM, FWB, || {
+                // The guest's code, and where it is mapped.
+                let code = (touching(touch() & !7, 8, 1), touching(touch() & !7, 8, 1));
+                (code.1, touching(NESTED + step * (n - 1), step.wrapping_neg(), n), touching(NESTED, step, n))
+            })
+        })
+    };
+    let call = |exits: u64| (Exit::Sync, EC_HVC, exits);
+    const PAGES: u64 = BLOCK_2M / PAGE;
+    // The guest's call, the return to it, and the question.
+    const IDLE: u64 = 3;
+    stage2.block(NESTED, AREA, READ);
+    check_eq!(touched(PAGE, PAGES), (call(IDLE), call(IDLE + 1), call(IDLE)), "a block: idle, first, again");
+    for n in 0..8 {
+        stage2.page(NESTED + n * PAGE, data(n), READ);
+    }
+    check_eq!(touched(PAGE, 8), (call(IDLE), call(IDLE + 8), call(IDLE)), "8 pages: idle, first, again");
+    stage2.blocks(8);
+    check_eq!(touched(BLOCK_2M, 8), (call(IDLE), call(IDLE + 8), call(IDLE)), "8 blocks: idle, first, again");
     Ok(())
 }
 

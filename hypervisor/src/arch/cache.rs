@@ -4,12 +4,21 @@
 use super::sysreg::{instruction, mrs, operation};
 use addr::Va;
 use cmo::{CacheOps, Content, How, Kind, Line, LineSize, Lines, Point};
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// log2 of the smallest lines of all CPUs that are up. Relaxed: a CPU adds its own while it is brought up,
 /// and nobody writes for a guest before all are.
 static DATA_LINE: AtomicU8 = AtomicU8::new(u8::MAX);
 static TAG_LINE: AtomicU8 = AtomicU8::new(u8::MAX);
+
+/// Whether guests can reach write-back memory past the caches. Relaxed: written once, before there are guests.
+static BYPASSED: AtomicBool = AtomicBool::new(true);
+
+/// Stage 2 forces the types of guests' memory on all CPUs (FEAT_S2FWB): their accesses are cached whatever
+/// their stage 1 says.
+pub(crate) fn guests_are_cached() {
+    BYPASSED.store(false, Ordering::Relaxed);
+}
 
 /// Adds this CPU's line sizes to those that maintenance has to reach. Needs the MMU on.
 pub(crate) fn join() {
@@ -28,6 +37,11 @@ impl CacheOps for Caches {
             tags: LineSize::from_log2(TAG_LINE.load(Ordering::Relaxed)),
         };
         Lines::from_ctr(mrs!("ctr_el0")).combine(joined)
+    }
+
+    #[inline(always)]
+    fn guests_bypass(&self) -> bool {
+        BYPASSED.load(Ordering::Relaxed)
     }
 
     #[inline(always)]
@@ -101,6 +115,13 @@ pub(crate) fn fill<R>(va: Va, size: u64, kind: Kind, write: impl FnOnce() -> R) 
     cmo::fill(&mut Caches, va, size, kind, write)
 }
 
+/// Has `access` read, or change by one atomic access, `size` bytes at `va` of a guest that runs, mapped as
+/// `kind`.
+#[inline(always)]
+pub(crate) fn access<R>(va: Va, size: u64, kind: Kind, access: impl FnOnce() -> R) -> R {
+    cmo::access(&mut Caches, va, size, kind, access)
+}
+
 /// Makes `size` bytes at `va` readable past the caches: by a CPU whose MMU is off, this one included.
 pub(crate) fn publish_uncached(va: Va, size: u64) {
     cmo::publish_uncached(&mut Caches, va, size);
@@ -119,6 +140,12 @@ pub(crate) fn maintain(va: Va, kind: Kind, line: Line) {
 /// All CPUs forget the instructions in their caches: before a VM's first one.
 pub(crate) fn publish_instructions() {
     cmo::publish_instructions(&mut Caches);
+}
+
+/// Has `write` replace memory of a guest that runs; if it `wrote` something, all CPUs forget the instructions
+/// in their caches.
+pub(crate) fn replace<R>(write: impl FnOnce() -> R, wrote: impl FnOnce(&R) -> bool) -> R {
+    cmo::replace(&mut Caches, write, wrote)
 }
 
 /// Forgets stale lines over what this CPU wrote with its MMU off, right before that goes on.

@@ -112,7 +112,7 @@ pub(crate) unsafe fn store(va: u64, size: u64, tag: u8) {
     }
 }
 
-/// Bytes whose tags LDGM and STGM move at a time (GMID_EL1.BS): 32 to 256.
+/// Bytes whose tags LDGM and STGM move at a time (GMID_EL1.BS): 16 to 256.
 #[inline(always)]
 pub(crate) fn block() -> u64 {
     4u64.wrapping_shl(mrs!("S3_1_C0_C0_4") as u32 & 0xf)

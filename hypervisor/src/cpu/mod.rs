@@ -81,12 +81,22 @@ impl Local {
     }
 
     /// From here on, EL2 checks the tags of its heap. The exception to EL2 turned that off (PSTATE.TCO); the
-    /// short paths leave it so.
+    /// short paths leave it so. `place`: what a test that misuses the heap here calls it.
     #[inline(always)]
-    pub(crate) fn check_tags(&self) {
+    pub(crate) fn check_tags(&self, place: &str) {
         if self.host.tagged_heap {
-            tags::checks_on();
+            self.check_tags_with_mte(place);
         }
+    }
+
+    /// The same on a CPU that has FEAT_MTE. Without tags on the heap nothing is checked.
+    #[inline(always)]
+    pub(crate) fn check_tags_with_mte(&self, place: &str) {
+        tags::checks_on();
+        #[cfg(feature = "provoke")]
+        crate::mem::provoke::at(place);
+        #[cfg(not(feature = "provoke"))]
+        let _ = place;
     }
 }
 

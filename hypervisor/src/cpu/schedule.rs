@@ -36,7 +36,7 @@ impl Cpu {
     }
 
     fn settle(&mut self, index: usize) {
-        self.local.check_tags();
+        self.local.check_tags("settle");
         let resident = self.resident == Some(index);
         let Some(vcpu) = self.vcpus.get_mut(index) else { return };
         if vcpu.must_be_unloaded() {
@@ -80,13 +80,14 @@ impl Cpu {
             self.slice = Some((next, now.saturating_add(self.local.host.slice)));
         }
         if let Activity::Preparing(_) = vcpu.activity {
-            self.local.check_tags();
+            self.local.check_tags("prepare");
             let before = timer::count();
             vcpu.prepare_step(self.local.stay.preparing);
             self.local.stay.preparing += timer::count().wrapping_sub(before);
             return;
         }
         if let Activity::Sweeping(at) = vcpu.activity {
+            self.local.check_tags("sweep");
             vcpu.sweep_step(at);
             return;
         }
@@ -122,7 +123,7 @@ impl Cpu {
         if self.resident == Some(next) {
             return;
         }
-        self.local.check_tags();
+        self.local.check_tags("switch");
         if let Some(old) = self.resident.and_then(|i| self.vcpus.get_mut(i)) {
             old.unload(&self.local);
         }

@@ -25,14 +25,15 @@ pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outc
     {
         return Ok(Resume::Next);
     }
-    unhandled(vcpu, abort)
+    unhandled(vcpu, local, abort)
 }
 
 /// No device answers: the guest gets what a bus would give it, an external abort, unless the map was
 /// changing.
 #[cold]
 #[inline(never)]
-fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
+fn unhandled(vcpu: &Vcpu, local: &Local, abort: DataAbort) -> Outcome {
+    local.check_tags("abort");
     // If memory is there now, but may not be written, the next fault says so: the dirty log may have
     // protected it meanwhile.
     if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
@@ -67,7 +68,8 @@ fn unhandled(vcpu: &Vcpu, abort: DataAbort) -> Outcome {
 /// An instruction fetch from where there is nothing to execute.
 #[cold]
 #[inline(never)]
-pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Outcome {
+pub(crate) fn instruction(vcpu: &Vcpu, local: &Local, abort: InstructionAbort) -> Outcome {
+    local.check_tags("fetch");
     vcpu.shared.exits.aborts.bump();
     let access = if abort.s1ptw() { Access::Read } else { Access::Execute };
     if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
@@ -111,6 +113,8 @@ pub(crate) fn without_address(vcpu: &Vcpu, va: Va, why: NoAddress) -> Outcome {
 #[cold]
 #[inline(never)]
 pub(crate) fn tag_fault(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Outcome {
+    // A CPU without FEAT_MTE has no such faults.
+    local.check_tags_with_mte("tag-fault");
     vcpu.shared.exits.aborts.bump();
     crate::vm::fault::tag_access(vcpu, local, fault)
 }

@@ -47,7 +47,7 @@ fn call(vcpu: &mut Vcpu, local: &mut Local, imm: u16) -> Option<Resume> {
 
 #[inline(never)]
 fn other(vcpu: &mut Vcpu, local: &mut Local, call: Call) -> Option<Resume> {
-    local.check_tags();
+    local.check_tags("call");
     let x0 = vcpu.regs.get(0);
     let [x1, x2, x3] = calls::args(x0, [vcpu.regs.get(1), vcpu.regs.get(2), vcpu.regs.get(3)]);
     let function = calls::function_id(x1);

@@ -3,6 +3,7 @@
 
 use super::call::results;
 use super::control::{code, target};
+use crate::arch::cache;
 use crate::arch::copy::{bytes, bytes_mut};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
@@ -75,6 +76,11 @@ fn copied(vcpu: &Vcpu, local: &Local) -> Result<Copied, Error> {
     }
     life.copies += 1;
     Ok(Copied(vm))
+}
+
+/// Has `write` copy to a guest, which may execute what it finds: a debugger sets breakpoints so.
+fn to_guest(write: impl FnOnce() -> Progress) -> Progress {
+    cache::replace(write, |progress| progress.done != 0)
 }
 
 fn ipa(base: Ipa<Canonical>, offset: u64) -> Ipa<Canonical> {

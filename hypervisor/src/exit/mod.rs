@@ -39,7 +39,7 @@ pub(crate) fn dispatch(vcpu: &mut Vcpu, local: &mut Local, exit: Exit) -> Outcom
             })
         }
         Exit::Fp => fp(vcpu),
-        Exit::InstructionAbort(abort) => abort::instruction(vcpu, abort),
+        Exit::InstructionAbort(abort) => abort::instruction(vcpu, local, abort),
         Exit::TagFault(fault) => abort::tag_fault(vcpu, local, &fault),
         Exit::SystemInstruction(access) => sysreg::instruction(vcpu, local, access),
         Exit::Sve => sve(vcpu),

@@ -2,9 +2,10 @@
 //! over the rest of the pool, with tags, once the machine is known.
 //!
 //! There, each allocation has an allocation tag, which the pointer to it carries, so that a use after
-//! free, an overflow and a second free are caught: see `docs/mte.md`. [`FREE`] memory has a tag that no
-//! allocation has, and neighbours differ. What hardware reaches by its address (translation tables) is
-//! aligned to pages and has tag 0, so its address is a physical one.
+//! free, an overflow and a second free are caught: see `docs/mte.md`. What was freed has a tag that no
+//! allocation has, [`FREE`]; what was never used has the tag that was there, whatever that is. An allocation
+//! differs from both its neighbours. But what hardware reaches by its address (translation tables) is aligned
+//! to pages and has tag 0, so its address is a physical one, and two of them beside each other are alike.
 //!
 //! UNSAFETY: a global allocator hands out raw memory by contract.
 

@@ -1,6 +1,8 @@
-//! Only in the build for tests (feature `provoke`): does wrong what the boot argument `provoke=WHAT` says.
-//! Misuse of the heap or the stack EL2's tag checks or the guard page have to catch; a CPU that comes up
-//! with less than it reported, and a table of ID registers out of order, the checks of these.
+//! Only in the build for tests (feature `provoke`): misuses the heap or the stack as the boot argument
+//! `provoke=WHAT@PLACE` says, which EL2's tag checks or the guard page have to catch. Places are `boot`,
+//! `secondary` (a CPU that begins to serve), and where [`Local::check_tags`](crate::cpu::Local::check_tags) is called.
+//! `shuffled-tables@check` puts the table of ID registers out of order, `lesser-cpu@go` takes a feature from
+//! secondary CPUs after they reported it.
 //!
 //! UNSAFETY: wrong on purpose.
 
@@ -8,27 +10,36 @@ use crate::log;
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 use idreg::{Entry, HostIds, Reg, TableError};
+use spin::Mutex;
 
-/// Secondary CPUs have lost a feature. Partner: `boot::GO`, which orders it.
-static LESSER: AtomicBool = AtomicBool::new(false);
-/// The table of ID registers is out of order. Only the boot CPU looks.
-static SHUFFLED: AtomicBool = AtomicBool::new(false);
+/// What is still to be done, as the boot argument says it. Taken last.
+static ARMED: Mutex<Option<String>> = Mutex::new(None);
 
-/// Takes `provoke=WHAT` out of the boot arguments.
-pub(crate) fn take(bootargs: &mut String) -> Option<String> {
-    let at = bootargs.find("provoke=")?;
-    let what: String = bootargs.split_off(at);
-    let what = what.trim_start_matches("provoke=");
-    LESSER.store(what == "lesser-cpu", Ordering::Relaxed);
-    SHUFFLED.store(what == "shuffled-tables", Ordering::Relaxed);
-    Some(what.into())
+/// Takes `provoke=WHAT@PLACE` out of the boot arguments.
+pub(crate) fn arm(bootargs: &mut String) {
+    if let Some(at) = bootargs.find("provoke=") {
+        let said: String = bootargs.split_off(at);
+        *ARMED.lock() = Some(said.trim_start_matches("provoke=").into());
+    }
+}
+
+/// Does what is to be done at `place`, once, with a block of the size class 64.
+pub(crate) fn at(place: &str) {
+    let armed = ARMED.lock().take_if(|said| said.split_once('@').is_some_and(|(_, at)| at == place));
+    if let Some((what, _)) = armed.as_deref().and_then(|said| said.split_once('@')) {
+        run(what);
+    }
+}
+
+/// Whether this is to be done.
+fn is_armed(said: &str) -> bool {
+    ARMED.lock().as_deref() == Some(said)
 }
 
 /// What a secondary CPU has when it is about to run guests.
 pub(crate) fn lessened(mut ids: HostIds) -> HostIds {
-    if LESSER.load(Ordering::Relaxed) {
+    if is_armed("lesser-cpu@go") {
         // AES and PMULL.
         ids.limit(Reg::Isar0, 4, 0);
     }
@@ -37,7 +48,7 @@ pub(crate) fn lessened(mut ids: HostIds) -> HostIds {
 
 /// The check of the tables at start.
 pub(crate) fn check_tables() -> Result<(), TableError> {
-    if !SHUFFLED.load(Ordering::Relaxed) {
+    if !is_armed("shuffled-tables@check") {
         return idreg::check_tables();
     }
     let mut entries: Vec<Entry> = idreg::table::rows().map(|row| row.entry).collect();
@@ -52,14 +63,10 @@ fn deeper(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { deeper(depth.wrapping_add(1)).wrapping_add(frame.iter().sum()) }
 }
 
-/// Does it, with a block of the size class 64.
-pub(crate) fn run(what: &str) {
+fn run(what: &str) {
     if what == "stack-overflow" {
         log::info!("provoking {what}");
         log::info!("nobody noticed: {}", deeper(0));
-        return;
-    }
-    if what == "lesser-cpu" {
         return;
     }
     let Ok(layout) = Layout::from_size_align(48, 8) else { return };

@@ -3,7 +3,8 @@
 //! Each CPU has two page-sized slots and one block-sized slot of virtual addresses, mapped while a closure
 //! runs and unmapped behind it. The memory type is that of the region's stage-2 leaf ([`Kind`]), so EL2
 //! never sees a location under another type than the guest does. For a guest that is written by
-//! [`fill`], which leaves nothing of it in the caches.
+//! [`fill`], which leaves nothing of it in the caches; where guests bypass these, what EL2 reads leaves
+//! nothing there either.
 //!
 //! UNSAFETY: hands out raw addresses for the closure's time only; there is no `&[u8]` into guest memory.
 
@@ -123,8 +124,10 @@ pub(crate) fn read_u64(pa: Pa, kind: Kind) -> Option<u64> {
     if !pa.get().is_multiple_of(8) {
         return None;
     }
-    // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.
-    with(pa, 8, data_kind(kind), |w| unsafe { core::ptr::read_volatile(w.va as *const u64) })
+    read_with(pa, 8, kind, |w| {
+        // SAFETY: the window is mapped, aligned, Normal memory; any eight bytes are a number.
+        unsafe { core::ptr::read_volatile(w.va as *const u64) }
+    })
 }
 
 /// Replaces the eight bytes at `pa`, a multiple of 8, by `new` if they are `old`, and returns what they
@@ -134,7 +137,7 @@ pub(crate) fn compare_exchange_u64(pa: Pa, kind: Kind, old: u64, new: u64) -> Op
     if !pa.get().is_multiple_of(8) || kind == Kind::NonCacheable {
         return None;
     }
-    with(pa, 8, data_kind(kind), |w| {
+    read_with(pa, 8, kind, |w| {
         // SAFETY: the window is mapped writable, aligned, Normal memory; guests access it too, but no
         // Rust reference points there.
         let word = unsafe { AtomicU64::from_ptr(w.va as *mut u64) };
@@ -158,7 +161,13 @@ pub(crate) fn zero_tags(chunk: Chunk) -> Option<()> {
 /// Reads memory of a guest that runs, within a page, as its CPUs see it; unchecked. `None` if there is no
 /// window for it.
 pub(crate) fn read(pa: Pa, kind: Kind, data: &mut [u8]) -> Option<()> {
-    with(pa, data.len() as u64, data_kind(kind), |w| w.read(data))
+    read_with(pa, data.len() as u64, kind, |w| w.read(data))
+}
+
+/// [`with`], for data of a guest that runs.
+fn read_with<R>(pa: Pa, size: u64, kind: Kind, f: impl FnOnce(&Window<'_>) -> R) -> Option<R> {
+    let kind = data_kind(kind);
+    with(pa, size, kind, |w| cache::access(Va::new(w.va), size, kind, || f(w)))
 }
 
 /// Writes within a page of a guest, so that it sees that past the caches too; unchecked, and tags stay.
@@ -189,15 +198,15 @@ pub(crate) fn store_tags(pages: Pa, from: &[PageTags]) -> Option<()> {
 /// no window for it.
 pub(crate) fn copy_page(from: Pa, to: Pa) -> Option<()> {
     with_slot(from, PAGE_SIZE, Kind::WriteBack, Place::First, |from| {
-        // A clean line may hide what the guest wrote past the caches.
-        cache::publish_uncached(Va::new(from.va), PAGE_SIZE);
-        with_slot(to, PAGE_SIZE, Kind::WriteBack, Place::Second, |to| {
-            cache::fill(Va::new(to.va), PAGE_SIZE, Kind::WriteBack, || {
-                let (from, to) = (from.va as *const u8, to.va as *mut u8);
-                // SAFETY: two windows of a page each, mapped as Normal memory, and no Rust reference points
-                // into them.
-                unsafe { copy::any_alignment(from, to, PAGE_SIZE as usize) };
-            });
+        cache::access(Va::new(from.va), PAGE_SIZE, Kind::WriteBack, || {
+            with_slot(to, PAGE_SIZE, Kind::WriteBack, Place::Second, |to| {
+                cache::fill(Va::new(to.va), PAGE_SIZE, Kind::WriteBack, || {
+                    let (from, to) = (from.va as *const u8, to.va as *mut u8);
+                    // SAFETY: two windows of a page each, mapped as Normal memory, and no Rust reference
+                    // points into them.
+                    unsafe { copy::any_alignment(from, to, PAGE_SIZE as usize) };
+                });
+            })
         })
     })?
 }

@@ -31,6 +31,8 @@ pub(super) type Answer = Option<Outcome>;
 #[cold]
 #[inline(never)]
 pub(crate) fn handle(vcpu: &mut Vcpu, local: &mut Local, vector: Vector) -> After {
+    // Virtual EL2 is on the heap, as are shadows and what is known of them.
+    local.check_tags("nested");
     match vector {
         Vector::NESTED_SYNC => synchronous(vcpu, local),
         Vector::NESTED_INTERRUPT => {

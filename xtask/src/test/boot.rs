@@ -7,6 +7,7 @@ mod heap;
 mod identity;
 mod stub;
 mod tree;
+mod untagged;
 
 use super::machine::{self, Run};
 use crate::build::{self, Binary};
@@ -88,7 +89,8 @@ struct Case {
 }
 
 pub fn trials() -> Vec<Trial<'static>> {
-    let cases = CASES.iter().map(|case| Trial::new(format!("boot::{}", case.name), move || case.run()));
+    let cases = CASES.iter().chain(untagged::CASES.as_flattened());
+    let cases = cases.map(|case| Trial::new(format!("boot::{}", case.name), move || case.run()));
     cases.chain(heap::trials()).chain(identity::trials()).collect()
 }
 

@@ -3,14 +3,11 @@
 use super::{ROUNDS, print};
 use crate::harness::{Outcome, check, check_eq};
 use crate::rt::el2::{self, Exit, Guest, at_el2, with_guest};
-use crate::suites::nested::{guest_code, guest_el1};
+use crate::rt::smccc::exits;
+use crate::suites::nested::guest_el1;
 use crate::suites::shadow::tables::{BLOCK_2M, NESTED, PAGE, READ, Stage2, data};
+use crate::suites::shadow::touch;
 use core::arch::asm;
-
-guest_code! {
-    /// Loads from x1 and so on, x3 times, x2 bytes apart.
-    touch "2: ldr x0, [x1]\n add x1, x1, x2\n subs x3, x3, #1\n b.ne 2b";
-}
 
 /// Places that are touched.
 const N: u64 = 250;
@@ -39,21 +36,25 @@ pub(super) fn run() -> Outcome {
     Ok(())
 }
 
-/// The guest touches [`N`] places for the first time, and once more: ticks of the first time without those
-/// of the second, for [`ROUNDS`] places.
+/// The guest touches [`N`] places for the first time, and then others beside them, which takes no more exits:
+/// ticks of the first time without those of the second, for [`ROUNDS`] places.
 fn first_touches(stage2: &Stage2, step: u64) -> Result<u64, crate::harness::Stop> {
     let mut guest = Guest::new(touch());
-    let mut round = || {
-        (guest.pc, guest.x[1], guest.x[2], guest.x[3]) = (touch(), NESTED, step, N);
+    let mut round = |from: u64| {
+        (guest.pc, guest.x[1], guest.x[2], guest.x[3]) = (touch(), from, step, N);
+        let before = exits();
         let start = mrs!("cntpct_el0");
         let exit = el2::enter(&mut guest);
-        (mrs!("cntpct_el0") - start, exit, guest.ec())
+        let ticks = mrs!("cntpct_el0") - start;
+        (ticks, (exit, guest.ec()), exits() - before)
     };
     let (first, second) = at_el2(|| {
         stage2.install();
-        with_guest(&guest_el1(), 1, 0, || (round(), round()))
+        with_guest(&guest_el1(), 1, 0, || (round(NESTED), round(NESTED + step / 2)))
     });
-    check_eq!((first.1, first.2, second.2), (Exit::Sync, 0x16, 0x16), "exits");
+    check_eq!((first.1, second.1), ((Exit::Sync, 0x16), (Exit::Sync, 0x16)), "how the guest ends");
+    // The guest's code is one place more; its call, the return to it, and the question are always there.
+    check_eq!((first.2, second.2), (N + 1 + 3, 3), "exits of {N} places, and of others beside them");
     check!(first.0 > second.0, "the first time takes {}, the second {}", first.0, second.0);
     Ok((first.0 - second.0) * ROUNDS / N)
 }

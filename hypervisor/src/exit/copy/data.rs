@@ -1,6 +1,6 @@
 //! Copies of data: MEMORY_COPY, DEVICE_COPY, DEBUG_COPY.
 
-use super::{Progress, answer, copied};
+use super::{Progress, answer, copied, to_guest};
 use crate::arch::copy::bytes_mut;
 use crate::arch::timer;
 use crate::cpu::Local;
@@ -25,10 +25,18 @@ pub(in crate::exit) fn data(vcpu: &mut Vcpu, local: &Local, purpose: Purpose) ->
     let progress = copied(vcpu, local).and_then(|held| {
         let vm = held.0;
         let copy = DataCopy::new(x(2), x(3), x(4), x(5)).ok_or(Error::Invalid)?;
-        Ok(steps(&copy, DATA_BYTES, |offset, most| {
-            let at = copy.start.saturating_add(offset);
-            piece(vm, vcpu.vm, at, copy.buffer.saturating_add(offset), most, copy.direction, purpose)
-        }))
+        let copy_all = || {
+            steps(&copy, DATA_BYTES, |offset, most| {
+                let at = copy.start.saturating_add(offset);
+                piece(vm, vcpu.vm, at, copy.buffer.saturating_add(offset), most, copy.direction, purpose)
+            })
+        };
+        Ok(match (copy.direction, purpose) {
+            (Direction::ToGuest, Purpose::Whole) => to_guest(copy_all),
+            // What a device, or the caller, has written into memory its owner publishes before it executes
+            // that.
+            (Direction::FromGuest, _) | (Direction::ToGuest, Purpose::Device | Purpose::Buffer) => copy_all(),
+        })
     });
     answer(vcpu, progress)
 }
@@ -94,16 +102,22 @@ pub(in crate::exit) fn debug(vcpu: &mut Vcpu, local: &Local) -> Option<Resume> {
             vm.ask(of, request::REGIME, false);
             return Err(Error::Busy);
         };
-        Ok(steps(&copy, DATA_BYTES / 2, |offset, most| {
-            let va = copy.start.saturating_add(offset);
-            let access = walk::Access::Read;
-            let Ok(at) = walk::translate(vm, &regime, Va::new(va), Privilege::El1, access) else {
-                return Reached { done: 0, end: CopyEnd::Unmapped };
-            };
-            let most = most.min(PAGE_SIZE - va % PAGE_SIZE);
-            let buffer = copy.buffer.saturating_add(offset);
-            piece(vm, vcpu.vm, at.ipa.get(), buffer, most, copy.direction, Purpose::Whole)
-        }))
+        let copy_all = || {
+            steps(&copy, DATA_BYTES / 2, |offset, most| {
+                let va = copy.start.saturating_add(offset);
+                let access = walk::Access::Read;
+                let Ok(at) = walk::translate(vm, &regime, Va::new(va), Privilege::El1, access) else {
+                    return Reached { done: 0, end: CopyEnd::Unmapped };
+                };
+                let most = most.min(PAGE_SIZE - va % PAGE_SIZE);
+                let buffer = copy.buffer.saturating_add(offset);
+                piece(vm, vcpu.vm, at.ipa.get(), buffer, most, copy.direction, Purpose::Whole)
+            })
+        };
+        Ok(match copy.direction {
+            Direction::FromGuest => copy_all(),
+            Direction::ToGuest => to_guest(copy_all),
+        })
     });
     answer(vcpu, progress)
 }

@@ -1,6 +1,6 @@
 //! The dirty log, and data with tags for a VM that moves: DIRTY_LOG, MIGRATE_COPY.
 
-use super::{LOOK_PAGES, Progress, answer, copied, ipa};
+use super::{LOOK_PAGES, Progress, answer, copied, ipa, to_guest};
 use crate::arch::copy::{bytes, bytes_mut};
 use crate::cpu::Local;
 use crate::vcpu::Vcpu;
@@ -80,7 +80,7 @@ pub(in crate::exit) fn migrate(vcpu: &mut Vcpu, local: &Local) -> Option<Resume>
         }
         match (flags & COPY_FROM_GUEST != 0, flags & COPY_DIRTY != 0) {
             (true, dirty) => Ok(migrate_from(vm, vcpu.vm, &range, x(4), space, dirty)),
-            (false, false) => Ok(migrate_to(vm, vcpu.vm, &range, x(4), space)),
+            (false, false) => Ok(to_guest(|| migrate_to(vm, vcpu.vm, &range, x(4), space))),
             (false, true) => Err(Error::Invalid),
         }
     });

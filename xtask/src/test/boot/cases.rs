@@ -15,7 +15,7 @@ const NESTED_NVHE: &str = "cpus = [0]\nmemory = \"8MiB\"\nnested = \"nvhe\"";
 const NO_NV2: &str = "vm: nested needs FEAT_NV2, which this machine's CPUs do not have";
 
 /// The usual machine.
-const fn case(name: &'static str, end: End) -> Case {
+pub(super) const fn case(name: &'static str, end: End) -> Case {
     Case {
         name,
         cpu: "max",

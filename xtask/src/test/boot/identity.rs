@@ -5,16 +5,18 @@ use crate::paths;
 use crate::trial::{Tally, Trial};
 use anyhow::Result;
 
-/// What is done (behind `idregs-`), and what the machine has to say: pieces of lines, and the last line.
-const CASES: [(&str, &[&str], &str); 2] = [
+/// Name, what is done, and what the machine has to say: pieces of lines, and the last line.
+const CASES: [(&str, &str, &[&str], &str); 2] = [
     (
         "idregs-shuffled-tables",
+        "shuffled-tables@check",
         &["error: the table of ID registers is wrong: register S3_0_C0_C4_0, bit 0, is out of order"],
         "tagvisor: result: fail boot refused",
     ),
     // CPU 1 is lost, and with it two VMs; the third runs to its end.
     (
         "idregs-lesser-cpu",
+        "lesser-cpu@go",
         &[
             "warn: CPU 0x1 is not used: S3_0_C0_C6_0 bit 4 is 0x0, but VMs were offered 0x",
             "warn: lost cannot run: one of its CPUs is not used",
@@ -30,14 +32,14 @@ const CASES: [(&str, &[&str], &str); 2] = [
 pub fn trials() -> Vec<Trial<'static>> {
     CASES
         .into_iter()
-        .map(|(what, says, last)| {
-            let name = format!("boot::{what}");
-            Trial::new(name.clone(), move || run(&name, what.trim_start_matches("idregs-"), says, last))
+        .map(|(case, what, says, last)| {
+            let name = format!("boot::{case}");
+            Trial::new(name.clone(), move || run(&name, case, what, says, last))
         })
         .collect()
 }
 
-fn run(name: &str, what: &str, says: &[&str], last: &str) -> Result<Tally> {
+fn run(name: &str, case: &str, what: &str, says: &[&str], last: &str) -> Result<Tally> {
     let vm = |name, cpus| {
         format!(
             "[[vm]]\nname = \"{name}\"\nkernel = \"@payload\"\ncmdline = \"suite=smccc\"\n\
@@ -45,7 +47,7 @@ fn run(name: &str, what: &str, says: &[&str], last: &str) -> Result<Tally> {
         )
     };
     let text = [vm("lost", "[1]"), vm("half", "[0, 1]"), vm("well", "[0]")].concat();
-    let manifest = paths::output()?.join(format!("boot-{what}.toml"));
+    let manifest = paths::output()?.join(format!("boot-{case}.toml"));
     paths::replace(&manifest, text.as_bytes())?;
     let run = provoked(name, "max", &manifest, what)?;
     let unsaid = says.iter().find(|says| !run.lines.iter().any(|line| line.contains(**says)));
