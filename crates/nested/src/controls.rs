@@ -258,6 +258,22 @@ pub const fn cptr_for_l2(base: u64, l1: u64, vhe: bool) -> u64 {
     base | sve | (if traps_fp(l1, vhe) { TFP } else { 0 }) | l1 & TCPAC
 }
 
+/// Bits of CPTR_EL2 with E2H 1 that CPACR_EL1, which plays it, does not have: TCPAC, TAM.
+const CPTR_ONLY: u64 = 3 << 30;
+
+/// L1's CPTR_EL2 in the format that it has: as L1 has `written` it, but with E2H 1 vEL2's CPACR_EL1 has the
+/// rest.
+#[must_use]
+pub const fn cptr(written: u64, cpacr: u64, vhe: bool) -> u64 {
+    if vhe { cpacr & !CPTR_ONLY | written & CPTR_ONLY } else { written }
+}
+
+/// CPACR_EL1 for a CPTR_EL2 with E2H 1.
+#[must_use]
+pub const fn cpacr(cptr: u64) -> u64 {
+    cptr & !CPTR_ONLY
+}
+
 /// Syndromes of a trapped SVE and a trapped FP instruction, in AArch64.
 pub const SVE_TRAP: u64 = 0x19 << 26 | 1 << 25;
 /// See [`SVE_TRAP`]: CV is 1, COND is 0b1110.
@@ -333,6 +349,19 @@ mod tests {
             prop_assert_eq!(new.cnthctl_for_l2(l1, false), l1 & 0x7003);
             prop_assert_eq!(cptr_for_l2(0, l1, false), l1 & (1 << 8 | 1 << 10 | 1 << 31));
         }
+    }
+
+    #[test]
+    fn the_trap_of_cpacr_survives_cpacr() {
+        const TCPAC: u64 = 1 << 31;
+        for vhe in [false, true] {
+            let written = if vhe { TCPAC | 3 << 20 | 3 << 16 } else { TCPAC };
+            let l1 = cptr(written, cpacr(written), vhe);
+            assert_eq!((l1, cptr_for_l2(0, l1, vhe)), (written, TCPAC), "{vhe}");
+            assert_eq!(cptr_for_l2(0, cptr(written & !TCPAC, cpacr(written), vhe), vhe), 0, "{vhe}");
+        }
+        // FPEN may have been written by the name of CPACR_EL1.
+        assert_eq!(cptr(TCPAC | 3 << 20, 1 << 20, true), TCPAC | 1 << 20);
     }
 
     #[test]

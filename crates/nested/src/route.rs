@@ -385,6 +385,7 @@ mod tests {
         match control {
             "HCR" => c.hcr = L1Hcr::new(put(OPEN), true),
             "MDCR" => c.mdcr = put(c.mdcr),
+            "CPTR" => c.cptr = put(c.cptr),
             "CNTHCTL" => c.cnthctl = put(c.cnthctl),
             "ICH_HCR" => (c.ich_hcr, c.hcr) = (put(0), L1Hcr::new(OPEN | hcr::IMO, true)),
             _ => panic!("{control}"),

@@ -200,7 +200,7 @@ impl Nested {
 
     /// L1's CPTR_EL2, in the format that L1 has, while L2 runs.
     fn cptr(&self) -> u64 {
-        if self.vhe { self.el2.cpacr } else { self.regs.cptr }
+        controls::cptr(self.regs.cptr, self.el2.cpacr, self.vhe)
     }
 
     /// Bits of CPTR_EL2 by which L1 traps FP and SVE, if L2 runs.

@@ -7,7 +7,7 @@ use crate::exit::Outcome;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use ::nested::registers::{Register, is_el2, lookup};
-use ::nested::{format, lists as lr};
+use ::nested::{controls, format, lists as lr};
 use trap::SysregAccess;
 
 /// ICC_SRE_EL2: system registers, no bypass, EL1 may use them; all fixed.
@@ -53,8 +53,7 @@ fn read(nested: &Nested, register: Register) -> Option<u64> {
         Register::Tcr => hw::tcr(),
         Register::Ttbr0 if own_format => nested.regs.ttbr0,
         Register::Ttbr0 => hw::ttbr0(),
-        Register::Cptr if own_format => nested.regs.cptr,
-        Register::Cptr => hw::cpacr() | nested.regs.cptr & CPTR_VHE,
+        Register::Cptr => nested.own_cptr(),
         Register::Ttbr1 => hw::ttbr1(),
         Register::Mair => hw::mair(),
         Register::Amair => hw::amair(),
@@ -80,12 +79,10 @@ fn read(nested: &Nested, register: Register) -> Option<u64> {
 impl Nested {
     /// L1's CPTR_EL2 while vEL2 runs.
     pub(super) fn own_cptr(&self) -> u64 {
-        if self.vhe { hw::cpacr() } else { self.regs.cptr }
+        controls::cptr(self.regs.cptr, hw::cpacr(), self.vhe)
     }
 }
 
-/// Bits of CPTR_EL2 with E2H 1 that CPACR_EL1 has not: TCPAC, TAM.
-const CPTR_VHE: u64 = 3 << 30;
 /// Bits of CNTHCTL_EL2 with E2H 1 that are CNTKCTL_EL1's too: EL0's accesses, and the event stream.
 const CNTKCTL: u64 = 0x2_03ff;
 
@@ -116,7 +113,7 @@ fn write(vcpu: &mut Vcpu, local: &Local, register: Register, value: u64) {
         }
         Register::Cptr => {
             nested.regs.cptr = value;
-            let real = if own_format { format::cpacr(value) } else { value & !CPTR_VHE };
+            let real = if own_format { format::cpacr(value) } else { controls::cpacr(value) };
             // SAFETY: as above.
             unsafe { hw::set_cpacr(real) };
         }

@@ -46,8 +46,11 @@ fn under(row: Option<&Row>, code: u64) -> (Exit, Guest) {
     }
     let exit = at_el2(|| {
         let (mdcr, cnthctl, ich) = (mrs!("mdcr_el2"), mrs!("cnthctl_el2"), mrs!("S3_4_C12_C11_0"));
+        let cptr = mrs!("cptr_el2");
         if control == "MDCR" {
             msr!("mdcr_el2", put(mdcr, mask));
+        } else if control == "CPTR" {
+            msr!("cptr_el2", put(cptr, mask));
         } else if control == "CNTHCTL" {
             // With VHE the two oldest bits are elsewhere.
             let moved = if el2::vhe() && mask < 4 { mask << 10 } else { mask };
@@ -57,6 +60,7 @@ fn under(row: Option<&Row>, code: u64) -> (Exit, Guest) {
         }
         let exit = with_guest(&guest_el1(), set, clear, || el2::enter(&mut guest));
         msr!("mdcr_el2", mdcr);
+        msr!("cptr_el2", cptr);
         msr!("cnthctl_el2", cnthctl);
         msr!("S3_4_C12_C11_0", ich);
         exit
