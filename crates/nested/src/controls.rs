@@ -4,6 +4,8 @@
 pub mod hcr {
     /// Stage 2 on.
     pub const VM: u64 = 1 << 0;
+    /// A walk of EL1's that reads Device memory is a permission fault of stage 2.
+    pub const PTW: u64 = 1 << 2;
     /// Physical FIQs, IRQs and SErrors are EL2's.
     pub const FMO: u64 = 1 << 3;
     /// As FMO.
@@ -177,7 +179,7 @@ const TRAPS: u64 = h::DC
     | 1 << 28 // TDZ
     | h::HCD
     | 1 << 30 // TRVM
-    | 1 << 2 // PTW
+    | h::PTW
     | 3 << 10 // BSU
     | 1 << 36 // TERR
     | 1 << 58 // TID5
