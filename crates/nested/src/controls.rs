@@ -232,6 +232,20 @@ impl L1Hcr {
         self.has(h::IMO | h::FMO)
     }
 
+    /// Whether physical SErrors leave L2.
+    #[inline]
+    #[must_use]
+    pub const fn takes_serrors(self) -> bool {
+        self.has(h::AMO | h::TGE)
+    }
+
+    /// HCR_EL2.VSE for an SError of the VM's that is `pending` while L2 runs: L2's, unless L1 takes it.
+    #[inline]
+    #[must_use]
+    pub const fn serror_for_l2(self, pending: u64) -> u64 {
+        if self.takes_serrors() { 0 } else { pending & h::VSE }
+    }
+
     /// HCR_EL2 while L2 runs, on top of what L0 has for the VM.
     #[inline]
     #[must_use]
@@ -407,6 +421,20 @@ mod tests {
         assert_eq!(real(h::VI | h::VF | h::VSE), 0);
         assert_eq!(real(h::VI | h::IMO | h::VF), h::VI);
         assert_eq!(real(h::VSE | h::AMO | h::VF | h::FMO), h::VSE | h::VF);
+    }
+
+    #[test]
+    fn an_serror_is_l1s_or_l2s_but_never_of_two() {
+        for amo in [0, h::AMO] {
+            for own in [0, h::VSE] {
+                let l1 = L1Hcr::new(amo | own, true);
+                let (virtual_one, physical) = (l1.for_l2(0) & h::VSE, l1.serror_for_l2(h::VSE));
+                assert_eq!(l1.takes_serrors(), amo != 0);
+                assert_eq!((virtual_one, physical), if amo == 0 { (0, h::VSE) } else { (own, 0) });
+                assert_eq!(l1.serror_for_l2(0), 0);
+            }
+        }
+        assert!(L1Hcr::new(h::TGE, true).takes_serrors());
     }
 
     #[test]

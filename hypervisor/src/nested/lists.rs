@@ -17,9 +17,10 @@ pub(super) fn are_l1s(vcpu: &Vcpu) -> bool {
     vcpu.nested.as_ref().is_some_and(|n| n.lists_loaded)
 }
 
-/// Interrupts for the vCPU may have changed: brings L0's list registers in line, or lets L1 take them
+/// Interrupts for the vCPU may have changed, or an SError is pending for it: brings L0's list registers in line, or lets L1 take them
 /// from L2.
 pub(crate) fn sync(vcpu: &mut Vcpu, local: &Local) {
+    super::serror::deliver(vcpu, local);
     // They were taken out in the middle of an exit, for what is as for any VM.
     load(vcpu, local);
     if are_l1s(vcpu) { interrupt_l2(vcpu, local) } else { vcpu.sync_interrupts(local) }
