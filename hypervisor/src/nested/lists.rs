@@ -136,9 +136,9 @@ pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
 /// Takes L2 back to vEL2 if L1 has an interrupt to take.
 fn interrupt_l2(vcpu: &mut Vcpu, local: &Local) {
     // VENG0 and VENG1: what L1 does not let in hides nothing.
-    let (vmcr, ap0, ap1) = vcpu.interface_masks();
+    let (vmcr, active) = vcpu.interface_masks();
+    let running = lists::running_priority(active, local.host.vgic.active_priority_registers);
     let Some(best) = vcpu.vm.vgic.lock().most_urgent(vcpu.id, vmcr & 3) else { return };
-    let running = lists::running_priority(ap0, ap1);
     if lists::would_signal(best.priority, best.group1, vmcr, running) {
         take::interrupt(vcpu, local, best.group1);
     }
