@@ -21,6 +21,9 @@ pub(super) fn to_l2(vcpu: &mut Vcpu, local: &Local) {
     nested.swap_rest(local.host.mte);
     nested.virtual_serror = traps::pending_virtual_serror();
     let (registers, on) = nested.stage2();
+    if nested.virtual_serror != 0 {
+        super::serror::enter_l2(vcpu);
+    }
     super::sve::to_l2(vcpu);
     super::timers::swap(vcpu, local);
     // SAFETY: the vCPU is entered next, in L2.
@@ -107,11 +110,14 @@ impl Nested {
     }
 
     /// The hardware clears HCR_EL2.VSE when L2 takes its virtual SError: L1 sees that.
-    fn keep_virtual_serror(&self) {
+    fn keep_virtual_serror(&mut self) {
         const VSE: u64 = controls::hcr::VSE;
         let hcr = self.page.get(page::HCR_EL2);
         if self.hcr().for_l2(0) & VSE != 0 {
             self.page.set(page::HCR_EL2, hcr & !VSE | traps::pending_virtual_serror());
+        }
+        if self.virtual_serror != 0 {
+            self.leave_l2_with_serror();
         }
     }
 }
@@ -132,7 +138,7 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
         let cptr = controls::cptr_for_l2(base.cptr, nested.cptr(), vhe);
         fp::set_cptr(cptr, fp_traps);
         Controls {
-            hcr: l1.for_l2(base.hcr | nested.wfe_trap()),
+            hcr: l1.for_l2(base.hcr | nested.wfe_trap()) | l1.serror_for_l2(nested.virtual_serror),
             mdcr: controls::mdcr_for_l2(base.mdcr, nested.regs.mdcr),
             cnthctl: nested.cnthctl(),
             hcrx: base.hcrx.map(|hcrx| hcrx | nested.hcrx()),
@@ -174,9 +180,11 @@ impl Vcpu {
     /// The vCPU must be entered next, on this CPU, with nobody else resident.
     pub(crate) unsafe fn load_nested(&mut self, local: &Local) {
         let Some(nested) = self.nested.as_deref_mut() else { return };
-        if !nested.in_l2 {
+        let in_l2 = nested.in_l2;
+        if !in_l2 {
             nested.virtual_serror = traps::pending_virtual_serror();
         }
+        let pending = in_l2 && nested.virtual_serror != 0;
         vectors::install_nested();
         nested.fine_loaded = false;
         nested.load_physical_offset();
@@ -184,6 +192,9 @@ impl Vcpu {
         unsafe { nested.page.install() };
         // SAFETY: it is what runs next.
         unsafe { self.reload_l2(local) };
+        if pending {
+            super::serror::enter_l2(self);
+        }
         // SAFETY: the EL1 registers that were loaded are those of the context.
         unsafe { apply(self, local) };
         super::lists::entered(self, local);
