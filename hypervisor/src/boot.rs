@@ -16,6 +16,8 @@ use crate::arch::{cache, cpu, errata, gic as icc, ids, tags, timer};
 use crate::cpu::{Cpu, CpuShared, Local, Stay};
 use crate::dev::gic;
 use crate::machine::{self, Host, Machine};
+#[cfg(feature = "provoke")]
+use crate::mem::provoke::check_tables;
 use crate::mem::{heap, map, window};
 use crate::vcpu::Vcpu;
 use crate::vm::build::{Means, build};
@@ -29,6 +31,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use fdt::{GicVersion, Options};
 use frames::{Frames, Pools};
+#[cfg(not(feature = "provoke"))]
+use idreg::check_tables;
 use idreg::{HostIds, Reg};
 use manifest::Taggable;
 use manifest::cpio::Archive;
@@ -212,7 +216,7 @@ fn check_machine(machine: &fdt::Machine) -> Result<(), String> {
     if machine.cpus.len() > map::MAX_CPUS {
         return Err(format!("the machine has {} CPUs, more than {}", machine.cpus.len(), map::MAX_CPUS));
     }
-    idreg::check_tables().map_err(|e| format!("{e}"))
+    check_tables().map_err(|e| format!("{e}"))
 }
 
 fn image_range() -> Result<PaRange, String> {

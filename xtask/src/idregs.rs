@@ -112,6 +112,7 @@ fn difference(row: &Row, has: &str, sees: &str) -> String {
         Closed::Undef(by) => format!(", undefined: {by}"),
         Closed::Inert(by) => format!(", without effect: {by}"),
         Closed::Open(why) => format!(", open: {why}"),
+        Closed::Partly(by, open) => format!(", closed: {by}; open: {open}"),
     };
     format!("{}{closed}", row.why)
 }

@@ -147,7 +147,7 @@ pub const fn carry_out(operation: Operation, place: Place) -> Action {
 
 /// SCTLR_EL1.UCI: maintenance at EL0 does not trap to EL1.
 const SCTLR_UCI: u64 = 1 << 26;
-/// SCTLR_EL1.CMOW: DC CIVAC and its tag forms at EL0 need write permission (FEAT_CMOW).
+/// SCTLR_EL1.CMOW: DC CIVAC, its tag forms and IC IVAU at EL0 need write permission (FEAT_CMOW).
 const SCTLR_CMOW: u64 = 1 << 32;
 
 /// What has to be looked at before a trapped instruction may be carried out, in the order in which the
@@ -211,7 +211,7 @@ pub fn demand(operation: Operation, el0: bool, mte: u64, sctlr: impl Fn() -> u64
         Operation::AllFetches => Demand::ForgetInstructions,
         Operation::Line(_) | Operation::Fetch if el0 && sctlr() & SCTLR_UCI == 0 => Demand::Trap,
         Operation::Line(Line { how: How::Invalidate, .. }) => Demand::Translate { el0: false, write: true },
-        Operation::Line(Line { how: How::CleanInvalidate, .. }) if el0 => {
+        Operation::Line(Line { how: How::CleanInvalidate, .. }) | Operation::Fetch if el0 => {
             Demand::Translate { el0, write: sctlr() & SCTLR_CMOW != 0 }
         }
         Operation::Line(_) | Operation::Fetch => Demand::Translate { el0, write: false },

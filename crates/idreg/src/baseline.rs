@@ -25,8 +25,13 @@ const V8_0: Step = &[
     // A machine may have it or not; a guest that expects it is right on both.
     (Reg::Mmfr1, "SpecSEI", 1),
 ];
-const V8_1: Step =
-    &[(Reg::Isar0, "CRC32", 1), (Reg::Isar0, "Atomic", 2), (Reg::Isar0, "RDM", 1), (Reg::Mmfr1, "PAN", 1)];
+const V8_1: Step = &[
+    (Reg::Isar0, "CRC32", 1),
+    (Reg::Isar0, "Atomic", 2),
+    (Reg::Isar0, "RDM", 1),
+    (Reg::Mmfr1, "HPDS", 1),
+    (Reg::Mmfr1, "PAN", 1),
+];
 const V8_2: Step = &[
     (Reg::Dfr0, "DebugVer", 8),
     (Reg::Isar1, "DPB", 1),
@@ -166,6 +171,9 @@ mod tests {
             fields.find(|(row, _)| row.name == field).map(|(_, value)| value)
         };
         assert_eq!(value("armv8.0-a", "DPB"), Some(0));
+        assert_eq!(value("armv8.0-a", "HPDS"), Some(0));
+        assert_eq!(value("armv8.2-a", "HPDS"), Some(1), "not optional from Armv8.1 on");
+        assert_eq!(value("armv9.0-a", "HPDS"), Some(1));
         assert_eq!(value("armv8.4-a", "DPB"), Some(1));
         assert_eq!(value("armv8.5-a", "DPB"), Some(2));
         assert_eq!(value("armv8.5-a", "MTE"), Some(0));

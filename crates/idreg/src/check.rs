@@ -56,7 +56,10 @@ pub fn check_tables() -> Result<(), TableError> {
 }
 
 /// [`check_tables`] for any entries, and for every value of a machine that is a multiple of `step`.
-pub(crate) const fn check(mut entries: &[Entry], step: u64) -> Result<(), TableError> {
+///
+/// # Errors
+/// The first entry that breaks a rule.
+pub const fn check(mut entries: &[Entry], step: u64) -> Result<(), TableError> {
     // Bits of the whole space, register after register; those below are taken.
     let mut free = 0;
     while let Some((entry, rest)) = entries.split_first() {
@@ -115,6 +118,7 @@ pub(crate) const fn explained(mut rows: &[Row]) -> Result<(), Unexplained> {
         let reasoned = match row.closed {
             Closed::Nothing | Closed::Unreachable => true,
             Closed::Trap(by) | Closed::Undef(by) | Closed::Inert(by) | Closed::Open(by) => !by.is_empty(),
+            Closed::Partly(by, open) => !by.is_empty() && !open.is_empty(),
         };
         if !reasoned || row.why.is_empty() {
             return Err(Unexplained(row.name));

@@ -37,11 +37,13 @@ pub enum Contradiction {
     AddressRange,
     /// Half an algorithm of pointer authentication.
     PAuthHalf,
+    /// ID_AA64ISAR0_EL1.FHM without half precision.
+    FhmWithoutHalf,
 }
 
 impl Contradiction {
     /// All.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::FpAdvSimd,
         Self::VectorsWithoutFp,
         Self::MteFrac,
@@ -56,13 +58,14 @@ impl Contradiction {
         Self::Granules,
         Self::AddressRange,
         Self::PAuthHalf,
+        Self::FhmWithoutHalf,
     ];
 
     const fn sentence(self) -> &'static str {
         match self {
             Self::FpAdvSimd => "ID_AA64PFR0_EL1.FP and AdvSIMD differ",
             Self::VectorsWithoutFp => {
-                "ID_AA64PFR0_EL1.FP is absent, but ID_AA64ISAR0_EL1 or ID_AA64ISAR1_EL1 has instructions on its registers"
+                "ID_AA64PFR0_EL1.FP is absent, but ID_AA64ISAR0_EL1 to ID_AA64ISAR3_EL1 or ID_AA64MMFR1_EL1.AFP has what works on its registers"
             }
             Self::MteFrac => "ID_AA64PFR1_EL1.MTE_frac is not 0, which needs MTE 2",
             Self::MteExtensions => {
@@ -77,6 +80,7 @@ impl Contradiction {
             Self::PAuthHalf => {
                 "ID_AA64ISAR1_EL1.APA and GPA, API and GPI, or ID_AA64ISAR2_EL1.APA3 and GPA3 are not both there or both absent, or PAC_frac is there alone"
             }
+            Self::FhmWithoutHalf => "ID_AA64ISAR0_EL1.FHM needs ID_AA64PFR0_EL1.FP 1",
             Self::Sha => "ID_AA64ISAR0_EL1.SHA1 and SHA2 are not both there or both absent",
             Self::Sm => "ID_AA64ISAR0_EL1.SM3 and SM4 differ",
             Self::Debug => "ID_AA64DFR0_EL1 needs DebugVer 6, BRPs 1, WRPs 1, and CTX_CMPs of at most BRPs",
@@ -118,18 +122,25 @@ fn is_kept(rule: Contradiction, ids: &GuestIds, memory_bits: u8) -> bool {
     let isar0 = |lsb| ids.field(Reg::Isar0, lsb);
     let isar1 = |lsb| ids.field(Reg::Isar1, lsb);
     let isar2 = |lsb| ids.field(Reg::Isar2, lsb);
+    let isar3 = |lsb| ids.field(Reg::Isar3, lsb);
     let dfr0 = |lsb| ids.field(Reg::Dfr0, lsb);
     let mmfr0 = |lsb| ids.field(Reg::Mmfr0, lsb);
     let mte = ids.field(Reg::Pfr1, 8);
     let at_most_one = |values: [u64; 3]| values.into_iter().filter(|v| *v != 0).count() <= 1;
     match rule {
         Contradiction::FpAdvSimd => pfr0(16) == pfr0(20),
-        // AES, SHA1, SHA2, RDM, SHA3, SM3, SM4, DP, FHM; JSCVT, FCMA, FRINTTS, BF16, I8MM.
+        // AES, SHA1, SHA2, RDM, SHA3, SM3, SM4, DP, FHM; JSCVT, FCMA, FRINTTS, BF16, I8MM; RPRES, LUT;
+        // FAMINMAX, LSFE, FPRCVT; AFP.
         Contradiction::VectorsWithoutFp => {
             ids.has_fp()
                 || [4, 8, 12, 28, 32, 36, 40, 44, 48].into_iter().all(|lsb| isar0(lsb) == 0)
                     && [12, 16, 32, 44, 52].into_iter().all(|lsb| isar1(lsb) == 0)
+                    && [4, 56].into_iter().all(|lsb| isar2(lsb) == 0)
+                    && [4, 16, 28].into_iter().all(|lsb| isar3(lsb) == 0)
+                    && ids.field(Reg::Mmfr1, 44) == 0
         }
+        // FEAT_FHM needs FEAT_FP16.
+        Contradiction::FhmWithoutHalf => isar0(48) == 0 || matches!(pfr0(16), 1..=0xe),
         Contradiction::MteFrac => mte == 2 || ids.field(Reg::Pfr1, 40) == 0,
         Contradiction::MteExtensions => {
             mte >= 2 || ids.field(Reg::Pfr1, 52) == 0 && ids.read(Reg::Pfr2 as usize) & 0xff0 == 0

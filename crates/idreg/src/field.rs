@@ -121,6 +121,9 @@ pub enum Closed {
     Inert(&'static str),
     /// No control exists; why that is harmless.
     Open(&'static str),
+    /// What keeps state is closed by a control in this register field; what of it stays open, and why that
+    /// is harmless.
+    Partly(&'static str, &'static str),
 }
 
 /// [`Closed`] without its reasons: what is left of it in the image.
@@ -133,6 +136,7 @@ pub enum How {
     Undef,
     Inert,
     Open,
+    Partly,
 }
 
 impl Closed {
@@ -146,6 +150,7 @@ impl Closed {
             Self::Undef(_) => How::Undef,
             Self::Inert(_) => How::Inert,
             Self::Open(_) => How::Open,
+            Self::Partly(..) => How::Partly,
         }
     }
 }

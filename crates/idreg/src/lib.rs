@@ -35,7 +35,7 @@ mod register;
 mod required;
 pub mod table;
 
-pub use check::{TableError, check_tables};
+pub use check::{TableError, check as check_entries, check_tables};
 pub use closing::{FgtLevel, TrapConfig};
 pub use contradiction::{Contradiction, address_bits};
 pub use draft::{Bound, Draft, Refused};

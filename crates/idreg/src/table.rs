@@ -17,6 +17,7 @@ use crate::field::{Entry, Row};
 // Why fields are open.
 const COMPUTES: &str = "no control: it only computes, on registers that are switched";
 const ACCESSES: &str = "no control: it accesses memory that stage 2 gives, as other instructions do";
+const NO_FGT: &str = "all of it where there is no FEAT_FGT: it acts on what is the guest's own";
 const HINT: &str = "no control: a hint";
 const PSTATE: &str = "no control: a field of PSTATE, saved in SPSR_EL2";
 const SCTLR: &str = "no control: a bit of SCTLR_EL1, which is the guest's own and switched";

@@ -131,6 +131,7 @@ fn rows_are_explained() {
         explained(&t)
     };
     assert_eq!(broken(|t| t[7].closed = Closed::Trap("")), Err(Unexplained("RAS")));
+    assert_eq!(broken(|t| t[7].closed = Closed::Partly("by", "")), Err(Unexplained("RAS")));
     assert_eq!(broken(|t| t[0].why = ""), Err(Unexplained("EL0")));
 }
 

@@ -11,7 +11,7 @@ use crate::rt::mem::{read64, scratch, write64};
 use crate::rt::mmu::{self, SCTLR, WINDOW, tagged};
 use crate::rt::smccc::tagvisor;
 use crate::rt::{gic, mte};
-use form::{ALL_FETCHES, BY_ADDRESS, Form, SET_WAY, Way, execute, present};
+use form::{ALL_FETCHES, BY_ADDRESS, Form, SET_WAY, Way, ZEROING, execute, present};
 
 mod form;
 mod meanwhile;
@@ -32,6 +32,7 @@ suite!(
         tags_survive,
         strict_regions,
         zeroing_is_a_store,
+        zeroing_at_el0,
         own_faults,
         own_faults_at_el0,
         all_instructions,
@@ -237,6 +238,31 @@ fn zeroing_is_a_store(machine: &Machine) -> Outcome {
             );
         }
         check!(place.state() == state, "{} changes by DC ZVA", place.name);
+    }
+    if !found {
+        skip!("no read-only region");
+    }
+    Ok(())
+}
+
+/// The same at EL0, which SCTLR_EL1.DZE lets zero.
+fn zeroing_at_el0(machine: &Machine) -> Outcome {
+    const DZE: u64 = 1 << 14;
+    const { assert!(SCTLR & DZE != 0) };
+    let forms = ZEROING.iter().filter(|(_, _, tags)| !tags || mte::level() >= 2);
+    let mut found = false;
+    for place in places(machine).filter(|p| p.read_only || p.absent) {
+        found = true;
+        let state = place.state();
+        for (name, word, _) in forms.clone() {
+            let Some(fault) = execute(Way::El0, *word, mmu::user(place.ipa))? else {
+                check!(false, "{name} at EL0 in {}: no abort", place.name);
+                continue;
+            };
+            let got = (fault.ec(), fault.fsc(), fault.write(), fault.esr >> 8 & 1);
+            check_eq!(got, (EC_DABT_EL0, FSC_EXTERNAL, true, 0), "EC, DFSC, WnR and CM in {}", place.name);
+        }
+        check!(place.state() == state, "{} changes by DC ZVA at EL0", place.name);
     }
     if !found {
         skip!("no read-only region");

@@ -10,6 +10,7 @@ use crate::firmware;
 use crate::log;
 use crate::machine::{self, Machine};
 use crate::mem::{map, tables, window};
+use crate::vm::Vm;
 use ::errata::Workarounds;
 use ::errata::mitigation::Answers;
 use addr::{Pa, PaRange};
@@ -185,7 +186,12 @@ pub(crate) extern "C" fn secondary(boot: &'static SecondaryBoot) -> ! {
         cpu::wait_for_event();
     }
     match machine::get() {
-        Some(machine) if !has_what_was_offered(machine, index) => cpu::halt(),
+        Some(machine) if !has_what_was_offered(machine, index) => {
+            let needs = |vm: &&Vm| vm.vcpus.iter().any(|vcpu| vcpu.cpu == index);
+            let here: Vec<&Vm> = machine.vms.iter().copied().filter(needs).collect();
+            Vm::bar(&here, index, machine);
+            cpu::halt()
+        }
         Some(machine) => match serve(machine, index) {
             Ok(never) => match never {},
             Err(why) => panic!("{why}"),
@@ -196,7 +202,10 @@ pub(crate) extern "C" fn secondary(boot: &'static SecondaryBoot) -> ! {
 
 /// Whether this CPU still has all that it reported, on which its VMs' ID registers and traps rest.
 fn has_what_was_offered(machine: &Machine, index: usize) -> bool {
-    let Some(lack) = machine.cpus.get(index).and_then(|cpu| cpu.ids.lack_of(&host_ids())) else {
+    let now = host_ids();
+    #[cfg(feature = "provoke")]
+    let now = crate::mem::provoke::lessened(now);
+    let Some(lack) = machine.cpus.get(index).and_then(|cpu| cpu.ids.lack_of(&now)) else {
         return true;
     };
     log::warn!("CPU {:#x} is not used: {lack}", cpu::affinity());

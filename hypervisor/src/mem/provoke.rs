@@ -1,12 +1,16 @@
-//! Only in the build for one test (feature `provoke`): misuses the heap or the stack as the boot argument
+//! Only in the build for tests (feature `provoke`): misuses the heap or the stack as the boot argument
 //! `provoke=WHAT@PLACE` says, which EL2's tag checks or the guard page have to catch. Places are `boot`,
 //! `secondary` (a CPU that begins to serve), and where [`Local::check_tags`](crate::cpu::Local::check_tags) is called.
+//! `shuffled-tables@check` puts the table of ID registers out of order, `lesser-cpu@go` takes a feature from
+//! secondary CPUs after they reported it.
 //!
 //! UNSAFETY: wrong on purpose.
 
 use crate::log;
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::string::String;
+use alloc::vec::Vec;
+use idreg::{Entry, HostIds, Reg, TableError};
 use spin::Mutex;
 
 /// What is still to be done, as the boot argument says it. Taken last.
@@ -26,6 +30,30 @@ pub(crate) fn at(place: &str) {
     if let Some((what, _)) = armed.as_deref().and_then(|said| said.split_once('@')) {
         run(what);
     }
+}
+
+/// Whether this is to be done.
+fn is_armed(said: &str) -> bool {
+    ARMED.lock().as_deref() == Some(said)
+}
+
+/// What a secondary CPU has when it is about to run guests.
+pub(crate) fn lessened(mut ids: HostIds) -> HostIds {
+    if is_armed("lesser-cpu@go") {
+        // AES and PMULL.
+        ids.limit(Reg::Isar0, 4, 0);
+    }
+    ids
+}
+
+/// The check of the tables at start.
+pub(crate) fn check_tables() -> Result<(), TableError> {
+    if !is_armed("shuffled-tables@check") {
+        return idreg::check_tables();
+    }
+    let mut entries: Vec<Entry> = idreg::table::rows().map(|row| row.entry).collect();
+    entries.swap(0, 1);
+    idreg::check_entries(&entries, 5)
 }
 
 /// Needs more stack with each call.

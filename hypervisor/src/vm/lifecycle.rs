@@ -31,12 +31,14 @@ pub(crate) struct Life {
     pub(crate) copies: usize,
     /// Start again as soon as it has stopped.
     restart: bool,
+    /// It never starts: a CPU that it needs is not used.
+    barred: bool,
 }
 
 impl Life {
     /// Stopped, never started.
     pub(crate) const fn new() -> Self {
-        Self { state: VmState::Stopped, cause: None, copies: 0, restart: false }
+        Self { state: VmState::Stopped, cause: None, copies: 0, restart: false, barred: false }
     }
 }
 
@@ -56,7 +58,7 @@ impl Vm {
             return Err(Error::Invalid);
         }
         let mut life = self.life.lock();
-        if life.state != VmState::Stopped {
+        if life.state != VmState::Stopped || life.barred {
             return Err(Error::Busy);
         }
         life.state = VmState::Starting;
@@ -89,6 +91,32 @@ impl Vm {
         true
     }
 
+    /// For a CPU that must not run guests: its VMs end, which are `here`, and never start again. The CPU's
+    /// vCPUs have run nothing, so it answers for them; returns when all has ended.
+    pub(crate) fn bar(here: &[&'static Self], index: usize, machine: &Machine) {
+        for vm in here {
+            vm.life.lock().barred = true;
+            log::warn!("{} cannot run: one of its CPUs is not used", vm.spec.name);
+            vm.request_stop(StopCause::Fault, false);
+        }
+        // Another's request to stop may be under way, and those of the other CPUs take a while to answer.
+        while here.iter().any(|vm| vm.is_alive()) {
+            for vm in here {
+                let own = vm.vcpus.iter().filter(|vcpu| vcpu.cpu == index);
+                own.filter(|vcpu| vcpu.take() & request::STOP != 0).for_each(|_| vm.vcpu_stopped(machine));
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// A vCPU is off its CPU, as was asked. The last one completes the stop.
+    fn vcpu_stopped(&'static self, machine: &Machine) {
+        // AcqRel: what the others did before is seen by the last one.
+        if self.to_stop.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.stopped(machine);
+        }
+    }
+
     /// Stops the VM if it runs and starts it.
     pub(crate) fn request_restart(&self, cause: StopCause) -> Result<(), Error> {
         if self.request_stop(cause, true) {
@@ -107,7 +135,7 @@ impl Vm {
         drop(power);
         let mut life = self.life.lock();
         let cause = life.cause.unwrap_or(StopCause::Request);
-        let restart = core::mem::take(&mut life.restart);
+        let restart = core::mem::take(&mut life.restart) && !life.barred;
         // A VM that restarts is never seen stopped, so the machine does not end meanwhile.
         life.state = if restart { VmState::Starting } else { VmState::Stopped };
         drop(life);
@@ -130,7 +158,7 @@ impl Vm {
     /// How it ended.
     pub(crate) fn verdict(&self) -> Verdict {
         let life = self.life.lock();
-        if self.starts.load(Ordering::Relaxed) == 0 {
+        if self.starts.load(Ordering::Relaxed) == 0 && life.cause != Some(StopCause::Fault) {
             return Verdict::NotRun;
         }
         match (self.ktap.lock().verdict(), life.cause) {
@@ -167,10 +195,7 @@ impl Vcpu {
         if asked & request::STOP != 0 {
             self.activity = Activity::Off;
             self.vm.end_wait(self.id);
-            // The last one completes the stop. AcqRel: what the others did before is seen by it.
-            if self.vm.to_stop.fetch_sub(1, Ordering::AcqRel) == 1 {
-                self.vm.stopped(machine);
-            }
+            self.vm.vcpu_stopped(machine);
             return;
         }
         // A request that comes late, after another stop and start, finds the VM running: it is void.

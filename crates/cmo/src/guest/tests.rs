@@ -271,7 +271,9 @@ fn demands_of_every_instruction() {
                 | Operation::AllFetches
                 | Operation::Line(Line { how: Invalidate, .. }) => Demand::Undefined,
                 _ if el0 && sctlr & OPEN == 0 => Demand::Trap,
-                Operation::Line(Line { how: CleanInvalidate, .. }) if el0 && sctlr & SCTLR_CMOW != 0 => {
+                Operation::Line(Line { how: CleanInvalidate, .. }) | Operation::Fetch
+                    if el0 && sctlr & SCTLR_CMOW != 0 =>
+                {
                     translate(true)
                 }
                 Operation::Line(_) | Operation::Fetch => translate(false),

@@ -3,8 +3,8 @@
 //! Instructions that only compute cannot be trapped and keep no state that another VM could see: they
 //! are offered as the machine has them.
 
-use super::{ACCESSES, COMPUTES, HINT, PSTATE, field_rows};
-use crate::field::Closed::{Inert, Open, Trap, Undef};
+use super::{ACCESSES, COMPUTES, HINT, NO_FGT, PSTATE, field_rows};
+use crate::field::Closed::{Inert, Open, Partly, Trap, Undef};
 use crate::field::Offer::{AtMost, Hidden, Host};
 use crate::field::{Entry, Field, Reg, Row, Rule};
 
@@ -22,11 +22,11 @@ field_rows! {
         DP @ 44 LowerSafe: Host, Open(COMPUTES), "no state";
         FHM @ 48 LowerSafe: Host, Open(COMPUTES), "no state";
         TS @ 52 LowerSafe: Host, Open(PSTATE), "switched with SPSR_EL2";
-        TLB @ 56 LowerSafe: Host, Trap("HFGITR_EL2.TLBI*OS, TLBIR*; open without FEAT_FGT"), "acts on the guest's own VMID";
+        TLB @ 56 LowerSafe: Host, Partly("HFGITR_EL2.TLBI*OS, TLBIR*", NO_FGT), "acts on the guest's own VMID";
         RNDR @ 60 LowerSafe: Host, Open("no control at EL2; numbers that others cannot see"), "no state";
     }
     Isar1 {
-        DPB @ 0 LowerSafe: Host, Trap("HFGITR_EL2.DCCVAP, DCCVADP; open without FEAT_FGT"), "cleans the guest's own lines";
+        DPB @ 0 LowerSafe: Host, Partly("HFGITR_EL2.DCCVAP, DCCVADP", NO_FGT), "cleans the guest's own lines";
         APA @ 4 Exact: Host, Trap("HCR_EL2.API, APK"), "keys are switched";
         API @ 8 Exact: Host, Trap("HCR_EL2.API, APK"), "as APA";
         JSCVT @ 12 LowerSafe: Host, Open(COMPUTES), "no state";
@@ -36,7 +36,7 @@ field_rows! {
         GPI @ 28 Exact: Host, Trap("HCR_EL2.API, APK"), "as APA";
         FRINTTS @ 32 LowerSafe: Host, Open(COMPUTES), "no state";
         SB @ 36 LowerSafe: Host, Open("no control: a barrier"), "no state";
-        SPECRES @ 40 LowerSafe: AtMost(1), Trap("HFGITR_EL2.COSPRCTX, CFPRCTX, DVPRCTX, CPPRCTX; open without FEAT_FGT"), "COSP RCTX is not needed";
+        SPECRES @ 40 LowerSafe: AtMost(1), Partly("HFGITR_EL2.COSPRCTX, CFPRCTX, DVPRCTX, CPPRCTX", NO_FGT), "COSP RCTX is not needed";
         BF16 @ 44 LowerSafe: Host, Open(COMPUTES), "no state";
         DGH @ 48 LowerSafe: Host, Open(HINT), "no state";
         I8MM @ 52 LowerSafe: Host, Open(COMPUTES), "no state";
@@ -61,7 +61,8 @@ field_rows! {
         ATS1A @ 60 LowerSafe: Hidden, Trap("HFGITR_EL2.ATS1E1A"), "of use with S1POE only";
     }
     Isar3 {
-        CPA @ 0 LowerSafe: AtMost(1), Trap("HCRX_EL2.SCTLR2En"), "checked addition is a control of SCTLR2";
+        CPA @ 0 LowerSafe: AtMost(1), Partly("HCRX_EL2.SCTLR2En", "ADDPT, SUBPT, MADDPT and MSUBPT only compute"),
+            "checked addition is a control of SCTLR2";
         FAMINMAX @ 4 LowerSafe: Host, Open(COMPUTES), "no state";
         PACM @ 12 LowerSafe: Hidden, Inert("HCRX_EL2.PACMEn: a NOP"), "PSTATE.PACM is not switched";
         LSFE @ 16 LowerSafe: Host, Open(ACCESSES), "no state";

@@ -1,7 +1,7 @@
 //! ID_AA64MMFR0_EL1 to ID_AA64MMFR4_EL1: the memory system.
 
 use super::{OWN_TABLES, PSTATE, SCTLR, TCR, field_rows};
-use crate::field::Closed::{Open, Trap, Unreachable};
+use crate::field::Closed::{Open, Partly, Trap, Unreachable};
 use crate::field::Offer::{AtMost, Hidden, Host};
 use crate::field::{Entry, Field, Reg, Row, Rule};
 
@@ -28,7 +28,8 @@ field_rows! {
         VH @ 8 LowerSafe: Hidden, Unreachable, "of EL2";
         HPDS @ 12 LowerSafe: Host, Open(TCR), "HPD0 and HPD1";
         LO @ 16 LowerSafe: Hidden, Trap("HCR_EL2.TLOR"), "LORegions describe physical memory";
-        PAN @ 20 LowerSafe: Host, Trap("HFGITR_EL2.ATS1E1RP, ATS1E1WP for PAN 2; PSTATE.PAN is open: it is saved in SPSR_EL2"), "switched with SPSR_EL2";
+        PAN @ 20 LowerSafe: Host, Partly("HFGITR_EL2.ATS1E1RP, ATS1E1WP for PAN 2", "PSTATE.PAN, saved in SPSR_EL2; the PAN forms of AT where there is no FEAT_FGT"),
+            "switched with SPSR_EL2";
         SpecSEI @ 24 HigherSafe: Host, Unreachable, "a hazard that a guest must know";
         XNX @ 28 LowerSafe: Hidden, Unreachable, "of stage 2";
         TWED @ 32 LowerSafe: Hidden, Unreachable, "a control of EL2";
@@ -50,7 +51,7 @@ field_rows! {
         NV @ 24 LowerSafe: Hidden, Unreachable, "of EL2";
         ST @ 28 LowerSafe: Host, Open(TCR), "T0SZ and T1SZ";
         AT @ 32 LowerSafe: Host, Unreachable, "a statement about the core";
-        IDS @ 36 LowerSafe: AtMost(1), Unreachable, "what is refused is reported alike";
+        IDS @ 36 LowerSafe: AtMost(1), Open("no control: with which syndrome a read of EL0 reaches the guest's own EL1"), "what is refused is reported alike";
         FWB @ 40 LowerSafe: Hidden, Unreachable, "of stage 2";
         TTL @ 48 LowerSafe: Host, Open(OWN_TABLES), "a hint of stage-1 TLBI too";
         BBM @ 52 LowerSafe: Host, Open(OWN_TABLES), "holds for the guest's stage 1";

@@ -317,6 +317,7 @@ fn contradictions() {
         (&[("GPA", 1)], PAuthAlgorithms),
         (&[("API", 0), ("GPI", 0), ("PAC_frac", 1)], PAuthHalf),
         (&[("GPA3", 1), ("GPI", 1)], PAuthAlgorithms),
+        (&[("FP", 0), ("AdvSIMD", 0)], FhmWithoutHalf),
         (&[("SHA2", 0)], Sha),
         (&[("SM4", 0)], Sm),
         (&[("DebugVer", 5)], Debug),
@@ -327,10 +328,23 @@ fn contradictions() {
         assert_eq!(found(edits), Some(expected), "{edits:?}");
         assert!(expected.to_string().contains("ID_AA64"), "{expected}");
     }
+    // Each alone of what needs FP.
+    let without_fp = [(24, 0x00ff_0011), (40, 0), (41, 0), (42, 0), (43, 0), (49, 0)];
+    for name in [
+        "AES", "RDM", "JSCVT", "FCMA", "FRINTTS", "BF16", "I8MM", "RPRES", "LUT", "FAMINMAX", "LSFE",
+        "FPRCVT", "AFP",
+    ] {
+        let mut ids = GuestIds::new(&max(), &PLAIN);
+        without_fp.iter().for_each(|(register, value)| ids.set(*register, *value));
+        assert_eq!(crate::contradiction::contradiction(&ids, 32), None);
+        let Entry { reg, field, .. } = row(name).entry;
+        ids.set(reg as usize, field.place(1));
+        assert_eq!(crate::contradiction::contradiction(&ids, 32), Some(VectorsWithoutFp), "{name}");
+    }
     // SVE and nothing else that needs FP.
     let mut ids = GuestIds::new(&max(), &MTE);
-    for (register, value) in [(24, 0x00ff_0011 | 1 << 32), (40, 0), (41, 0), (42, 0)] {
-        ids.set(register, value);
+    for (register, value) in without_fp {
+        ids.set(register, if register == 24 { value | 1 << 32 } else { value });
     }
     assert_eq!(crate::contradiction::contradiction(&ids, 32), Some(SveFp));
     let mut ids = GuestIds::new(&max(), &MTE);

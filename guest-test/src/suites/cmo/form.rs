@@ -70,6 +70,10 @@ pub(super) static SET_WAY: [(&str, u32); 9] = [
     ("DC CIGDSW", sys(0, 14, 6)),
 ];
 
+/// DC ZVA and its tag forms, which store; whether it names tags.
+pub(super) static ZEROING: [(&str, u32, bool); 3] =
+    [("DC ZVA", sys(3, 4, 1), false), ("DC GVA", sys(3, 4, 3), true), ("DC GZVA", sys(3, 4, 4), true)];
+
 /// IC IALLU and IC IALLUIS, whose register is ignored.
 pub(super) static ALL_FETCHES: [(&str, u32); 2] = [("IC IALLU", sys(0, 5, 0)), ("IC IALLUIS", sys(0, 1, 0))];
 

@@ -1,10 +1,7 @@
 //! Instructions of every feature that a VM may not have, at EL1 and at EL0.
 //!
 //! The names are those of the rows of the table in `crates/idreg`, whose tests see to it that each row
-//! that says how it is closed is here. Of these no instruction exists to try:
-//! - ID_AA64PFR0_EL1.EL1 (AArch32 at EL1 cannot be entered from here),
-//! - ID_AA64PFR1_EL1.MTE_frac, ID_AA64PFR2_EL1.MTEFAR (`tags_are_not_kept`: without tag storage no fault
-//!   comes that they could describe).
+//! that says how it is closed is here, but for the few of which no instruction exists to try.
 
 use super::{place, run};
 use crate::harness::{Outcome, check, check_eq, skip};
@@ -56,7 +53,17 @@ macro_rules! closed {
     };
 }
 
+// x0 = address with a tag, x1 = the same without, x2 = the same, which gets the tag of memory.
+global_asm!(
+    ".section .user, \"ax\"\n.balign 8\n.globl tag_el0\ntag_el0:",
+    ".inst 0xd9200820", // STG X0, [X1]
+    ".inst 0xd9600022", // LDG X2, [X1]
+    "svc #0",
+    ".text"
+);
+
 unsafe extern "C" {
+    fn tag_el0();
     safe fn closed_el1(x0: u64) -> u64;
     safe fn closed_el0(x0: u64) -> u64;
 }
@@ -245,8 +252,12 @@ pub(super) fn tags_are_not_kept(_: &Machine) -> Outcome {
             );
         }
     });
+    let user = mmu::user(at);
+    let left = el0::run(tag_el0, [user | 0x5 << 56, user, user, 0, 0, 0, 0, 0]);
     msr!("sctlr_el1", sctlr);
     check!(fault.is_none_or(|f| f.undefined()), "STG: {fault:x?}");
     check_eq!(read >> 56 & 0xf, 0, "a tag that was kept");
+    check!(matches!(left.ec(), EC_SVC | EC_UNKNOWN), "STG at EL0: EC {:#x}", left.ec());
+    check_eq!(left.x[2] >> 56 & 0xf, 0, "a tag that EL0 was left");
     Ok(())
 }

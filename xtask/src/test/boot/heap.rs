@@ -1,11 +1,12 @@
 //! EL2 catches misuse of its own heap and stack, wherever it is not on one of its shortest paths: a build of
 //! the hypervisor that misuses them on purpose.
 
-use super::{TIMEOUT, machine};
+use super::{Run, TIMEOUT, machine};
 use crate::qemu::{Firmware, Machine};
 use crate::trial::{Tally, Trial};
 use crate::{build, bundle, paths};
 use anyhow::Result;
+use std::path::Path;
 
 /// A misuse.
 #[derive(Clone, Copy)]
@@ -74,6 +75,16 @@ pub fn trials() -> Vec<Trial<'static>> {
     .collect()
 }
 
+/// Boots the build that does `what` on two CPUs.
+pub(super) fn provoked(name: &str, cpu: &str, manifest: &Path, what: &str) -> Result<Run> {
+    let firmware = Firmware::Kernel {
+        image: build::provoked()?,
+        initrd: Some(bundle::write(manifest)?),
+        append: format!("provoke={what}"),
+    };
+    machine::run(name, &Machine { cpu: cpu.into(), smp: 2, ..Machine::new(firmware) }, TIMEOUT)
+}
+
 fn run(name: &str, cpu: &str, case: &Case) -> Result<Tally> {
     let text = format!(
         "[machine]\ntaggable = \"{}\"\n[[vm]]\nname = \"vm\"\nkernel = \"@payload\"\nmemory = \"8MiB\"\n{}\n",
@@ -81,12 +92,7 @@ fn run(name: &str, cpu: &str, case: &Case) -> Result<Tally> {
     );
     let manifest = paths::output()?.join(format!("boot-heap-{}-{cpu}.toml", case.name));
     paths::replace(&manifest, text.as_bytes())?;
-    let firmware = Firmware::Kernel {
-        image: build::provoked()?,
-        initrd: Some(bundle::write(&manifest)?),
-        append: format!("provoke={}", case.provoke),
-    };
-    let run = machine::run(name, &Machine { cpu: cpu.into(), smp: 2, ..Machine::new(firmware) }, TIMEOUT)?;
+    let run = provoked(name, cpu, &manifest, case.provoke)?;
     let said = run.lines.iter().any(|line| line.contains(case.says));
     let last = run.lines.last().map_or("", String::as_str);
     let ended = last.starts_with("tagvisor: result: fail") == (case.taggable == "all");
