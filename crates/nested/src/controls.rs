@@ -232,18 +232,11 @@ impl L1Hcr {
         self.has(h::IMO | h::FMO)
     }
 
-    /// Whether physical SErrors leave L2.
+    /// Whether physical SErrors leave L2. If not, HCR_EL2.VSE of the hardware is free for them.
     #[inline]
     #[must_use]
     pub const fn takes_serrors(self) -> bool {
         self.has(h::AMO | h::TGE)
-    }
-
-    /// HCR_EL2.VSE for an SError of the VM's that is `pending` while L2 runs: L2's, unless L1 takes it.
-    #[inline]
-    #[must_use]
-    pub const fn serror_for_l2(self, pending: u64) -> u64 {
-        if self.takes_serrors() { 0 } else { pending & h::VSE }
     }
 
     /// HCR_EL2 while L2 runs, on top of what L0 has for the VM.
@@ -424,14 +417,12 @@ mod tests {
     }
 
     #[test]
-    fn an_serror_is_l1s_or_l2s_but_never_of_two() {
+    fn the_bit_of_a_virtual_serror_is_l1s_or_l0s() {
         for amo in [0, h::AMO] {
             for own in [0, h::VSE] {
                 let l1 = L1Hcr::new(amo | own, true);
-                let (virtual_one, physical) = (l1.for_l2(0) & h::VSE, l1.serror_for_l2(h::VSE));
-                assert_eq!(l1.takes_serrors(), amo != 0);
-                assert_eq!((virtual_one, physical), if amo == 0 { (0, h::VSE) } else { (own, 0) });
-                assert_eq!(l1.serror_for_l2(0), 0);
+                let expected = if amo == 0 { (false, 0) } else { (true, own) };
+                assert_eq!((l1.takes_serrors(), l1.for_l2(0) & h::VSE), expected);
             }
         }
         assert!(L1Hcr::new(h::TGE, true).takes_serrors());

@@ -5,7 +5,7 @@
 //! is set; so there one is in [`Nested::virtual_serror`], and its VSESR_EL2 with the rest of vEL2's registers.
 
 use super::{Nested, take};
-use crate::arch::{nested as hw, traps};
+use crate::arch::{nested as hw, syndrome, traps};
 use crate::cpu::Local;
 use crate::vcpu::{Vcpu, request};
 use ::nested::controls::hcr::VSE;
@@ -34,16 +34,15 @@ pub(super) fn deliver(vcpu: &mut Vcpu, local: &Local) {
     take::serror(vcpu, local, esr);
 }
 
-/// One is pending, and L2 comes into the hardware: whose it is there. [`Nested::virtual_serror`] goes into
-/// HCR_EL2 with the other controls.
+/// One is pending, and L2 is in the hardware, with its controls: whose it is there.
 #[cold]
 pub(super) fn enter_l2(vcpu: &Vcpu) {
     let Some(nested) = &vcpu.nested else { return };
     if nested.hcr().takes_serrors() {
         vcpu.vm.ask(vcpu.id, request::INTERRUPT, true);
     } else {
-        // SAFETY: the vCPU is entered next, in L2.
-        unsafe { hw::set_vsesr(nested.el2.vsesr) };
+        // SAFETY: the vCPU is resident.
+        unsafe { syndrome::pend_virtual_serror(nested.el2.vsesr) };
     }
 }
 

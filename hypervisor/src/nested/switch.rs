@@ -19,17 +19,18 @@ pub(super) fn to_l2(vcpu: &mut Vcpu, local: &Local) {
     unsafe { nested.el2.enter_l2(&nested.page) };
     nested.in_l2 = true;
     nested.swap_rest(local.host.mte);
-    nested.virtual_serror = traps::pending_virtual_serror();
+    let pending = traps::pending_virtual_serror();
+    nested.virtual_serror = pending;
     let (registers, on) = nested.stage2();
-    if nested.virtual_serror != 0 {
-        super::serror::enter_l2(vcpu);
-    }
     super::sve::to_l2(vcpu);
     super::timers::swap(vcpu, local);
     // SAFETY: the vCPU is entered next, in L2.
     unsafe { vcpu.load_l2(local, registers, on) };
     // SAFETY: as above.
     unsafe { apply(vcpu, local) };
+    if pending != 0 {
+        super::serror::enter_l2(vcpu);
+    }
 }
 
 /// The vCPU, which is resident and in L2, is back in vEL2.
@@ -138,7 +139,7 @@ unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
         let cptr = controls::cptr_for_l2(base.cptr, nested.cptr(), vhe);
         fp::set_cptr(cptr, fp_traps);
         Controls {
-            hcr: l1.for_l2(base.hcr | nested.wfe_trap()) | l1.serror_for_l2(nested.virtual_serror),
+            hcr: l1.for_l2(base.hcr | nested.wfe_trap()),
             mdcr: controls::mdcr_for_l2(base.mdcr, nested.regs.mdcr),
             cnthctl: nested.cnthctl(),
             hcrx: base.hcrx.map(|hcrx| hcrx | nested.hcrx()),
@@ -192,11 +193,11 @@ impl Vcpu {
         unsafe { nested.page.install() };
         // SAFETY: it is what runs next.
         unsafe { self.reload_l2(local) };
+        // SAFETY: the EL1 registers that were loaded are those of the context.
+        unsafe { apply(self, local) };
         if pending {
             super::serror::enter_l2(self);
         }
-        // SAFETY: the EL1 registers that were loaded are those of the context.
-        unsafe { apply(self, local) };
         super::lists::entered(self, local);
     }
 }
