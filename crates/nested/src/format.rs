@@ -16,6 +16,7 @@ pub const fn sctlr(el2: u64) -> u64 {
         | 1 << 12 // I
         | 1 << 13 // EnDB
         | 1 << 19 // WXN
+        | 1 << 21 // IESB
         | 1 << 22 // EIS
         | 1 << 25 // EE
         | 1 << 27 // EnDA
@@ -106,6 +107,7 @@ mod tests {
     fn sctlr_keeps_its_meaning() {
         assert_eq!(sctlr(0x30c5_0830) >> 23 & 1, 1, "SPAN");
         assert_eq!(sctlr(0x1005) & 0x1005, 0x1005, "M, C, I");
+        assert_eq!(sctlr(1 << 21) & 1 << 21, 1 << 21, "IESB");
         assert_eq!(sctlr(!0) & 1 << 26, 0, "UCI is of EL0");
         assert_eq!(sctlr(1 << 24), sctlr(0), "E0E is of EL0");
     }

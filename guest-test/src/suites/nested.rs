@@ -25,9 +25,9 @@ use interrupts::{
     virtual_irq_bit,
 };
 use memory::{guest_tags, no_tag_access, protected_walks, stage2_accesses, stage2_faults};
-use registers::{el2_registers, hidden_registers, own_registers, register_banks};
+use registers::{el2_registers, hidden_registers, own_registers, prediction_restrictions, register_banks};
 use returns::{authenticated_returns, illegal_returns};
-use timers::{guest_timer_moved, guest_timer_wakes, wfe_traps_last};
+use timers::{guest_timer_moved, guest_timer_values, guest_timer_wakes, wfe_traps_last};
 use traps::{garbage, guest_traps, untrapped};
 
 suite!(
@@ -40,6 +40,7 @@ suite!(
         el2_registers,
         hidden_registers,
         own_registers,
+        prediction_restrictions,
         guest_hvc,
         two_exits,
         own_tables,
@@ -67,6 +68,7 @@ suite!(
         maintenance_of_groups,
         guest_timer_wakes,
         guest_timer_moved,
+        guest_timer_values,
         wfe_traps_last,
         stage2_accesses,
         stage2_faults,

@@ -4,6 +4,8 @@ use super::{EC_HVC, guest_code, guest_el1, need_el2};
 use crate::harness::{Outcome, check, check_eq};
 use crate::rt::el2::{self, El1, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
+use crate::rt::sysreg;
+use core::arch::asm;
 
 guest_code! {
     /// Reads its EL1 registers into x0 to x9, then writes their complement where that is harmless.
@@ -48,6 +50,27 @@ pub(super) fn el2_registers(_: &Machine) -> Outcome {
     if let Some((name, got, want)) = wrong {
         check_eq!(got, want, "{name}");
     }
+    Ok(())
+}
+
+/// Restrictions of prediction work at EL2, if there are any.
+pub(super) fn prediction_restrictions(_: &Machine) -> Outcome {
+    need_el2!();
+    let own = at_el2(|| {
+        el2::forget();
+        // SAFETY: they change nothing that can be seen. An exception is skipped.
+        unsafe {
+            asm!(
+                "sys #3, C7, C3, #4, xzr",
+                "sys #3, C7, C3, #5, xzr",
+                "sys #3, C7, C3, #7, xzr",
+                options(nostack)
+            )
+        };
+        el2::own()
+    });
+    let absent = sysreg::field(mrs!("id_aa64isar1_el1"), 40) == 0;
+    check_eq!(own.count, if absent { 3 } else { 0 }, "exceptions of CFP, DVP, CPP RCTX, ESR {:#x}", own.esr);
     Ok(())
 }
 

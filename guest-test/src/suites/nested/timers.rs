@@ -5,7 +5,7 @@ use crate::harness::{Outcome, check, check_eq};
 use crate::rt::el2::{self, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
 use crate::rt::timer::{ENABLE, SECOND, STATUS, ticks};
-use crate::rt::{cpu, gic};
+use crate::rt::{cpu, gic, sysreg};
 
 const GUEST_VIRTUAL: u32 = 27;
 const HYP_PHYSICAL: u32 = 26;
@@ -14,6 +14,8 @@ guest_code! {
     /// Lets x0 counts go by, then waits for an event, more than once: the first may be there already.
     late_wfe "isb\n mrs x1, CNTPCT_EL0\n add x1, x1, x0\n 3: isb\n mrs x2, CNTPCT_EL0\n cmp x2, x1\n b.lo 3b\n \
               wfe\n wfe\n wfe";
+    /// Reads when its physical and its virtual timer fire.
+    compare_values "mrs x0, CNTP_CVAL_EL0\n mrs x1, CNTV_CVAL_EL0";
 }
 
 /// At EL2: CVAL and CTL of EL1's virtual timer.
@@ -106,5 +108,49 @@ pub(super) fn wfe_traps_last(_: &Machine) -> Outcome {
         exit
     });
     check_eq!((exit, guest.ec()), (Exit::Sync, 1), "exit: ESR {:#x}", guest.esr);
+    Ok(())
+}
+
+/// TVAL of EL1's timers, written by EL2, counts from EL1's counters, and leaves EL2's own timer alone.
+pub(super) fn guest_timer_values(_: &Machine) -> Outcome {
+    need_el2!();
+    const OFFSET: u64 = 1 << 20;
+    const VALUE: u64 = 1 << 28;
+    const OWN: u64 = 1 << 60;
+    let count = || {
+        // SAFETY: a barrier, so that the counter is read in turn.
+        unsafe { core::arch::asm!("isb", options(nostack)) };
+        mrs!("cntpct_el0")
+    };
+    let mut guest = Guest::new(compare_values());
+    let (before, after, own) = at_el2(|| {
+        let offset = mrs!("cntvoff_el2");
+        msr!("cntvoff_el2", OFFSET);
+        set_own_timer(OWN, 0);
+        let span = with_guest(&guest_el1(), 0, 0, || {
+            let before = count();
+            if el2::vhe() {
+                msr!("s3_5_c14_c2_0", VALUE);
+                msr!("s3_5_c14_c3_0", VALUE);
+            } else {
+                msr!("cntp_tval_el0", VALUE);
+                msr!("cntv_tval_el0", VALUE);
+            }
+            let after = count();
+            el2::enter(&mut guest);
+            (before, after)
+        });
+        msr!("cntvoff_el2", offset);
+        (span.0, span.1, mrs!("cnthp_cval_el2"))
+    });
+    let counted = before..=after;
+    check_eq!(own, OWN, "CNTHP_CVAL_EL2");
+    let physical = guest.x[0].wrapping_sub(VALUE);
+    check!(counted.contains(&physical), "CNTP_CVAL is {physical:#x} and TVAL, not from {counted:x?}");
+    // Without FEAT_ECV, an EL2 without VHE does not reach the virtual one.
+    if el2::vhe() || sysreg::field(mrs!("id_aa64mmfr0_el1"), 60) != 0 {
+        let virt = guest.x[1].wrapping_add(OFFSET).wrapping_sub(VALUE);
+        check!(counted.contains(&virt), "CNTV_CVAL is {virt:#x}, TVAL and offset, not from {counted:x?}");
+    }
     Ok(())
 }
