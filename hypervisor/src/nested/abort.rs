@@ -73,9 +73,9 @@ impl Vcpu {
         if self.vm.nested.is_some() { self.address_of_l2(ipa) } else { Some(ipa) }
     }
 
-    /// L1's HCR_EL2.PTW: L2's walks may not read Device memory.
-    fn protects_walks(&self) -> bool {
-        self.nested.as_ref().is_some_and(|n| n.hcr().has(hcr::PTW))
+    /// This is a walk of L2's, and may not read Device memory (L1's HCR_EL2.PTW).
+    fn protects(&self, walk: bool) -> bool {
+        walk && self.nested.as_ref().is_some_and(|n| n.hcr().has(hcr::PTW))
     }
 
     #[inline(never)]
@@ -146,7 +146,7 @@ pub(crate) fn maintained(
     let l2s = Ipa::new(ipa.get());
     // At EL0 SCTLR_EL1.CMOW may ask for write permission, which is stage 1's alone.
     let access = if write && !el0 && table.is_none() { Access::Write } else { Access::Read };
-    let protected = table.is_some() && vcpu.protects_walks();
+    let protected = vcpu.protects(table.is_some());
     match (mmu::fault(vm, mmu, slot, l2s, Attempt { access, tag: false, protected }), table) {
         // At EL1 nothing but an invalidation needs a permission.
         (Handled::L1(Fault { kind: stage2::FaultKind::Permission, .. }, _), None) if !write && !el0 => {}
@@ -186,7 +186,7 @@ pub(crate) fn data(vcpu: &Vcpu, abort: DataAbort) -> Reply {
         return Reply::L0;
     }
     let el0 = syndrome::spsr() & 0b1100 == 0;
-    let attempt = Attempt::of_data(&abort, el0, vcpu.protects_walks());
+    let attempt = Attempt::of_data(&abort, el0, vcpu.protects(abort.s1ptw()));
     let write = attempt.access == Access::Write;
     let ipa = match abort.ipa {
         Some(ipa) => Ipa::new(ipa.get()),
@@ -224,7 +224,7 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Reply {
             }
         }
     };
-    let attempt = Attempt::of_fetch(&abort, el0, vcpu.protects_walks());
+    let attempt = Attempt::of_fetch(&abort, el0, vcpu.protects(abort.s1ptw()));
     match mmu::fault(vcpu.vm, nested, slot, ipa, attempt) {
         Handled::Again => Reply::Done(Ok(Resume::Here)),
         Handled::L1(fault, ipa) | Handled::L1Tag(fault, ipa) => reflect(abort.esr(), fault, ipa),

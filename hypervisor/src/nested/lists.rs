@@ -137,8 +137,8 @@ pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
 fn interrupt_l2(vcpu: &mut Vcpu, local: &Local) {
     // VENG0 and VENG1: what L1 does not let in hides nothing.
     let (vmcr, active) = vcpu.interface_masks();
-    let running = lists::running_priority(active, local.host.vgic.active_priority_registers);
     let Some(best) = vcpu.vm.vgic.lock().most_urgent(vcpu.id, vmcr & 3) else { return };
+    let running = lists::running_priority(active, local.host.vgic.active_priority_registers);
     if lists::would_signal(best.priority, best.group1, vmcr, running) {
         take::interrupt(vcpu, local, best.group1);
     }
