@@ -26,7 +26,7 @@ use own::{own_devices, own_read_only, own_untagged};
 use random::{random_stage_1, random_stage_2};
 use shared::{never_invalidated, recycled_beside, shared_by_two};
 use tags::{end_of_page, one_leaf_two_meanings, tag_blind, tags};
-use translate::translate;
+use translate::{guest_tables, translate};
 
 suite!(
     "shadow",
@@ -275,19 +275,30 @@ fn one_exit_each(_: &Machine) -> Outcome {
             })
         })
     };
-    let call = |exits: u64| (Exit::Sync, EC_HVC, exits);
-    const PAGES: u64 = BLOCK_2M / PAGE;
     // The guest's call, the return to it, and the question.
     const IDLE: u64 = 3;
+    let mut counts = |step: u64, n: u64, exits: u64| {
+        let call = |exits: u64| (Exit::Sync, EC_HVC, exits);
+        let expected = (call(IDLE), call(IDLE + exits), call(IDLE));
+        // An interrupt of the hypervisor's own in between is an exit, too: then once more.
+        let mut counted = touched(step, n);
+        for _ in 0..4 {
+            if counted == expected {
+                break;
+            }
+            counted = touched(step, n);
+        }
+        check_eq!(counted, expected, "{n} touches, {step:#x} apart: idle, first, again");
+        Ok(())
+    };
     stage2.block(NESTED, AREA, READ);
-    check_eq!(touched(PAGE, PAGES), (call(IDLE), call(IDLE + 1), call(IDLE)), "a block: idle, first, again");
+    counts(PAGE, BLOCK_2M / PAGE, 1)?;
     for n in 0..8 {
         stage2.page(NESTED + n * PAGE, data(n), READ);
     }
-    check_eq!(touched(PAGE, 8), (call(IDLE), call(IDLE + 8), call(IDLE)), "8 pages: idle, first, again");
+    counts(PAGE, 8, 8)?;
     stage2.blocks(8);
-    check_eq!(touched(BLOCK_2M, 8), (call(IDLE), call(IDLE + 8), call(IDLE)), "8 blocks: idle, first, again");
-    Ok(())
+    counts(BLOCK_2M, 8, 8)
 }
 
 /// A range of pages is forgotten at once, and what is beside it is not touched.
@@ -428,26 +439,5 @@ fn granules(_: &Machine) -> Outcome {
         let beside = NESTED + (1 << shift) + 8;
         faults(&stage2, load64(), beside, EC_DABT, TRANSLATION | 3, false)?;
     }
-    Ok(())
-}
-
-/// The guest's own tables lie where stage 2 has nothing: the fault is on its walk.
-fn guest_tables(_: &Machine) -> Outcome {
-    need_el2!();
-    let stage2 = Stage2::new(0, 1);
-    stage2.forget();
-    let el1 = El1 { ttbr0: NESTED + BLOCK_2M, ..el1_with_map() };
-    let (exit, guest) = run_as(&el1, &stage2, VM, load64(), 0, load64());
-    check_eq!((exit, guest.ec()), (Exit::Sync, EC_IABT), "ESR {:#x}", guest.esr);
-    check_eq!(guest.esr & (1 << 7 | 0x3f), 1 << 7 | TRANSLATION | 2, "S1PTW and status");
-    let index = load64() >> 30 & 0x1ff;
-    check_eq!(guest.hpfar, (NESTED + BLOCK_2M + 8 * index) >> 12 << 4, "HPFAR_EL2");
-    // With them, a load through both stages.
-    let stage2 = Stage2::new(0, 1);
-    stage2.page(NESTED, data(0), READ | WRITE);
-    stage2.forget();
-    write64(data(0) + 16, 1234);
-    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM, load64(), 0, NESTED + 16);
-    check_eq!((exit, guest.ec(), guest.x[0]), (Exit::Sync, EC_HVC, 1234), "ESR {:#x}", guest.esr);
     Ok(())
 }
