@@ -67,8 +67,10 @@ const V8_5: Step = &[
 /// Memory tagging. MTE_frac 0 promises asynchronous faults.
 const MEMTAG: Step = &[(Reg::Pfr1, "MTE", 2), (Reg::Pfr1, "MTE_frac", 0)];
 
-/// SVE2 without any of its options. Its vectors are as long as the manifest says.
-const V9_0: Step = &[(Reg::Pfr0, "SVE", 1), (Reg::Zfr0, "SVEver", 1)];
+/// SVE2 without any of its options, and half precision, which it requires. Its vectors are as long as the
+/// manifest says.
+const V9_0: Step =
+    &[(Reg::Pfr0, "FP", 1), (Reg::Pfr0, "AdvSIMD", 1), (Reg::Pfr0, "SVE", 1), (Reg::Zfr0, "SVEver", 1)];
 
 const ARMV8_0: &[Step] = &[V8_0];
 const ARMV8_2: &[Step] = &[V8_0, V8_1, V8_2];
@@ -174,6 +176,7 @@ mod tests {
         assert_eq!(value("armv8.0-a", "HPDS"), Some(0));
         assert_eq!(value("armv8.2-a", "HPDS"), Some(1), "not optional from Armv8.1 on");
         assert_eq!(value("armv9.0-a", "HPDS"), Some(1));
+        assert_eq!((value("armv8.5-a", "FP"), value("armv9.0-a", "FP")), (Some(0), Some(1)));
         assert_eq!(value("armv8.4-a", "DPB"), Some(1));
         assert_eq!(value("armv8.5-a", "DPB"), Some(2));
         assert_eq!(value("armv8.5-a", "MTE"), Some(0));

@@ -27,7 +27,7 @@ use own::{own_devices, own_read_only, own_untagged};
 use random::{random_stage_1, random_stage_2};
 use shared::{never_invalidated, recycled_beside, shared_by_two};
 use tags::{end_of_page, one_leaf_two_meanings, tag_blind, tags};
-use translate::translate;
+use translate::{guest_tables, translate};
 
 suite!(
     "shadow",
@@ -389,26 +389,5 @@ fn granules(_: &Machine) -> Outcome {
         let beside = NESTED + (1 << shift) + 8;
         faults(&stage2, load64(), beside, EC_DABT, TRANSLATION | 3, false)?;
     }
-    Ok(())
-}
-
-/// The guest's own tables lie where stage 2 has nothing: the fault is on its walk.
-fn guest_tables(_: &Machine) -> Outcome {
-    need_el2!();
-    let stage2 = Stage2::new(0, 1);
-    stage2.forget();
-    let el1 = El1 { ttbr0: NESTED + BLOCK_2M, ..el1_with_map() };
-    let (exit, guest) = run_as(&el1, &stage2, VM, load64(), 0, load64());
-    check_eq!((exit, guest.ec()), (Exit::Sync, EC_IABT), "ESR {:#x}", guest.esr);
-    check_eq!(guest.esr & (1 << 7 | 0x3f), 1 << 7 | TRANSLATION | 2, "S1PTW and status");
-    let index = load64() >> 30 & 0x1ff;
-    check_eq!(guest.hpfar, (NESTED + BLOCK_2M + 8 * index) >> 12 << 4, "HPFAR_EL2");
-    // With them, a load through both stages.
-    let stage2 = Stage2::new(0, 1);
-    stage2.page(NESTED, data(0), READ | WRITE);
-    stage2.forget();
-    write64(data(0) + 16, 1234);
-    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM, load64(), 0, NESTED + 16);
-    check_eq!((exit, guest.ec(), guest.x[0]), (Exit::Sync, EC_HVC, 1234), "ESR {:#x}", guest.esr);
     Ok(())
 }

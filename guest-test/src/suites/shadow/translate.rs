@@ -1,11 +1,12 @@
-//! AT at EL2, for a guest's registers and for its own.
+//! Both stages: AT at EL2, for a guest's registers and for its own, and a guest with tables of its own.
 
 use super::super::nested::need_el2;
-use super::tables::{NESTED, PAGE, READ, Stage2, data};
-use super::{FWB, PERMISSION, TRANSLATION, VM, el1_with_map};
+use super::tables::{BLOCK_2M, NESTED, PAGE, READ, Stage2, WRITE, data};
+use super::{EC_HVC, EC_IABT, FWB, PERMISSION, TRANSLATION, VM, el1_with_map, load64, run_as};
 use crate::harness::{Outcome, check, check_eq};
-use crate::rt::el2::{El1, at_el2, with_guest};
+use crate::rt::el2::{El1, Exit, at_el2, with_guest};
 use crate::rt::machine::Machine;
+use crate::rt::mem::write64;
 use core::arch::asm;
 
 /// At EL2: AT under the guest's registers, and PAR_EL1.
@@ -52,5 +53,26 @@ pub(super) fn translate(_: &Machine) -> Outcome {
     check_eq!(outside & 0x3ff, 1 | TRANSLATION << 1, "AT S1E1R, no stage 1");
     check_eq!(el0 & 0x3ff, 1 | (PERMISSION | 1) << 1, "AT S12E0R, of EL1 only");
     check_eq!(own & ADDRESS, NESTED, "AT S1E2R");
+    Ok(())
+}
+
+/// The guest's own tables lie where stage 2 has nothing: the fault is on its walk.
+pub(super) fn guest_tables(_: &Machine) -> Outcome {
+    need_el2!();
+    let stage2 = Stage2::new(0, 1);
+    stage2.forget();
+    let el1 = El1 { ttbr0: NESTED + BLOCK_2M, ..el1_with_map() };
+    let (exit, guest) = run_as(&el1, &stage2, VM, load64(), 0, load64());
+    check_eq!((exit, guest.ec()), (Exit::Sync, EC_IABT), "ESR {:#x}", guest.esr);
+    check_eq!(guest.esr & (1 << 7 | 0x3f), 1 << 7 | TRANSLATION | 2, "S1PTW and status");
+    let index = load64() >> 30 & 0x1ff;
+    check_eq!(guest.hpfar, (NESTED + BLOCK_2M + 8 * index) >> 12 << 4, "HPFAR_EL2");
+    // With them, a load through both stages.
+    let stage2 = Stage2::new(0, 1);
+    stage2.page(NESTED, data(0), READ | WRITE);
+    stage2.forget();
+    write64(data(0) + 16, 1234);
+    let (exit, guest) = run_as(&el1_with_map(), &stage2, VM, load64(), 0, NESTED + 16);
+    check_eq!((exit, guest.ec(), guest.x[0]), (Exit::Sync, EC_HVC, 1234), "ESR {:#x}", guest.esr);
     Ok(())
 }
