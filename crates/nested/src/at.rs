@@ -73,6 +73,8 @@ pub struct Second<'a> {
     pub registers: &'a Registers,
     /// What L1 is offered.
     pub offered: &'a Offered,
+    /// HCR_EL2.PTW: tables of stage 1 are in no device.
+    pub protected: bool,
 }
 
 /// The guest's memory, through L1's stage 2. Remembers why a read failed.
@@ -117,9 +119,12 @@ impl<T: Tables> GuestMemory for ReadOnly<'_, T> {
 }
 
 impl Second<'_> {
-    /// The leaf for a read of a table, or for whatever follows.
+    /// The leaf for a read of a table.
     fn walk(&self, tables: &impl Tables, ipa: Ipa<Nested>) -> Result<Leaf, Fault> {
         let leaf = self.leaf(tables, ipa)?;
+        if self.protected && leaf.attributes.is_device() {
+            return Err(Fault { kind: stage2::FaultKind::Permission, level: leaf.level });
+        }
         leaf.check(Access::Read).map(|()| leaf)
     }
 

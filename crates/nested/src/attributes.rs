@@ -46,11 +46,22 @@ impl Attributes {
         Self { memory, read: leaf >> 6 & 1 != 0, write: leaf >> 7 & 1 != 0, exec, reserved }
     }
 
+    /// Whether L1 says that it is a device.
+    #[must_use]
+    pub const fn is_device(&self) -> bool {
+        is_device(self.memory)
+    }
+
     /// Whether L1 forbids access to tags.
     #[must_use]
     pub const fn no_tag(&self) -> bool {
         matches!(self.memory, S2Memory::WriteBackNoTag)
     }
+}
+
+/// Whether a memory type is a Device type.
+pub(crate) const fn is_device(memory: S2Memory) -> bool {
+    rank(memory) < rank(S2Memory::NonCacheable)
 }
 
 /// MemAttr; `None` is a reserved value.

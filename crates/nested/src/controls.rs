@@ -4,6 +4,8 @@
 pub mod hcr {
     /// Stage 2 on.
     pub const VM: u64 = 1 << 0;
+    /// A walk of EL1's that reads Device memory is a permission fault of stage 2.
+    pub const PTW: u64 = 1 << 2;
     /// Physical FIQs, IRQs and SErrors are EL2's.
     pub const FMO: u64 = 1 << 3;
     /// As FMO.
@@ -177,7 +179,7 @@ const TRAPS: u64 = h::DC
     | 1 << 28 // TDZ
     | h::HCD
     | 1 << 30 // TRVM
-    | 1 << 2 // PTW
+    | h::PTW
     | 3 << 10 // BSU
     | 1 << 36 // TERR
     | 1 << 58 // TID5
@@ -228,6 +230,13 @@ impl L1Hcr {
     #[must_use]
     pub const fn owns_interrupts(self) -> bool {
         self.has(h::IMO | h::FMO)
+    }
+
+    /// Whether physical SErrors leave L2. If not, HCR_EL2.VSE of the hardware is free for them.
+    #[inline]
+    #[must_use]
+    pub const fn takes_serrors(self) -> bool {
+        self.has(h::AMO | h::TGE)
     }
 
     /// HCR_EL2 while L2 runs, on top of what L0 has for the VM.
@@ -405,6 +414,18 @@ mod tests {
         assert_eq!(real(h::VI | h::VF | h::VSE), 0);
         assert_eq!(real(h::VI | h::IMO | h::VF), h::VI);
         assert_eq!(real(h::VSE | h::AMO | h::VF | h::FMO), h::VSE | h::VF);
+    }
+
+    #[test]
+    fn the_bit_of_a_virtual_serror_is_l1s_or_l0s() {
+        for amo in [0, h::AMO] {
+            for own in [0, h::VSE] {
+                let l1 = L1Hcr::new(amo | own, true);
+                let expected = if amo == 0 { (false, 0) } else { (true, own) };
+                assert_eq!((l1.takes_serrors(), l1.for_l2(0) & h::VSE), expected);
+            }
+        }
+        assert!(L1Hcr::new(h::TGE, true).takes_serrors());
     }
 
     #[test]

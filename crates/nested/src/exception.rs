@@ -66,6 +66,12 @@ pub fn take(source: &El1Context, kind: Kind, from_vel2: bool, pan: bool) -> Take
     }
 }
 
+/// ESR_EL2 of an SError with this VSESR_EL2 (D24.2): IDS and ISS.
+#[must_use]
+pub const fn serror_syndrome(vsesr: u64) -> u64 {
+    0x2f << 26 | 1 << 25 | vsesr & 0x1ff_ffff
+}
+
 /// A PSTATE of the hardware as L1 sees it.
 #[must_use]
 pub const fn shown(pstate: u64, from_vel2: bool) -> u64 {
@@ -133,6 +139,12 @@ mod tests {
         assert_eq!(take(&source(0x6000_03c4), Kind::Sync, true, true).spsr, 0x6000_03c8);
         assert_eq!(take(&source(0x6000_03c0), Kind::Sync, true, true).spsr, 0x6000_03c0);
         assert_eq!(take(&source(0x6000_03c5), Kind::Sync, false, true).spsr, 0x6000_03c5);
+    }
+
+    #[test]
+    fn syndromes_of_serrors() {
+        assert_eq!(serror_syndrome(1 << 24), 0xbf00_0000);
+        assert_eq!(serror_syndrome(!0), 0xbfff_ffff);
     }
 
     #[test]

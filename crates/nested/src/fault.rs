@@ -1,9 +1,9 @@
 //! Whose stage-2 fault it is: what L2 did is judged by L1's tables first, then by the VM's own.
 
-use trap::DataAbort;
+use trap::{DataAbort, InstructionAbort};
 use vmsa::attr::S2Attr;
 
-use crate::attributes::Own;
+use crate::attributes::{Own, is_device};
 use crate::stage2::{Access, Fault, FaultKind, Leaf, Privilege};
 
 /// What an access of L2 that faulted wants.
@@ -13,20 +13,33 @@ pub struct Attempt {
     pub access: Access,
     /// It accesses a tag, or is checked against one: ISS2.TagAccess of the fault.
     pub tag: bool,
+    /// It is a walk of stage 1 that lacked a permission, under HCR_EL2.PTW: that of reading Device memory,
+    /// perhaps.
+    pub protected: bool,
 }
 
 impl Attempt {
-    /// What a data abort of L2's wanted that is not about tags; `el0`: L2's EL0 executed it.
+    /// What a data abort of L2's wanted that is not about tags; `el0`: L2's EL0 executed it; `ptw`: L1's
+    /// HCR_EL2.PTW.
     ///
     /// A walk reads tables, unless what it lacks is a permission: then it updates one. Cache maintenance
     /// always reports a write, but needs more than to be mapped only to invalidate, at EL1, and to read at
     /// EL0 (DDI 0487, D7.5.9).
     #[must_use]
-    pub const fn of_data(abort: &DataAbort, el0: bool) -> Self {
+    pub const fn of_data(abort: &DataAbort, el0: bool, ptw: bool) -> Self {
         let permission = matches!(abort.kind(), trap::FaultKind::Permission(_));
         let reads = abort.s1ptw() && !permission || abort.cm() && (!permission || el0 && !abort.s1ptw());
         let access = if abort.wnr() && !reads { Access::Write } else { Access::Read };
-        Self { access, tag: false }
+        Self { access, tag: false, protected: ptw && abort.s1ptw() && permission }
+    }
+
+    /// What an instruction abort of L2's wanted: a fetch, unless its walk did not get that far.
+    #[must_use]
+    pub const fn of_fetch(abort: &InstructionAbort, el0: bool, ptw: bool) -> Self {
+        let permission = matches!(abort.kind(), trap::FaultKind::Permission(_));
+        let privilege = if el0 { Privilege::El0 } else { Privilege::El1 };
+        let access = if abort.s1ptw() { Access::Read } else { Access::Execute(privilege) };
+        Self { access, tag: false, protected: ptw && abort.s1ptw() && permission }
     }
 }
 
@@ -54,10 +67,17 @@ pub const fn judge(attempt: Attempt, leaf: &Leaf, own: Option<&Own>) -> Blame {
     if let Err(fault) = leaf.check(attempt.access) {
         return Blame::L1(fault);
     }
+    if attempt.protected && leaf.attributes.is_device() {
+        return Blame::L1(Fault { kind: FaultKind::Permission, level: leaf.level });
+    }
     if attempt.tag && leaf.attributes.no_tag() {
         return Blame::L1Tag(Fault { kind: FaultKind::Permission, level: leaf.level });
     }
     let Some(own) = own else { return Blame::Absent };
+    if attempt.protected && is_device(own.attr.memory) {
+        // L1 knows of no device: no table is there.
+        return Blame::Absent;
+    }
     if !allows(own.attr, attempt.access) {
         return Blame::L0;
     }

@@ -106,20 +106,36 @@ pub fn misr(lrs: impl Iterator<Item = u64>, hcr: u64, vmcr: u64) -> u64 {
     .fold(0, |all, (n, set)| all | u64::from(set) << n)
 }
 
-/// The running priority of active priority registers with five bits of preemption each, 0xff if idle.
+/// Nothing is active.
+const IDLE: u32 = 0xff;
+
+/// The running priority, 0xff if idle, of the active priority registers of both groups. The CPU interface has
+/// `registers` of each, 1, 2 or 4 for five, six or seven bits of preemption; the others are 0.
 #[must_use]
-pub const fn running_priority(ap0r0: u64, ap1r0: u64) -> u32 {
-    let active = (ap0r0 | ap1r0) as u32;
-    if active == 0 { 0xff } else { active.trailing_zeros() << 3 }
+pub fn running_priority([group0, group1]: [&[u64; 4]; 2], registers: u8) -> u32 {
+    let step = 8_u32.checked_div(registers.into()).unwrap_or(8);
+    let active = group0.iter().zip(group1).map(|(a, b)| (a | b) as u32);
+    let mut bases = (0_u32..).step_by(32).zip(active);
+    let first = bases.find(|(_, active)| *active != 0);
+    first.map_or(IDLE, |(base, active)| (base | active.trailing_zeros()).saturating_mul(step))
+}
+
+/// The bits of a priority that count for preemption: those above the binary point of the group (ICH_VMCR_EL2
+/// VBPR0, VBPR1, VCBPR; IHI 0069H 4.8.5).
+const fn group_priority(group1: bool, vmcr: u64) -> u32 {
+    const VCBPR: u64 = 1 << 4;
+    let own = group1 && vmcr & VCBPR == 0;
+    if own { 0xff << (vmcr >> 18 & 7) } else { 0xfe << (vmcr >> 21 & 7) }
 }
 
 /// Whether an interrupt of this priority would be taken through a virtual CPU interface with this
-/// ICH_VMCR_EL2 and active priorities.
+/// ICH_VMCR_EL2 and running priority.
 #[must_use]
 pub const fn would_signal(priority: u8, group1: bool, vmcr: u64, running: u32) -> bool {
     let enabled = vmcr >> (group1 as u32) & 1 != 0;
     let mask = (vmcr >> 24 & 0xff) as u32;
-    enabled && (priority as u32) < mask && (priority as u32 & 0xf8) < running
+    let (priority, counts) = (priority as u32, group_priority(group1, vmcr));
+    enabled && priority < mask && (running == IDLE || priority & counts < running & counts)
 }
 
 #[cfg(test)]
@@ -157,8 +173,51 @@ mod tests {
         assert!(would_signal(0x80, true, vmcr, 0xff));
         assert!(!would_signal(0x80, false, vmcr, 0xff));
         assert!(!would_signal(0xf0, true, vmcr, 0xff));
-        assert!(!would_signal(0x80, true, vmcr, running_priority(0, 1 << 16)));
-        assert!(would_signal(0x78, true, vmcr, running_priority(0, 1 << 16)));
+        let running = running_priority([&[0; 4], &[1 << 16, 0, 0, 0]], 1);
+        assert!(!would_signal(0x80, true, vmcr, running));
+        assert!(would_signal(0x78, true, vmcr, running));
+    }
+
+    #[test]
+    fn running_priorities_have_as_many_bits_as_the_interface() {
+        let of =
+            |group0: [u64; 4], group1: [u64; 4], registers| running_priority([&group0, &group1], registers);
+        for registers in [1, 2, 4] {
+            assert_eq!(of([0; 4], [0; 4], registers), 0xff);
+            assert_eq!(of([0; 4], [1, 0, 0, 0], registers), 0);
+        }
+        assert_eq!(of([1 << 20, 0, 0, 0], [1 << 16, 0, 0, 0], 1), 0x80);
+        assert_eq!(of([0, 1, 0, 0], [0, 1 << 3, 0, 0], 2), 0x80);
+        assert_eq!(of([1 << 31, 0, 0, 0], [0, 1 << 3, 0, 0], 2), 0x7c);
+        assert_eq!(of([0, 0, 1 << 1, 0], [0, 0, 0, 1], 4), 0x82);
+        assert_eq!(of([0; 4], [0, 0, 0, 1 << 31], 4), 0xfe);
+        assert!((0..=255).all(|n| of([n; 4], [!n; 4], n as u8) <= 0x7fff), "whatever there is");
+    }
+
+    #[test]
+    fn binary_points_say_who_preempts() {
+        let signals = |priority, group1, bpr0: u64, bpr1: u64, common: u64| {
+            let vmcr = 0xff << 24 | bpr0 << 21 | bpr1 << 18 | common << 4 | 3;
+            would_signal(priority, group1, vmcr, 0x80)
+        };
+        // Group 0 has one bit less above the same binary point.
+        for (priority, group1, bpr, expected) in [
+            (0x78, true, 3, true),
+            (0x78, true, 4, true),
+            (0x7f, true, 7, true),
+            (0x80, true, 3, false),
+            (0x78, false, 2, true),
+            (0x40, false, 6, true),
+            (0x40, false, 7, false),
+            (0x00, false, 7, false),
+        ] {
+            assert_eq!(signals(priority, group1, bpr, bpr, 0), expected, "{priority:#x} {group1} {bpr}");
+        }
+        assert!(signals(0x40, true, 7, 3, 0) && !signals(0x40, true, 7, 3, 1), "VCBPR");
+        // Within one group priority nothing preempts.
+        let vmcr = 0xff << 24 | 6 << 18 | 3;
+        assert!(!would_signal(0x40, true, vmcr, 0x60) && would_signal(0x3f, true, vmcr, 0x60));
+        assert!(would_signal(0xf8, true, vmcr, IDLE));
     }
 
     proptest! {

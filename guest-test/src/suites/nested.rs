@@ -24,7 +24,7 @@ use interrupts::{
     list_registers_with_holes, maintenance, maintenance_of_groups, physical_offset, virtual_fiq_and_serror,
     virtual_irq_bit,
 };
-use memory::{guest_tags, no_tag_access, stage2_accesses, stage2_faults};
+use memory::{guest_tags, no_tag_access, protected_walks, stage2_accesses, stage2_faults};
 use registers::{el2_registers, hidden_registers, own_registers, prediction_restrictions, register_banks};
 use returns::{authenticated_returns, illegal_returns};
 use timers::{guest_timer_moved, guest_timer_values, guest_timer_wakes, wfe_traps_last};
@@ -72,6 +72,7 @@ suite!(
         wfe_traps_last,
         stage2_accesses,
         stage2_faults,
+        protected_walks,
         guest_tags,
         no_tag_access,
     ]

@@ -100,10 +100,9 @@ pub(crate) struct VirtualCpuInterface {
 }
 
 impl VirtualCpuInterface {
-    /// ICH_VMCR_EL2, and the first of the active priorities of both groups.
-    pub(crate) fn masks(&self) -> (u64, u64, u64) {
-        let Self { vmcr, ap0r: [ap0, ..], ap1r: [ap1, ..], .. } = self;
-        (*vmcr, *ap0, *ap1)
+    /// ICH_VMCR_EL2, and the active priorities of both groups.
+    pub(crate) fn masks(&self) -> (u64, [&[u64; 4]; 2]) {
+        (self.vmcr, [&self.ap0r, &self.ap1r])
     }
 }
 

@@ -110,6 +110,14 @@ pub(crate) fn swap_cntkctl(value: u64) -> u64 {
     old
 }
 
+/// Writes VSESR_EL2.
+///
+/// # Safety
+/// The vCPU must be resident, and this the syndrome of the SError that is pending for it, if any is.
+pub(crate) unsafe fn set_vsesr(value: u64) {
+    msr!("S3_4_C5_C2_3", value);
+}
+
 /// EL2 registers that differ between vEL2 and L2; CPTR_EL2 is `fp`'s.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Controls {

@@ -1,9 +1,9 @@
 //! SErrors: one that a guest's accesses caused is that VM's affair, and no other's.
 
 use crate::arch::syndrome;
-use crate::log;
 use crate::vcpu::Vcpu;
 use crate::vm::stop_for_fault;
+use crate::{log, nested};
 use manifest::OnSError;
 use trap::SError;
 
@@ -34,8 +34,11 @@ fn charge(vcpu: &mut Vcpu, error: SError, raw: u64) {
     match vm.spec.on_serror {
         // What may have spread, or whose syndrome does not say, is not something to go on with.
         OnSError::Inject if error.is_contained() => {
-            // SAFETY: the exited vCPU is resident.
-            unsafe { syndrome::pend_virtual_serror(error.vsesr(false)) };
+            let vsesr = error.vsesr(false);
+            if !nested::serror::pend(vcpu, vsesr) {
+                // SAFETY: the exited vCPU is resident.
+                unsafe { syndrome::pend_virtual_serror(vsesr) };
+            }
         }
         OnSError::Inject | OnSError::Stop => stop_for_fault(vm),
     }

@@ -13,8 +13,9 @@ use crate::exit::{Outcome, abort};
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use crate::vm::fault::next_page;
+use ::nested::controls::hcr;
 use ::nested::fault::Attempt;
-use ::nested::stage2::{self, Access, Fault, Privilege};
+use ::nested::stage2::{self, Access, Fault};
 use addr::{Canonical, Ipa, Nested, Va};
 use trap::{DataAbort, FaultKind, InstructionAbort, TagAccess, TagFault};
 use vmsa::par;
@@ -70,6 +71,11 @@ impl Vcpu {
     #[inline(always)]
     pub(crate) fn own_address(&self, ipa: Ipa<Canonical>) -> Option<Ipa<Canonical>> {
         if self.vm.nested.is_some() { self.address_of_l2(ipa) } else { Some(ipa) }
+    }
+
+    /// This is a walk of L2's, and may not read Device memory (L1's HCR_EL2.PTW).
+    fn protects(&self, walk: bool) -> bool {
+        walk && self.nested.as_ref().is_some_and(|n| n.hcr().has(hcr::PTW))
     }
 
     #[inline(never)]
@@ -140,7 +146,8 @@ pub(crate) fn maintained(
     let l2s = Ipa::new(ipa.get());
     // At EL0 SCTLR_EL1.CMOW may ask for write permission, which is stage 1's alone.
     let access = if write && !el0 && table.is_none() { Access::Write } else { Access::Read };
-    match (mmu::fault(vm, mmu, slot, l2s, Attempt { access, tag: false }), table) {
+    let protected = vcpu.protects(table.is_some());
+    match (mmu::fault(vm, mmu, slot, l2s, Attempt { access, tag: false, protected }), table) {
         // At EL1 nothing but an invalidation needs a permission.
         (Handled::L1(Fault { kind: stage2::FaultKind::Permission, .. }, _), None) if !write && !el0 => {}
         (Handled::L1(fault, _) | Handled::L1Tag(fault, _), table) => {
@@ -179,7 +186,7 @@ pub(crate) fn data(vcpu: &Vcpu, abort: DataAbort) -> Reply {
         return Reply::L0;
     }
     let el0 = syndrome::spsr() & 0b1100 == 0;
-    let attempt = Attempt::of_data(&abort, el0);
+    let attempt = Attempt::of_data(&abort, el0, vcpu.protects(abort.s1ptw()));
     let write = attempt.access == Access::Write;
     let ipa = match abort.ipa {
         Some(ipa) => Ipa::new(ipa.get()),
@@ -217,11 +224,8 @@ pub(crate) fn instruction(vcpu: &Vcpu, abort: InstructionAbort) -> Reply {
             }
         }
     };
-    let access = match abort.s1ptw() {
-        true => Access::Read,
-        false => Access::Execute(if el0 { Privilege::El0 } else { Privilege::El1 }),
-    };
-    match mmu::fault(vcpu.vm, nested, slot, ipa, Attempt { access, tag: false }) {
+    let attempt = Attempt::of_fetch(&abort, el0, vcpu.protects(abort.s1ptw()));
+    match mmu::fault(vcpu.vm, nested, slot, ipa, attempt) {
         Handled::Again => Reply::Done(Ok(Resume::Here)),
         Handled::L1(fault, ipa) | Handled::L1Tag(fault, ipa) => reflect(abort.esr(), fault, ipa),
         Handled::Own(own) | Handled::OwnTag(own) => own_fault(own),
@@ -239,7 +243,8 @@ pub(crate) fn tag(vcpu: &mut Vcpu, fault: &TagFault) -> Reply {
         Ok(ipa) => ipa,
         Err(reply) => return reply,
     };
-    let attempt = Attempt { access: if write { Access::Write } else { Access::Read }, tag: true };
+    let access = if write { Access::Write } else { Access::Read };
+    let attempt = Attempt { access, tag: true, protected: false };
     let change = nested.generation();
     let mut handled = mmu::fault(vcpu.vm, nested, slot, ipa, attempt);
     // That is also what a page comes to whose tags another vCPU, or L1, has allowed meanwhile.

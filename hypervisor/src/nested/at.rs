@@ -22,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) el2: Regime,
     /// L1's stage 2, if HCR_EL2.VM or DC is set.
     pub(crate) stage2: Option<Registers>,
+    /// HCR_EL2.PTW.
+    pub(crate) protected: bool,
 }
 
 /// PAR_EL1 after AT `reg` for `va`; `None`: the instruction is undefined for this VM.
@@ -32,6 +34,7 @@ pub(crate) fn execute(vm: &Vm, mmu: &NestedMmu, context: &Context, reg: SysReg, 
         Stage1::El2 => &context.el2,
     };
     let offered = &mmu.offers().stage2;
-    let second = context.stage2.as_ref().map(|registers| Second { registers, offered });
+    let protected = context.protected;
+    let second = context.stage2.as_ref().map(|registers| Second { registers, offered, protected });
     Some(at.answer(&L1Memory(vm), regime, second, Va::new(va)))
 }

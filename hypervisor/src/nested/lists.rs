@@ -17,9 +17,10 @@ pub(super) fn are_l1s(vcpu: &Vcpu) -> bool {
     vcpu.nested.as_ref().is_some_and(|n| n.lists_loaded)
 }
 
-/// Interrupts for the vCPU may have changed: brings L0's list registers in line, or lets L1 take them
+/// Interrupts for the vCPU may have changed, or an SError is pending for it: brings L0's list registers in line, or lets L1 take them
 /// from L2.
 pub(crate) fn sync(vcpu: &mut Vcpu, local: &Local) {
+    super::serror::deliver(vcpu, local);
     // They were taken out in the middle of an exit, for what is as for any VM.
     load(vcpu, local);
     if are_l1s(vcpu) { interrupt_l2(vcpu, local) } else { vcpu.sync_interrupts(local) }
@@ -135,9 +136,9 @@ pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
 /// Takes L2 back to vEL2 if L1 has an interrupt to take.
 fn interrupt_l2(vcpu: &mut Vcpu, local: &Local) {
     // VENG0 and VENG1: what L1 does not let in hides nothing.
-    let (vmcr, ap0, ap1) = vcpu.interface_masks();
+    let (vmcr, active) = vcpu.interface_masks();
     let Some(best) = vcpu.vm.vgic.lock().most_urgent(vcpu.id, vmcr & 3) else { return };
-    let running = lists::running_priority(ap0, ap1);
+    let running = lists::running_priority(active, local.host.vgic.active_priority_registers);
     if lists::would_signal(best.priority, best.group1, vmcr, running) {
         take::interrupt(vcpu, local, best.group1);
     }

@@ -9,6 +9,7 @@
 //! - `exit`: an exit, `vel2`, `l2`: from either context
 //! - `switch`: from one context to the other; `take`: exceptions into vEL2, ERET from it
 //! - `sysreg`: EL2 registers that trap; `sve`: vector lengths; `timers`, `lists`: timers, L1's list registers
+//! - `serror`: SErrors that L0 has for the VM
 //! - `mmu`: L2's stage 2; `abort`: its faults; `at`, `tlbi`: those instructions at vEL2
 
 pub(crate) mod abort;
@@ -18,6 +19,7 @@ mod l2;
 pub(crate) mod lists;
 mod memory;
 pub(crate) mod mmu;
+pub(crate) mod serror;
 mod sve;
 mod switch;
 mod sysreg;
@@ -65,7 +67,7 @@ pub(crate) struct Nested {
     /// CNTKCTL_EL1 and TFSR_EL1 of the context that is not in the hardware.
     other_cntkctl: u64,
     other_tfsr: u64,
-    /// HCR_EL2.VSE of L0's, for vEL2, while L2 runs.
+    /// HCR_EL2.VSE of L0's while L2 runs; its VSESR_EL2 is in `el2`.
     virtual_serror: u64,
     /// Registers of EL2 that have no place in the hardware, or another format there.
     regs: Shadow,

@@ -19,7 +19,8 @@ pub(super) fn to_l2(vcpu: &mut Vcpu, local: &Local) {
     unsafe { nested.el2.enter_l2(&nested.page) };
     nested.in_l2 = true;
     nested.swap_rest(local.host.mte);
-    nested.virtual_serror = traps::pending_virtual_serror();
+    let pending = traps::pending_virtual_serror();
+    nested.virtual_serror = pending;
     let (registers, on) = nested.stage2();
     super::sve::to_l2(vcpu);
     super::timers::swap(vcpu, local);
@@ -27,6 +28,9 @@ pub(super) fn to_l2(vcpu: &mut Vcpu, local: &Local) {
     unsafe { vcpu.load_l2(local, registers, on) };
     // SAFETY: as above.
     unsafe { apply(vcpu, local) };
+    if pending != 0 {
+        super::serror::enter_l2(vcpu);
+    }
 }
 
 /// The vCPU, which is resident and in L2, is back in vEL2.
@@ -107,11 +111,14 @@ impl Nested {
     }
 
     /// The hardware clears HCR_EL2.VSE when L2 takes its virtual SError: L1 sees that.
-    fn keep_virtual_serror(&self) {
+    fn keep_virtual_serror(&mut self) {
         const VSE: u64 = controls::hcr::VSE;
         let hcr = self.page.get(page::HCR_EL2);
         if self.hcr().for_l2(0) & VSE != 0 {
             self.page.set(page::HCR_EL2, hcr & !VSE | traps::pending_virtual_serror());
+        }
+        if self.virtual_serror != 0 {
+            self.leave_l2_with_serror();
         }
     }
 }
@@ -174,9 +181,11 @@ impl Vcpu {
     /// The vCPU must be entered next, on this CPU, with nobody else resident.
     pub(crate) unsafe fn load_nested(&mut self, local: &Local) {
         let Some(nested) = self.nested.as_deref_mut() else { return };
-        if !nested.in_l2 {
+        let in_l2 = nested.in_l2;
+        if !in_l2 {
             nested.virtual_serror = traps::pending_virtual_serror();
         }
+        let pending = in_l2 && nested.virtual_serror != 0;
         vectors::install_nested();
         nested.fine_loaded = false;
         nested.load_physical_offset();
@@ -186,6 +195,9 @@ impl Vcpu {
         unsafe { self.reload_l2(local) };
         // SAFETY: the EL1 registers that were loaded are those of the context.
         unsafe { apply(self, local) };
+        if pending {
+            super::serror::enter_l2(self);
+        }
         super::lists::entered(self, local);
     }
 }

@@ -24,6 +24,11 @@ pub(super) fn stage2(vcpu: &mut Vcpu, local: &Local, esr: u64, far: u64, hpfar: 
     take(vcpu, local, Kind::Sync, Some(esr), Some(far));
 }
 
+/// vEL2 takes an SError with this syndrome.
+pub(super) fn serror(vcpu: &mut Vcpu, local: &Local, esr: u64) {
+    take(vcpu, local, Kind::SError, Some(esr), None);
+}
+
 /// vEL2 takes an interrupt: an IRQ if it is of group 1, else an FIQ.
 pub(super) fn interrupt(vcpu: &mut Vcpu, local: &Local, group1: bool) {
     take(vcpu, local, if group1 { Kind::Irq } else { Kind::Fiq }, None, None);

@@ -83,7 +83,8 @@ impl Nested {
             big_endian: el2.sctlr & EE != 0,
             fwb: self.hcr().has(hcr::FWB),
         };
-        at::Context { host, el1, el2, stage2: self.hcr().has(hcr::VM | hcr::DC).then_some(registers) }
+        let stage2 = self.hcr().has(hcr::VM | hcr::DC).then_some(registers);
+        at::Context { host, el1, el2, stage2, protected: self.hcr().has(hcr::PTW) }
     }
 }
 

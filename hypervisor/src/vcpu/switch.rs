@@ -102,7 +102,7 @@ impl Vcpu {
     }
 
     /// ICH_VMCR_EL2 and the active priorities of both groups, while the interface is out.
-    pub(crate) fn interface_masks(&self) -> (u64, u64, u64) {
+    pub(crate) fn interface_masks(&self) -> (u64, [&[u64; 4]; 2]) {
         self.vgic.masks()
     }
 

@@ -82,7 +82,7 @@ fn machine(leaf1: u64, leaf2: u64) -> Memory {
 fn ask(memory: &Memory, name: &str, registers: Option<&Registers>) -> u64 {
     let (_, [op1, crm, op2], ..) = ALL.iter().find(|(n, ..)| *n == name).unwrap();
     let at = At::decode(reg(*op1, *crm, *op2), VHE).unwrap();
-    let second = registers.map(|registers| Second { registers, offered: &OFFERED });
+    let second = registers.map(|registers| Second { registers, offered: &OFFERED, protected: false });
     at.answer(memory, &regime(), second, Va::new(0x5678))
 }
 
@@ -169,11 +169,34 @@ fn l1s_own_tables() {
     assert_eq!(at.answer(&memory, &el2, None, Va::new(0x6678)), RES1 | 0x07 << 1 | F);
 }
 
+/// HCR_EL2.PTW: a table of L2's in what L1 maps as a device is a permission fault on the walk, at L1's level.
+#[test]
+fn protected_walks_read_no_device() {
+    let answer = |device: bool, protected, name| {
+        let memory = machine(LEAF1, LEAF2);
+        if device {
+            memory.set(0x3_0000 + 8 * 2, 0x8_2000 | 0b0001 << 2 | RW);
+        }
+        let (_, [op1, crm, op2], ..) = ALL.iter().find(|(n, ..)| *n == name).unwrap();
+        let second = Second { registers: &STAGE2, offered: &OFFERED, protected };
+        At::decode(reg(*op1, *crm, *op2), VHE).unwrap().answer(
+            &memory,
+            &regime(),
+            Some(second),
+            Va::new(0x5678),
+        )
+    };
+    for name in ["S1E1R", "S12E1W"] {
+        assert_eq!(answer(true, true, name), RES1 | S | PTW | 0x0f << 1 | F, "{name}");
+        assert_eq!([answer(true, false, name) & F, answer(false, true, name) & F], [0, 0], "{name}");
+    }
+}
+
 #[test]
 fn pan_counts_where_the_instruction_says_so() {
     let memory = machine(LEAF1, LEAF2);
     let regime = Regime { pan: true, ..regime() };
-    let second = Some(Second { registers: &STAGE2, offered: &OFFERED });
+    let second = Some(Second { registers: &STAGE2, offered: &OFFERED, protected: false });
     let answer = |crm| {
         let at = At::decode(reg(0, crm, 0), VHE).unwrap();
         at.answer(&memory, &regime, second, Va::new(0x5678)) & F
@@ -199,7 +222,7 @@ fn cache(nibble: u8) -> Cache {
 
 fn combined(first: u8, mem_attr: u64, fwb: bool) -> u8 {
     let registers = Registers { fwb, ..STAGE2 };
-    combine(first, mem_attr << 2, Second { registers: &registers, offered: &OFFERED })
+    combine(first, mem_attr << 2, Second { registers: &registers, offered: &OFFERED, protected: false })
 }
 
 #[test]
@@ -248,7 +271,7 @@ proptest! {
         let at = At::decode(reg(op1, crm, op2), Host { e2h, tge }).unwrap();
         let memory = machine(leaf1 | 1, leaf2 | 1);
         for registers in [STAGE2, Registers { vtcr, fwb, ..STAGE2 }] {
-            let second = Some(Second { registers: &registers, offered: &OFFERED });
+            let second = Some(Second { registers: &registers, offered: &OFFERED, protected: false });
             for va in [va, 0x5000 | va & 0xfff] {
                 let par = at.answer(&memory, &regime(), second, Va::new(va));
                 prop_assert!(par & RES1 != 0);

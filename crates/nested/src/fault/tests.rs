@@ -21,7 +21,7 @@ const L1: Blame = Blame::L1(Fault { kind: FaultKind::Permission, level: 2 });
 const L1_TAG: Blame = Blame::L1Tag(Fault { kind: FaultKind::Permission, level: 2 });
 
 fn blame(access: Access, tag: bool, leaf: &Leaf, own: &Own) -> Blame {
-    judge(Attempt { access, tag }, leaf, Some(own))
+    judge(Attempt { access, tag, protected: false }, leaf, Some(own))
 }
 
 #[test]
@@ -91,29 +91,89 @@ fn execution_is_judged_by_exception_level() {
 #[test]
 fn what_the_vm_has_not_is_absent_unless_l1_forbids_it_too() {
     let theirs = leaf(S2Memory::WriteBack, RO, Exec::All);
-    let attempt = |access| Attempt { access, tag: false };
+    let attempt = |access| Attempt { access, tag: false, protected: false };
     assert_eq!(judge(attempt(Access::Read), &theirs, None), Blame::Absent);
     assert_eq!(judge(attempt(Access::Write), &theirs, None), L1);
+}
+
+struct Registers;
+
+impl trap::FaultRegisters for Registers {
+    fn far(&self) -> u64 {
+        0x1000
+    }
+    fn hpfar(&self) -> u64 {
+        0x10
+    }
+}
+
+const WNR: u64 = 1 << 6;
+const S1PTW: u64 = 1 << 7;
+const CM: u64 = 1 << 8;
+const TRANSLATION: u64 = 0x07;
+const PERMISSION: u64 = 0x0f;
+
+fn data_abort(iss: u64) -> DataAbort {
+    let exit = trap::decode(0x24 << 26 | 1 << 25 | iss, &Registers);
+    let trap::Exit::DataAbort(abort) = exit else { panic!("{exit:?}") };
+    abort
+}
+
+fn fetch_abort(iss: u64) -> InstructionAbort {
+    let exit = trap::decode(0x20 << 26 | 1 << 25 | iss, &Registers);
+    let trap::Exit::InstructionAbort(abort) = exit else { panic!("{exit:?}") };
+    abort
+}
+
+/// HCR_EL2.PTW: only a walk that lacks a permission is judged by it.
+#[test]
+fn a_protected_walk_is_one_that_lacks_a_permission() {
+    for (iss, expected) in [
+        (PERMISSION | S1PTW, true),
+        (PERMISSION | S1PTW | WNR, true),
+        (TRANSLATION | S1PTW, false),
+        (PERMISSION, false),
+    ] {
+        let (data, fetch) = (data_abort(iss), fetch_abort(iss));
+        assert_eq!(Attempt::of_data(&data, false, true).protected, expected, "{iss:#x}");
+        assert!(!Attempt::of_data(&data, false, false).protected, "{iss:#x} without PTW");
+        if iss & WNR == 0 {
+            assert_eq!(Attempt::of_fetch(&fetch, false, true).protected, expected, "fetch {iss:#x}");
+            assert!(!Attempt::of_fetch(&fetch, false, false).protected, "fetch {iss:#x} without PTW");
+        }
+    }
+    assert_eq!(Attempt::of_fetch(&fetch_abort(TRANSLATION | S1PTW), true, true).access, Access::Read);
+    assert_eq!(
+        Attempt::of_fetch(&fetch_abort(TRANSLATION), true, true).access,
+        Access::Execute(Privilege::El0)
+    );
+}
+
+/// HCR_EL2.PTW: tables in L1's devices are L1's fault, and where only the VM has a device there are none.
+#[test]
+fn protected_walks_read_no_device() {
+    use S2Memory::{DeviceNGnRE, DeviceNGnRnE, NonCacheable, WriteBack};
+    for access in [Access::Read, Access::Write] {
+        let walk = |theirs, ours, protected| {
+            let attempt = Attempt { access, tag: false, protected };
+            judge(attempt, &leaf(theirs, RW, Exec::All), Some(&own(ours, RW)))
+        };
+        for device in [DeviceNGnRE, DeviceNGnRnE] {
+            for ours in [WriteBack, DeviceNGnRE] {
+                assert_eq!([walk(device, ours, true), walk(device, ours, false)], [L1, Blame::Nobody]);
+            }
+            assert_eq!(walk(WriteBack, device, true), Blame::Absent);
+            assert_eq!(walk(WriteBack, device, false), Blame::Nobody);
+        }
+        assert_eq!(walk(NonCacheable, NonCacheable, true), Blame::Nobody);
+    }
+    let denied = Attempt { access: Access::Write, tag: false, protected: true };
+    assert_eq!(judge(denied, &leaf(DeviceNGnRE, RO, Exec::All), None), L1);
 }
 
 /// ISS of a data abort by what L2 did, at EL1 and at EL0.
 #[test]
 fn what_a_data_abort_wanted() {
-    use trap::{Exit, FaultRegisters, decode};
-    struct Registers;
-    impl FaultRegisters for Registers {
-        fn far(&self) -> u64 {
-            0x1000
-        }
-        fn hpfar(&self) -> u64 {
-            0x10
-        }
-    }
-    const WNR: u64 = 1 << 6;
-    const S1PTW: u64 = 1 << 7;
-    const CM: u64 = 1 << 8;
-    const TRANSLATION: u64 = 0x07;
-    const PERMISSION: u64 = 0x0f;
     use Access::{Read, Write};
     for (iss, el1, el0) in [
         (TRANSLATION, Read, Read),
@@ -129,9 +189,8 @@ fn what_a_data_abort_wanted() {
         (TRANSLATION | CM | WNR | S1PTW, Read, Read),
         (PERMISSION | CM | WNR | S1PTW, Write, Write),
     ] {
-        let exit = decode(0x24 << 26 | 1 << 25 | iss, &Registers);
-        let Exit::DataAbort(abort) = exit else { panic!("{exit:?}") };
-        let wanted = [false, true].map(|el0| Attempt::of_data(&abort, el0).access);
+        let abort = data_abort(iss);
+        let wanted = [false, true].map(|el0| Attempt::of_data(&abort, el0, false).access);
         assert_eq!(wanted, [el1, el0], "{iss:#x}");
     }
 }

@@ -19,6 +19,7 @@ guest_code! {
 }
 
 const VM: u64 = 1;
+const PTW: u64 = 1 << 2;
 const ATA: u64 = 1 << 56;
 const EC_DATA: u64 = 0x24;
 const EC_FETCH: u64 = 0x20;
@@ -118,6 +119,31 @@ pub(super) fn stage2_faults(_: &Machine) -> Outcome {
     tables(page | LEAF | READ | WRITE | NORMAL | PAGE);
     let (_, guest) = access(write_word(), PAGES, 6);
     check_eq!((guest.ec(), read64(page)), (EC_HVC, 6), "after L1 allowed it");
+    Ok(())
+}
+
+/// HCR_EL2.PTW: a guest whose tables its hypervisor maps as a device cannot walk them, and nobody else is told.
+pub(super) fn protected_walks(_: &Machine) -> Outcome {
+    need_el2!();
+    let page = scratch(19);
+    for n in 0..512 {
+        write64(page + 8 * n, read64(&raw const mmu::TABLE as u64 + 8 * n));
+    }
+    let el1 = El1 { ttbr0: PAGES, ..tagging_el1() };
+    let go = |memory: u64, set: u64| {
+        tables(page | LEAF | READ | WRITE | memory | PAGE);
+        let mut guest = Guest::new(super::counting());
+        let exit = under_stage2(&el1, &mut guest, set, 0);
+        (exit, guest)
+    };
+    for (name, memory, set) in [("normal", NORMAL, PTW), ("a device without PTW", DEVICE, 0)] {
+        let (exit, guest) = go(memory, set);
+        check_eq!((exit, guest.ec(), guest.x[0]), (Exit::Sync, EC_HVC, 1), "tables in {name}");
+    }
+    let (exit, guest) = go(DEVICE, PTW);
+    check_eq!((exit, guest.ec(), guest.esr & 0x3f), (Exit::Sync, EC_FETCH, 0x0f), "in a device: EC, FSC");
+    check!(guest.esr & 1 << 7 != 0, "S1PTW, ESR {:#x}", guest.esr);
+    check_eq!(guest.hpfar & !0xf, PAGES >> 12 << 4, "HPFAR_EL2");
     Ok(())
 }
 
