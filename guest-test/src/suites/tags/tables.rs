@@ -81,7 +81,7 @@ pub(super) fn tables_change_meanwhile(machine: &Machine) -> Outcome {
     // On a busy host the other vCPU may not come by for long.
     let begin = timer::now();
     for n in 0_u64.. {
-        let enough = CHANGES.load(Relaxed) > 100 && external > 0 && done > 0;
+        let enough = CHANGES.load(Relaxed) > 20 && external > 0 && done > 0;
         if enough || timer::now() - begin > 60 * SECOND {
             break;
         }
