@@ -15,6 +15,7 @@ use crate::arch::entry::image;
 use crate::arch::{cache, cpu, errata, gic as icc, ids, tags, timer};
 use crate::cpu::{Cpu, CpuShared, Local, Stay};
 use crate::dev::gic;
+use crate::lock::Mutex;
 use crate::machine::{self, Host, Machine};
 #[cfg(feature = "provoke")]
 use crate::mem::provoke::check_tables;
@@ -36,7 +37,6 @@ use idreg::check_tables;
 use idreg::{HostIds, Reg};
 use manifest::Taggable;
 use manifest::cpio::Archive;
-use spin::Mutex;
 use vmsa::attr::S2Features;
 use vmsa::stage1::{Memory, Perm};
 use vmsa::vmid::Vmids;

@@ -7,6 +7,7 @@ use crate::cpu::per_cpu;
 use crate::dev::gic::Redistributor;
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
 use crate::firmware;
+use crate::lock::Mutex;
 use crate::log;
 use crate::machine::{self, Machine};
 use crate::mem::{map, tables, window};
@@ -22,7 +23,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use fdt::Options;
 use idreg::{HostIds, Reg};
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
-use spin::{Mutex, Once};
+use spin::Once;
 
 /// A CPU that is up, as the boot CPU knows it.
 pub(super) struct Up {

@@ -3,11 +3,11 @@
 //!
 //! UNSAFETY: claims the registers, once, at start.
 
+use crate::lock::Mutex;
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
 use arm_gic::gicv3::{GicDistributor, GicRedistributor, GicRedistributorIterator};
 use arm_gic::{IntId, Trigger, UniqueMmioPointer};
 use core::ptr::NonNull;
-use spin::Mutex;
 
 /// SGI by which one CPU makes another look at its requests.
 pub(crate) const KICK: u32 = 0;
