@@ -482,7 +482,7 @@ fn errors_start_with_file_and_line() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 64 }))]
 
     #[test]
     fn mutated_manifests_never_panic(at in any::<u16>(), len in 0_usize..20, noise in "[ -~\n]{0,20}") {

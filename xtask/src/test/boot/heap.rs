@@ -1,7 +1,7 @@
 //! EL2 catches misuse of its own heap and stack, wherever it is not on one of its shortest paths: a build of
 //! the hypervisor that misuses them on purpose.
 
-use super::{Run, TIMEOUT, machine};
+use super::{Run, machine};
 use crate::qemu::{Firmware, Machine};
 use crate::trial::{Tally, Trial};
 use crate::{build, bundle, paths};
@@ -82,7 +82,7 @@ pub(super) fn provoked(name: &str, cpu: &str, manifest: &Path, what: &str) -> Re
         initrd: Some(bundle::write(manifest)?),
         append: format!("provoke={what}"),
     };
-    machine::run(name, &Machine { cpu: cpu.into(), smp: 2, ..Machine::new(firmware) }, TIMEOUT)
+    machine::run(name, &Machine { cpu: cpu.into(), smp: 2, ..Machine::new(firmware) }, machine::PATIENCE)
 }
 
 fn run(name: &str, cpu: &str, case: &Case) -> Result<Tally> {
