@@ -36,10 +36,10 @@ use vmsa::memory::Flush;
 
 /// The kind of virtual EL2 that a VM has.
 pub(crate) fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
-    let Some(nested) = spec.nested else { return Ok(None) };
-    let kind = match nested {
-        manifest::Nested::Vhe => VirtualEl2::Vhe,
-        manifest::Nested::Nvhe => VirtualEl2::Nvhe,
+    let kind = match spec.nested {
+        None => return Ok(None),
+        Some(manifest::Nested::Vhe) => VirtualEl2::Vhe,
+        Some(manifest::Nested::Nvhe) => VirtualEl2::Nvhe,
     };
     if !means.ids.has_nesting(VirtualEl2::Vhe) {
         return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
@@ -180,6 +180,8 @@ impl NestedMmu {
     }
 
     /// Attaches a vCPU to the shadow for L1's registers. `old`: the one that it is attached to.
+    // SAFETY: a section of code.
+    #[unsafe(link_section = ".text.exits")]
     #[cold]
     #[inline(never)]
     fn attach(&self, old: Option<Attached>, registers: stage2::Registers, on: bool) -> Attached {
@@ -385,6 +387,8 @@ impl Tlbs for ShadowTlbs<'_> {
 
 /// A stage-2 fault of L2 at `ipa`, on a vCPU that is attached to shadow `slot`: maps what is missing, or
 /// says whose fault it is.
+// SAFETY: a section of code.
+#[unsafe(link_section = ".text.exits")]
 pub(crate) fn fault(
     vm: &'static Vm,
     mmu: &NestedMmu,
