@@ -416,7 +416,7 @@ fn a_bottomless_tree_needs_little_stack() {
 
 proptest! {
     #[test]
-    fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..if cfg!(miri) { 20 } else { 200 })) {
         let _ = (read(&bytes), early::uart(&bytes));
     }
 
@@ -488,7 +488,7 @@ const PATHS: [&str; 12] = [
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
-        prop::collection::vec(any::<u8>(), 0..40),
+        prop::collection::vec(any::<u8>(), 0..if cfg!(miri) { 20 } else { 40 }),
         prop::collection::vec(prop_oneof![0u32..6, Just(u32::MAX), Just(0x8005)], 0..16)
             .prop_map(|cells| cells.iter().flat_map(|cell| cell.to_be_bytes()).collect()),
     ]
