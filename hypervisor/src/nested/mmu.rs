@@ -2,8 +2,7 @@
 //!
 //! A VM with `nested` has one [`NestedMmu`]. A vCPU that enters L2 ([`Vcpu::load_l2`]) attaches to the
 //! shadow for L1's VTTBR_EL2 and VTCR_EL2, and makes it the CPU's stage 2; it stays attached while it is
-//! in vEL2 ([`Vcpu::load_vel2`]), so that coming back costs little. While L2 runs, its stage-2 faults come
-//! to [`fault`].
+//! in vEL2 ([`Vcpu::load_vel2`]), so that coming back costs little. L2's stage-2 faults come to [`fault`].
 //!
 //! L1's tables are read with no lock held. The pool's lock is taken twice for a fault: for the number of
 //! the last invalidation before L1's tables are read, and to map what was found, if that number is the
