@@ -72,6 +72,7 @@ fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     // SAFETY: `map_devices` mapped the regions.
     let redistributor = unsafe { Redistributor::claim(&gic.gicr, gic.stride, affinity, &ppis) }?;
     traps::before_first_vcpu(&ids);
+    cpu::unmask_serrors();
     icc::init_cpu_interface();
     timer::set_alarm(None);
     Ok(Up { affinity, redistributor, ids, firmware: firmware::mitigations(), keeps_tags: true })
