@@ -393,7 +393,7 @@ proptest! {
     /// Kicks may reach a running vCPU late: then an edge may count as one that came later, but none
     /// is lost, and none is made up.
     #[test]
-    fn late_kicks(lrs in 1..=4usize, ops in prop::collection::vec((0..4u32, 32..40u32), 1..200)) {
+    fn late_kicks(lrs in 1..=4usize, ops in prop::collection::vec((0..4u32, 32..40u32), 1..if cfg!(miri) { 20 } else { 200 })) {
         let mut m = machine(lrs);
         let mut owed = [0u32; 8];
         let mut due = [false; 8];

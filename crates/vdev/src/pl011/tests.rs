@@ -338,7 +338,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #[test]
-    fn any_sequence_keeps_the_invariants(ops in proptest::collection::vec(op(), 0..400)) {
+    fn any_sequence_keeps_the_invariants(ops in proptest::collection::vec(op(), 0..if cfg!(miri) { 20 } else { 400 })) {
         let mut u = Pl011::new();
         for op in ops {
             let effect = match op {
@@ -358,7 +358,7 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_or_reordered(
-        chunks in proptest::collection::vec((any::<bool>(), 0_usize..40, 0_usize..40), 0..60),
+        chunks in proptest::collection::vec((any::<bool>(), 0_usize..40, 0_usize..40), 0..if cfg!(miri) { 20 } else { 60 }),
     ) {
         let mut u = on();
         let (mut next, mut sent, mut out) = (0_u8, VecDeque::new(), Vec::new());
