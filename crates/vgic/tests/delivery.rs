@@ -167,7 +167,7 @@ fn a_new_priority_reorders_what_waits() {
 
 #[test]
 fn sixty_four_of_each_drain() {
-    for lrs in [1, 2, 4, 16] {
+    for lrs in [4, 1, 2, 16].into_iter().take(if cfg!(miri) { 1 } else { 4 }) {
         for mut m in [machine(lrs), split(lrs)] {
             let mut expected = vec![];
             for intid in (0..16).chain(32..96) {
