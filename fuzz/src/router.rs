@@ -26,16 +26,7 @@ pub(crate) fn run(mut input: Input<'_>) -> u64 {
         mte: input.bit(),
     };
     // What the hypervisor traps for itself is not L1's, who traps nothing.
-    let nothing = Controls {
-        hcr: L1Hcr::new(hcr::APK | hcr::API | hcr::ATA, vhe),
-        mdcr: 0,
-        cptr: 0,
-        cnthctl: 3,
-        ich_hcr: 0,
-        hcrx: 0,
-        fine: FineTraps::default(),
-        mte: true,
-    };
+    let nothing = Controls::only(L1Hcr::new(hcr::APK | hcr::API | hcr::ATA, vhe));
     let mut shape = 0_u64;
     while !input.is_empty() {
         let access = SysregAccess::new(input.word());

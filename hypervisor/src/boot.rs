@@ -15,6 +15,8 @@ use crate::arch::entry::image;
 use crate::arch::{cache, cpu, errata, gic as icc, ids, tags, timer};
 use crate::cpu::{Cpu, CpuShared, Local, Stay};
 use crate::dev::gic;
+use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
+use crate::lock::Mutex;
 use crate::machine::{self, Host, Machine};
 #[cfg(feature = "provoke")]
 use crate::mem::provoke::check_tables;
@@ -36,7 +38,7 @@ use idreg::check_tables;
 use idreg::{HostIds, Reg};
 use manifest::Taggable;
 use manifest::cpio::Archive;
-use spin::Mutex;
+use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
 use vmsa::attr::S2Features;
 use vmsa::stage1::{Memory, Perm};
 use vmsa::vmid::Vmids;
@@ -126,7 +128,7 @@ fn build_machine(
     spec.taggable = taggable(spec.taggable, machine)?;
     let mut pools = free_ram(&machine.memory, &taken, &spec.taggable);
     let tag_probe = pools.taggable_page();
-    let all = bring_up(machine, Common { redistributors: machine.gic.gicr.clone(), tag_probe })?;
+    let all = bring_up(machine, Common { gic: machine.gic.clone(), tag_probe })?;
     let history = errata::flush_history_at_exits(window::patch);
     log::debug!("errata workarounds: {}; {history} branches at each exit", errata::in_use());
     let ids = combined_ids(&all, options).ok_or("there is no CPU")?;
@@ -210,6 +212,7 @@ fn check_machine(machine: &fdt::Machine) -> Result<(), String> {
             "the device tree has no PSCI 0.2 or later, which turns CPUs on and the machine off".into()
         );
     }
+    check_intids(machine)?;
     if machine.memory.iter().any(|m| m.end().get() > map::STACKS) {
         return Err(format!("there is RAM above {:#x}, which EL2's map does not reach", map::STACKS));
     }
@@ -217,6 +220,24 @@ fn check_machine(machine: &fdt::Machine) -> Result<(), String> {
         return Err(format!("the machine has {} CPUs, more than {}", machine.cpus.len(), map::MAX_CPUS));
     }
     check_tables().map_err(|e| format!("{e}"))
+}
+
+/// The exit path knows the PPIs as constants, those that Arm's Base System Architecture (DEN0094)
+/// assigns.
+fn check_intids(machine: &fdt::Machine) -> Result<(), String> {
+    let timer = &machine.timer;
+    let wired = [
+        ("EL1 virtual timer", timer.virtual_intid, VTIMER_INTID),
+        ("EL1 physical timer", timer.physical_intid, PTIMER_INTID),
+        ("EL2 physical timer", timer.hyp_physical_intid, HYP_TIMER),
+        ("GIC maintenance interrupt", machine.gic.maintenance_intid.unwrap_or(MAINTENANCE), MAINTENANCE),
+    ];
+    match wired.iter().find(|(_, told, known)| told != known) {
+        Some((what, told, known)) => Err(format!(
+            "the device tree gives the {what} INTID {told}, but only {known} is supported (Arm BSA)"
+        )),
+        None => Ok(()),
+    }
 }
 
 fn image_range() -> Result<PaRange, String> {

@@ -3,6 +3,7 @@
 use crate::arch::{gic, timer};
 use crate::cpu::CpuShared;
 use crate::dev::gic::KICK;
+use crate::lock::Mutex;
 use crate::log;
 use crate::mem::map::MAX_CPUS;
 use crate::nested::mmu::VMID_USERS;
@@ -11,7 +12,7 @@ use crate::{console, firmware};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use spin::{Mutex, Once};
+use spin::Once;
 use vdev::smccc::Mitigations;
 use vmsa::vmid::Vmids;
 

@@ -23,6 +23,8 @@ mod exit;
 #[cfg(target_os = "none")]
 mod firmware;
 #[cfg(target_os = "none")]
+mod lock;
+#[cfg(target_os = "none")]
 mod log;
 #[cfg(target_os = "none")]
 mod machine;

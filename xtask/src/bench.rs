@@ -13,7 +13,6 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 use std::{fmt::Write, fs};
 
 #[derive(clap::Args)]
@@ -51,7 +50,6 @@ struct Entry {
 
 /// A figure may rise by this much, in per cent, above the committed one.
 const TOLERANCE: u64 = 5;
-const TIMEOUT: Duration = Duration::from_secs(180);
 
 pub fn command(arguments: &Arguments) -> Result<bool> {
     let figures = measure("bench")?;
@@ -119,7 +117,7 @@ fn boot(name: &str, manifest: &str, smp: u32) -> Result<Vec<String>> {
         Some(bundle::write(&paths::root().join("manifests/test").join(manifest).with_extension("toml"))?);
     let firmware = Firmware::Kernel { image, initrd, append: "log=debug cmo-trap=on".into() };
     let machine = Machine { smp, icount: true, mem: "4G".into(), ..Machine::new(firmware) };
-    let run = machine::run(name, &machine, TIMEOUT)?;
+    let run = machine::run(name, &machine, machine::PATIENCE)?;
     if let Some(hung) = run.hung {
         bail!("{hung}; log: {}", run.log.display());
     }

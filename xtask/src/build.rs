@@ -3,6 +3,7 @@
 use crate::{paths, process};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -92,6 +93,7 @@ fn once(binary: Binary, form: Form) -> Result<PathBuf> {
     }
     let mut cargo = process::cargo();
     cargo.args(["build", "--release", "--package", binary.package(), "--target", binary.target()]);
+    cargo.args(["--config", &format!("target.{}.rustflags = {:?}", binary.target(), remapped_paths()?)]);
     if form == Form::Provoked {
         cargo.args(["--features", "provoke", "--target-dir"]).arg(paths::target().join("provoke"));
     }
@@ -118,13 +120,42 @@ fn flatten(elf: &Path, name: &str) -> Result<PathBuf> {
     let image = paths::output()?.join(name);
     let objcopy = llvm_tool("llvm-objcopy")?;
     process::run(Command::new(objcopy).args(["-O", "binary"]).arg(elf).arg(&image))?;
+    let home = cargo_home()?;
+    let home = home.as_os_str().as_encoded_bytes();
+    if std::fs::read(&image)?.windows(home.len()).any(|text| text == home) {
+        bail!("{} names files of this machine: {}", image.display(), cargo_home()?.display());
+    }
     Ok(image)
+}
+
+/// Flags that name source files alike on every machine: panics print these names, and equal sources shall
+/// give equal images. Packages by name and version, the standard library as where its sources are absent.
+/// (cargo's `trim-paths` does this, on nightly.)
+fn remapped_paths() -> Result<Vec<String>> {
+    let mut places = Vec::new();
+    for registry in cargo_home()?.join("registry/src").read_dir().into_iter().flatten() {
+        places.push((registry?.path(), String::new()));
+    }
+    let version = rustc(&["--version", "--verbose"])?;
+    let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or("unknown");
+    let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
+    places.push((sysroot.join("lib/rustlib/src/rust"), format!("/rustc/{commit}/")));
+    let flag = |(from, to): &(PathBuf, String)| format!("--remap-path-prefix={}/={to}", from.display());
+    Ok(places.iter().map(flag).collect())
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home).context("neither CARGO_HOME nor HOME is set")
+}
+
+fn rustc(arguments: &[&str]) -> Result<String> {
+    process::read(Command::new("rustc").current_dir(paths::root()).args(arguments))
 }
 
 /// A program of the toolchain's `llvm-tools` component.
 fn llvm_tool(name: &str) -> Result<PathBuf> {
-    let libdir =
-        process::read(Command::new("rustc").current_dir(paths::root()).args(["--print", "target-libdir"]))?;
+    let libdir = rustc(&["--print", "target-libdir"])?;
     let tool =
         PathBuf::from(libdir.trim()).parent().context("rustc has no target-libdir")?.join("bin").join(name);
     if !tool.exists() {

@@ -24,8 +24,8 @@ pub fn command(arguments: &Arguments) -> Result<bool> {
     }
     let mut miri = rustup();
     miri.args(["run", "nightly", "cargo", "miri", "test", "--no-fail-fast"]);
-    // Interpreted tests are slow: a few cases of each property.
-    miri.env("PROPTEST_CASES", "8").env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-permissive-provenance");
+    // Interpreted tests are slow: two cases of each property.
+    miri.env("PROPTEST_CASES", "2").env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-permissive-provenance");
     for name in crates {
         miri.args(["--package", &name]);
     }

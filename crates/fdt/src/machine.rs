@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 /// Most CPUs, and most ranges of each kind, that are read: for each, the properties of the node
 /// above are searched again.
 const MAX_COUNT: usize = 1024;
+const TOO_MANY: &str = "brings the number of such ranges above 1024";
 
 /// The machine as its device tree describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,8 +203,12 @@ fn reserved(
         }
     }
     for entry in root.tree().fdt().memory_reservations() {
+        let flaw = |text| root.flaw("(memory reservation block)", text);
         let range = PaRange::new(Pa::new(entry.address()), entry.size());
-        ranges.push(range.ok_or_else(|| root.flaw("(memory reservation block)", "has an entry that wraps"))?);
+        ranges.push(range.ok_or_else(|| flaw("has an entry that wraps"))?);
+        if ranges.len() > MAX_COUNT {
+            return Err(flaw(TOO_MANY));
+        }
     }
     Ok(merged(ranges))
 }
@@ -217,7 +222,7 @@ fn collect(place: &Place<'_>, ranges: &mut Vec<PaRange>) -> Result<(), Flawed> {
             break;
         }
     }
-    Err(place.flaw("reg", "brings the number of such ranges above 1024"))
+    Err(place.flaw("reg", TOO_MANY))
 }
 
 /// The same memory as sorted ranges that neither touch nor are empty.
@@ -280,6 +285,11 @@ fn psci(place: &Place<'_>) -> Result<Conduit, Flawed> {
     }
 }
 
+/// A GICv3's frames lie on multiples of this, and are as large; a redistributor has two or more.
+/// Arm IHI 0069, section 12.10.
+const FRAME: u64 = 0x1_0000;
+const FRAMES: u64 = 2 * FRAME;
+
 /// Linux binding `arm,gic-v3`: distributor, then the redistributor regions.
 fn gic(place: &Place<'_>, controller: &Controller) -> Result<Gic, Flawed> {
     let version = if place.compatible(&[GIC_V3]) { GicVersion::V3 } else { GicVersion::V2 };
@@ -291,11 +301,19 @@ fn gic(place: &Place<'_>, controller: &Controller) -> Result<Gic, Flawed> {
     if last > MAX_COUNT {
         return Err(place.flaw("#redistributor-regions", "is more than 1024"));
     }
+    let stride = place.number("redistributor-stride")?.filter(|&stride| stride != 0);
+    if stride.is_some_and(|stride| stride < FRAMES || !stride.is_multiple_of(FRAME)) {
+        return Err(place.flaw("redistributor-stride", "is not a multiple of 64 KiB, at least two"));
+    }
+    let frames = |index| match bus::device_reg(place, index)? {
+        range if range.start().get().is_multiple_of(FRAME) || version == GicVersion::V2 => Ok(range),
+        _ => Err(place.flaw("reg", "has an address that is not on 64 KiB")),
+    };
     Ok(Gic {
         version,
-        gicd: bus::device_reg(place, 0)?,
-        gicr: (1..=last).map(|index| bus::device_reg(place, index)).collect::<Result<_, _>>()?,
-        stride: place.number("redistributor-stride")?.filter(|&stride| stride != 0),
+        gicd: frames(0)?,
+        gicr: (1..=last).map(frames).collect::<Result<_, _>>()?,
+        stride,
         maintenance_intid: controller.intid(place, 0)?,
     })
 }

@@ -58,7 +58,7 @@ fn requests() -> impl Strategy<Value = Vec<(u32, u64, bool)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
     #[test]
     fn no_frame_has_two_owners(requests in requests()) {
         let (banks, taken) = memory();

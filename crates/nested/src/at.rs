@@ -78,13 +78,13 @@ pub struct Second<'a> {
 }
 
 /// The guest's memory, through L1's stage 2. Remembers why a read failed.
-struct GuestTables<'a, T> {
-    tables: &'a T,
+struct GuestTables<'a> {
+    tables: &'a dyn Tables,
     second: Option<Second<'a>>,
     fault: Cell<Option<Fault>>,
 }
 
-impl<T: Tables> GuestMemory<Nested> for GuestTables<'_, T> {
+impl GuestMemory<Nested> for GuestTables<'_> {
     fn read_u64(&self, ipa: Ipa<Nested>) -> Option<u64> {
         let at = match self.second {
             None => Ipa::new(ipa.get()),
@@ -101,9 +101,9 @@ impl<T: Tables> GuestMemory<Nested> for GuestTables<'_, T> {
 }
 
 /// L1's memory, without updates.
-struct ReadOnly<'a, T>(&'a T);
+struct ReadOnly<'a>(&'a dyn Tables);
 
-impl<T: Tables> Tables for ReadOnly<'_, T> {
+impl Tables for ReadOnly<'_> {
     fn read(&self, ipa: Ipa<Canonical>) -> Option<u64> {
         self.0.read(ipa)
     }
@@ -112,15 +112,9 @@ impl<T: Tables> Tables for ReadOnly<'_, T> {
     }
 }
 
-impl<T: Tables> GuestMemory for ReadOnly<'_, T> {
-    fn read_u64(&self, ipa: Ipa<Canonical>) -> Option<u64> {
-        self.0.read(ipa)
-    }
-}
-
 impl Second<'_> {
     /// The leaf for a read of a table.
-    fn walk(&self, tables: &impl Tables, ipa: Ipa<Nested>) -> Result<Leaf, Fault> {
+    fn walk(&self, tables: &dyn Tables, ipa: Ipa<Nested>) -> Result<Leaf, Fault> {
         let leaf = self.leaf(tables, ipa)?;
         if self.protected && leaf.attributes.is_device() {
             return Err(Fault { kind: stage2::FaultKind::Permission, level: leaf.level });
@@ -128,7 +122,7 @@ impl Second<'_> {
         leaf.check(Access::Read).map(|()| leaf)
     }
 
-    fn leaf(&self, tables: &impl Tables, ipa: Ipa<Nested>) -> Result<Leaf, Fault> {
+    fn leaf(&self, tables: &dyn Tables, ipa: Ipa<Nested>) -> Result<Leaf, Fault> {
         match stage2::walk(&ReadOnly(tables), self.registers, self.offered, ipa, false) {
             Ok(leaf) => Ok(leaf),
             Err(Stop::Fault(fault)) => Err(fault),
@@ -163,15 +157,11 @@ impl At {
     /// PAR_EL1 for `va`. `regime`: the registers of [`At::stage1`]; `second`: L1's stage 2 while that of
     /// the guest is asked for, `None` if it is off.
     #[must_use]
-    pub fn answer(&self, tables: &impl Tables, regime: &Regime, second: Option<Second<'_>>, va: Va) -> u64 {
+    pub fn answer(&self, tables: &dyn Tables, regime: &Regime, second: Option<Second<'_>>, va: Va) -> u64 {
         let regime = Regime { pan: regime.pan && self.pan, ..*regime };
         let access = if self.write { walk::Access::Write } else { walk::Access::Read };
-        if self.stage1 == Stage1::El2 {
-            return match translate(&ReadOnly(tables), &regime, va, self.privilege, access) {
-                Ok(found) => success(found.ipa.get(), found.memory, found.shareability),
-                Err(fault) => fail(fault.status_code(), 0),
-            };
-        }
+        // Behind stage 1 of EL2 there is no stage of L1's.
+        let second = second.filter(|_| self.stage1 != Stage1::El2);
         let memory = GuestTables { tables, second, fault: Cell::new(None) };
         let first = match translate(&memory, &regime, va, self.privilege, access) {
             Ok(found) => found,

@@ -251,6 +251,14 @@ const fn is_tag_maintenance(reg: SysReg) -> bool {
 }
 
 impl Controls {
+    /// HCR_EL2 and no other that traps.
+    #[must_use]
+    pub fn only(hcr: L1Hcr) -> Self {
+        // CNTHCTL_EL2.EL1PCTEN and EL1PTEN trap when they are clear.
+        let fine = FineTraps::default();
+        Self { hcr, mdcr: 0, cptr: 0, cnthctl: 0b11, ich_hcr: 0, hcrx: 0, fine, mte: true }
+    }
+
     /// Whether L1 traps this access of L2's.
     #[must_use]
     pub fn claim(&self, access: SysregAccess) -> bool {
@@ -288,16 +296,7 @@ mod tests {
     const OPEN: u64 = hcr::APK | hcr::API | hcr::ATA;
 
     fn controls(hcr: u64) -> Controls {
-        Controls {
-            hcr: L1Hcr::new(hcr, true),
-            mdcr: 0,
-            cptr: 0,
-            cnthctl: 3,
-            ich_hcr: 0,
-            hcrx: 0,
-            fine: FineTraps::default(),
-            mte: true,
-        }
+        Controls::only(L1Hcr::new(hcr, true))
     }
 
     fn access(reg: SysReg, read: bool) -> SysregAccess {

@@ -284,7 +284,7 @@ enum Step {
 /// # Errors
 /// [`Stop::Fault`], in the manual's order: translation, address size, access flag; [`Stop::Retry`].
 pub fn walk(
-    tables: &impl Tables,
+    tables: &dyn Tables,
     registers: &Registers,
     offered: &Offered,
     ipa: Ipa<Nested>,
@@ -319,8 +319,8 @@ pub fn walk(
 }
 
 /// One level of a walk.
-struct Lookup<'a, T> {
-    tables: &'a T,
+struct Lookup<'a> {
+    tables: &'a dyn Tables,
     registers: &'a Registers,
     offered: &'a Offered,
     shape: &'a Shape,
@@ -329,7 +329,7 @@ struct Lookup<'a, T> {
     write: bool,
 }
 
-impl<T: Tables> Lookup<'_, T> {
+impl Lookup<'_> {
     fn step(&self, ipa: Ipa<Nested>) -> Result<Step, Stop> {
         let (shape, level) = (self.shape, self.level);
         let Some(raw) = self.tables.read(self.entry) else { return stop(FaultKind::External, level) };

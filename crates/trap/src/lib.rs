@@ -21,7 +21,7 @@ mod serror;
 mod sysreg;
 
 pub use abort::{AccessSize, DataAbort, FaultKind, InstructionAbort, Level, TagAccess, TagFault, fault_ipa};
-pub use serror::{SError, SErrorKind};
+pub use serror::{Consequence, SError, SErrorKind};
 pub use sysreg::{SysReg, SysregAccess};
 
 use bits::{bit, field};

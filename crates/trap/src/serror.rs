@@ -23,6 +23,17 @@ pub enum SErrorKind {
     Uncategorized,
 }
 
+/// What follows from an SError that a guest is charged with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Consequence {
+    /// A virtual SError.
+    Inject,
+    /// The VM stops.
+    Stop,
+    /// The machine ends: nobody's memory can be trusted.
+    End,
+}
+
 /// The syndrome of an SError.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SError {
@@ -73,16 +84,27 @@ impl SError {
         bit(self.iss, 9) && self.iss & IDS == 0
     }
 
-    /// Whether the damage stays within the context that was interrupted, so that a VM can be charged
-    /// with it and the machine go on.
+    /// What is to become of it if a guest's accesses caused it and that guest may have it (`inject`). What
+    /// may have spread within the VM, or whose syndrome does not say, is not something to go on with; what
+    /// may have spread beyond is not the VM's alone.
     #[must_use]
-    pub const fn is_contained(&self) -> bool {
+    pub const fn consequence(&self, inject: bool) -> Consequence {
         match self.kind {
+            SErrorKind::Uncontainable => Consequence::End,
             SErrorKind::Unrecoverable
             | SErrorKind::Restartable
             | SErrorKind::Recoverable
-            | SErrorKind::Corrected => true,
-            SErrorKind::Uncontainable | SErrorKind::ImpDef | SErrorKind::Uncategorized => false,
+            | SErrorKind::Corrected
+                if inject =>
+            {
+                Consequence::Inject
+            }
+            SErrorKind::Unrecoverable
+            | SErrorKind::Restartable
+            | SErrorKind::Recoverable
+            | SErrorKind::Corrected
+            | SErrorKind::ImpDef
+            | SErrorKind::Uncategorized => Consequence::Stop,
         }
     }
 

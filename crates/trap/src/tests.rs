@@ -373,11 +373,17 @@ fn serror_kinds() {
         assert_eq!(kind(1 << 24 | aet << 10 | 0x11, true), SErrorKind::ImpDef);
     }
     let recoverable = SError::from_esr(0xbe00_0e11, true);
-    assert!(recoverable.is_contained() && recoverable.ea());
+    assert_eq!(recoverable.consequence(true), Consequence::Inject);
+    assert_eq!(recoverable.consequence(false), Consequence::Stop);
+    assert!(recoverable.ea());
     assert_eq!(recoverable.vsesr(true), 0x0e11);
     assert_eq!(recoverable.vsesr(false), 1 << 24);
     let secret = SError::from_esr(0xbf12_3456, true);
-    assert!(!secret.is_contained());
+    assert_eq!(secret.consequence(true), Consequence::Stop, "its syndrome does not say how far it spread");
+    for (aet, inject) in [(0, false), (0, true), (4, true), (5, true), (7, true)] {
+        let uncontained = SError::from_esr(0xbe00_0011 | aet << 10, true);
+        assert_eq!(uncontained.consequence(inject), Consequence::End, "AET {aet}");
+    }
     assert_eq!(secret.vsesr(true), 1 << 24, "an implementation-defined syndrome is not passed on");
     assert_eq!(SError::from_disr(0x0e11), None);
     assert_eq!(SError::from_disr(1 << 31 | 0x0e11).map(|e| e.kind), Some(SErrorKind::Recoverable));

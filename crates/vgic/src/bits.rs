@@ -44,7 +44,7 @@ mod tests {
     fn spread_and_gather() {
         assert_eq!(spread(0b101), 0b10_00_10);
         assert_eq!(spread(0xffff), 0xaaaa_aaaa);
-        for x in 0..=0xffff {
+        for x in (0..=0xffff).step_by(if cfg!(miri) { 97 } else { 1 }) {
             assert_eq!(gather(spread(x) | 0x5555_5555), x);
         }
     }

@@ -107,7 +107,7 @@ impl Stage1 {
     /// Any [`MapError`]; nothing has changed then.
     pub fn map(
         &mut self,
-        mem: &mut impl TableMemory,
+        mem: &mut dyn TableMemory,
         tlb: &mut impl Tlb<Va>,
         range: VaRange,
         pa: Pa,
@@ -126,7 +126,7 @@ impl Stage1 {
     /// Any [`MapError`]; nothing has changed then.
     pub fn protect(
         &mut self,
-        mem: &mut impl TableMemory,
+        mem: &mut dyn TableMemory,
         tlb: &mut impl Tlb<Va>,
         range: VaRange,
         perm: Perm,
@@ -142,7 +142,7 @@ impl Stage1 {
     /// [`MapError::OutOfTables`] if a block must be split; a misaligned or too high range.
     pub fn unmap(
         &mut self,
-        mem: &mut impl TableMemory,
+        mem: &mut dyn TableMemory,
         tlb: &mut impl Tlb<Va>,
         range: VaRange,
     ) -> Result<(), MapError<Va>> {

@@ -130,13 +130,13 @@ where
     ///
     /// # Errors
     /// Any [`MapError`]; nothing has changed then.
-    pub fn plan_map<'a, M: TableMemory>(
+    pub fn plan_map<'a>(
         &'a mut self,
-        mem: &'a mut M,
+        mem: &'a mut dyn TableMemory,
         range: Range<Ipa<S>>,
         pa: Pa,
         attr: S2Attr,
-    ) -> Result<Plan<'a, Ipa<S>, M>, MapError<Ipa<S>>> {
+    ) -> Result<Plan<'a, Ipa<S>>, MapError<Ipa<S>>> {
         let attributes = attr.encode(self.features).map_err(MapError::Attr)?;
         self.tree.plan(mem, range, Change::Map { pa, attributes })
     }
@@ -146,12 +146,12 @@ where
     ///
     /// # Errors
     /// Any [`MapError`]; nothing has changed then.
-    pub fn plan_protect<'a, M: TableMemory>(
+    pub fn plan_protect<'a>(
         &'a mut self,
-        mem: &'a mut M,
+        mem: &'a mut dyn TableMemory,
         range: Range<Ipa<S>>,
         attr: S2Attr,
-    ) -> Result<Plan<'a, Ipa<S>, M>, MapError<Ipa<S>>> {
+    ) -> Result<Plan<'a, Ipa<S>>, MapError<Ipa<S>>> {
         let attributes = attr.encode(self.features).map_err(MapError::Attr)?;
         self.tree.plan(mem, range, Change::Update { keep: 0, set: attributes })
     }
@@ -161,12 +161,12 @@ where
     ///
     /// # Errors
     /// Any [`MapError`]; nothing has changed then.
-    pub fn plan_retype<'a, M: TableMemory>(
+    pub fn plan_retype<'a>(
         &'a mut self,
-        mem: &'a mut M,
+        mem: &'a mut dyn TableMemory,
         range: Range<Ipa<S>>,
         memory: S2Memory,
-    ) -> Result<Plan<'a, Ipa<S>, M>, MapError<Ipa<S>>> {
+    ) -> Result<Plan<'a, Ipa<S>>, MapError<Ipa<S>>> {
         let (mask, set) = memory.encode(self.features).map_err(MapError::Attr)?;
         self.tree.plan(mem, range, Change::Update { keep: !mask, set })
     }
@@ -194,12 +194,12 @@ where
     ///
     /// # Errors
     /// Any [`MapError`]; nothing has changed then.
-    pub fn plan_writable<'a, M: TableMemory>(
+    pub fn plan_writable<'a>(
         &'a mut self,
-        mem: &'a mut M,
+        mem: &'a mut dyn TableMemory,
         range: Range<Ipa<S>>,
         writable: bool,
-    ) -> Result<Plan<'a, Ipa<S>, M>, MapError<Ipa<S>>> {
+    ) -> Result<Plan<'a, Ipa<S>>, MapError<Ipa<S>>> {
         let set = if writable { S2Attr::WRITE } else { 0 };
         self.tree.plan(mem, range, Change::Update { keep: !S2Attr::WRITE, set })
     }
@@ -208,11 +208,11 @@ where
     ///
     /// # Errors
     /// [`MapError::OutOfTables`] if a block must be split; a misaligned or too high range.
-    pub fn plan_unmap<'a, M: TableMemory>(
+    pub fn plan_unmap<'a>(
         &'a mut self,
-        mem: &'a mut M,
+        mem: &'a mut dyn TableMemory,
         range: Range<Ipa<S>>,
-    ) -> Result<Plan<'a, Ipa<S>, M>, MapError<Ipa<S>>> {
+    ) -> Result<Plan<'a, Ipa<S>>, MapError<Ipa<S>>> {
         self.tree.plan(mem, range, Change::Unmap)
     }
 
@@ -220,9 +220,9 @@ where
     ///
     /// # Errors
     /// As the plan's.
-    pub fn map<M: TableMemory>(
+    pub fn map(
         &mut self,
-        mem: &mut M,
+        mem: &mut dyn TableMemory,
         tlb: &mut impl Tlb<Ipa<S>>,
         range: Range<Ipa<S>>,
         pa: Pa,
@@ -235,9 +235,9 @@ where
     ///
     /// # Errors
     /// As the plan's.
-    pub fn protect<M: TableMemory>(
+    pub fn protect(
         &mut self,
-        mem: &mut M,
+        mem: &mut dyn TableMemory,
         tlb: &mut impl Tlb<Ipa<S>>,
         range: Range<Ipa<S>>,
         attr: S2Attr,
@@ -249,9 +249,9 @@ where
     ///
     /// # Errors
     /// As the plan's.
-    pub fn unmap<M: TableMemory>(
+    pub fn unmap(
         &mut self,
-        mem: &mut M,
+        mem: &mut dyn TableMemory,
         tlb: &mut impl Tlb<Ipa<S>>,
         range: Range<Ipa<S>>,
     ) -> Result<(), MapError<Ipa<S>>> {

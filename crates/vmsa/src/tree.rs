@@ -29,9 +29,9 @@ use crate::memory::{Flush, InputAddress, TableMemory, Tlb};
 mod edit;
 mod plan;
 
+use edit::Edit;
 pub(crate) use edit::Span;
-use edit::{Edit, Node, count_tables};
-use plan::Chain;
+use plan::Passes;
 pub use plan::Plan;
 
 /// Why a change is impossible; nothing has changed.
@@ -51,6 +51,21 @@ pub enum MapError<A> {
     OutOfTables,
     /// The attributes have no encoding.
     Attr(AttrError),
+}
+
+impl MapError<u64> {
+    /// The same of a tree for addresses `A`.
+    fn of<A: InputAddress>(self) -> MapError<A> {
+        match self {
+            Self::Misaligned => MapError::Misaligned,
+            Self::InputTooHigh => MapError::InputTooHigh,
+            Self::OutputTooHigh => MapError::OutputTooHigh,
+            Self::Mapped(at) => MapError::Mapped(A::from_u64(at)),
+            Self::Unmapped(at) => MapError::Unmapped(A::from_u64(at)),
+            Self::OutOfTables => MapError::OutOfTables,
+            Self::Attr(error) => MapError::Attr(error),
+        }
+    }
 }
 
 impl<A> fmt::Display for MapError<A> {
@@ -138,12 +153,12 @@ impl<A: InputAddress> Tree<A> {
     ///
     /// # Errors
     /// Any [`MapError`]; nothing has changed then.
-    pub fn plan<'a, M: TableMemory>(
+    pub fn plan<'a>(
         &'a mut self,
-        mem: &'a mut M,
+        mem: &'a mut dyn TableMemory,
         range: Range<A>,
         change: Change,
-    ) -> Result<Plan<'a, A, M>, MapError<A>> {
+    ) -> Result<Plan<'a, A>, MapError<A>> {
         let span = self.span(range)?;
         let edit = match change {
             Change::Map { pa, attributes } => {
@@ -153,14 +168,8 @@ impl<A: InputAddress> Tree<A> {
             Change::Update { keep, set } => Edit::Update(keep, set),
             Change::Unmap => Edit::Unmap,
         };
-        let tables = count_tables(mem, Node::Table(self.root), edit, span)?;
-        let mut plan = Plan { tree: self, mem, edit, span, spare: Chain::default(), tables };
-        for _ in 0..tables {
-            // An early return drops the plan, which frees what it has.
-            let table = plan.mem.alloc().ok_or(MapError::OutOfTables)?;
-            plan.spare.push(plan.mem, table);
-        }
-        Ok(plan)
+        let (passes, tables) = Passes::prepare(mem, self.root, edit, span).map_err(MapError::of)?;
+        Ok(Plan { tree: self, passes, span, tables })
     }
 
     /// The short way for one page that is a page already and cannot be joined with its neighbours: its

@@ -250,7 +250,7 @@ const fn output_bits(tcr: u64) -> u32 {
 /// The fault that the guest would take, in the manual's order of priority (D8.15): translation,
 /// address size, access flag, permission.
 pub fn translate<S: Copy>(
-    memory: &impl GuestMemory<S>,
+    memory: &dyn GuestMemory<S>,
     regime: &Regime,
     va: Va,
     privilege: Privilege,
@@ -326,12 +326,12 @@ pub struct Lookups<S = Canonical> {
 }
 
 /// Remembers where a walk read.
-struct Remembering<'a, M, S> {
-    memory: &'a M,
+struct Remembering<'a, S> {
+    memory: &'a dyn GuestMemory<S>,
     entries: Cell<[Option<Ipa<S>>; 4]>,
 }
 
-impl<S: Copy, M: GuestMemory<S>> GuestMemory<S> for Remembering<'_, M, S> {
+impl<S: Copy> GuestMemory<S> for Remembering<'_, S> {
     fn read_u64(&self, ipa: Ipa<S>) -> Option<u64> {
         let [a, b, c, _] = self.entries.get();
         self.entries.set([Some(ipa), a, b, c]);
@@ -344,7 +344,7 @@ impl<S: Copy, M: GuestMemory<S>> GuestMemory<S> for Remembering<'_, M, S> {
 /// fault on a walk, whose syndrome has the level of stage 2 only. If the walk does not fail there, the
 /// tables changed meanwhile, or the leaf would fault next.
 pub fn lookups<S: Copy>(
-    memory: &impl GuestMemory<S>,
+    memory: &dyn GuestMemory<S>,
     regime: &Regime,
     va: Va,
     privilege: Privilege,

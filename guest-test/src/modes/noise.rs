@@ -220,7 +220,7 @@ pub(super) fn run(machine: &Machine) -> Outcome {
     }
     noise(count << 32 | seed);
     for (index, _) in machine.secondaries() {
-        let done = (0..30).find_map(|_| cpu::collect(index));
+        let done = (0..5).find_map(|_| cpu::collect(index));
         check_eq!(done, Some(count), "CPU {index}");
     }
     super::hostile::repair();

@@ -4,7 +4,7 @@
 use crate::harness::{Message, Outcome, Stop, check};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{self, read64, write64};
-use crate::rt::timer::{self, SECOND};
+use crate::rt::timer::{self, PATIENCE};
 use crate::rt::{cpu, exception, mmu, mte};
 use crate::suites::control::find;
 
@@ -15,8 +15,6 @@ const DONE: u64 = 64;
 const RESULT: u64 = 72;
 /// Between the mails of puppets with different `box=`.
 const BOX: u64 = 256;
-/// Time for the VM to come up, and to do something.
-const PATIENCE: u64 = 40 * SECOND;
 
 /// What a puppet can do to `from..to`, and what it answers.
 #[derive(Clone, Copy)]

@@ -20,7 +20,7 @@ pub(crate) fn run(machine: &Machine) -> Outcome {
         check_eq!(call0(VM_RESTART, held), 0, "VM_RESTART, round {round}");
         let running = |i: Info| i.state == VmState::Running as u64 && i.starts == begin + round + 1;
         let mut last = Err(0);
-        let came = timer::wait(timer::SECOND * 10, || {
+        let came = timer::wait(timer::PATIENCE, || {
             drain_events();
             last = info(held).map_err(|_| 1u8);
             last.is_ok_and(running)

@@ -2,6 +2,7 @@
 //! page. Where they share a physical CPU, switching between them must drop the other's translations.
 
 use crate::harness::{Outcome, check, check_eq, skip};
+use crate::rt::cpu::Together;
 use crate::rt::machine::Machine;
 use crate::rt::mmu::{TABLE, Table};
 use crate::rt::{cpu, mem, timer};
@@ -42,33 +43,31 @@ fn flush() {
     unsafe { core::arch::asm!("tlbi vmalle1", "dsb nsh", "isb", options(nostack)) };
 }
 
-/// Argument: index of the tables in the low byte, rounds above. Returns the round that went wrong
-/// plus 1, or 0.
+/// Both of them.
+static BOTH: Together = Together::new();
+
+/// Argument: index of the tables in the low byte, rounds above. Returns the round that went wrong, or 0.
 fn job(argument: u64) -> u64 {
     let (n, rounds) = (argument & 0xff, argument >> 8);
     let old = mrs!("ttbr0_el1");
     set_ttbr(own(n as usize));
     flush();
-    let mut wrong = 0;
-    for round in 1..=rounds {
+    let wrong = BOTH.go_on(rounds, |round| {
         let value = n << 32 | round;
         mem::write64(mem::scratch(n as usize), value);
         // Through the shared address, again and again over several time slices.
-        let agrees = !timer::wait(timer::SECOND / 40, || mem::read64(VA) != value);
-        if !agrees {
-            wrong = round;
-            break;
-        }
-    }
+        !timer::wait(timer::SECOND / 40, || mem::read64(VA) != value)
+    });
     set_ttbr(old);
     flush();
     wrong
 }
 
-/// Runs both for `rounds` of 25 ms.
+/// Runs both for at least `rounds` of 25 ms.
 pub(crate) fn run(machine: &Machine, rounds: u64) -> Outcome {
     let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one CPU") };
     check_eq!(cpu::start(index, mpidr), Ok(()), "CPU_ON");
+    BOTH.expect(2);
     cpu::submit(index, job, rounds << 8 | 1);
     let here = job(rounds << 8);
     let there = cpu::collect(index);

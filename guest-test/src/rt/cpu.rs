@@ -3,7 +3,7 @@
 use super::{entry, gic, mem, smccc, timer};
 use core::arch::asm;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use spin::Mutex;
 
 /// Most CPUs.
@@ -164,7 +164,7 @@ pub(crate) fn start(index: usize, mpidr: u64) -> Result<(), i64> {
     mem::barrier();
     let r = smccc::call(abi::psci::CPU_ON64, mpidr, entry::secondary_address(), CONTEXT | index as u64);
     match r[0] as i64 {
-        0 if timer::wait(timer::SECOND * 5, || cpu.online.load(Acquire)) => Ok(()),
+        0 if timer::wait(timer::PATIENCE, || cpu.online.load(Acquire)) => Ok(()),
         0 => Err(i64::MIN),
         error => Err(error),
     }
@@ -177,7 +177,7 @@ pub(crate) fn stop(index: usize, mpidr: u64) -> bool {
         cpu.leave.store(true, Release);
         send_event();
     }
-    timer::wait(timer::SECOND * 5, || {
+    timer::wait(timer::PATIENCE, || {
         smccc::call(abi::psci::AFFINITY_INFO64, mpidr, 0, 0)[0] == abi::psci::AFFINITY_OFF
     })
 }
@@ -193,11 +193,45 @@ pub(crate) fn submit(index: usize, f: fn(u64) -> u64, arg: u64) {
 /// Waits for the result of what was submitted.
 pub(crate) fn collect(index: usize) -> Option<u64> {
     let cpu = get(index);
-    timer::wait(timer::SECOND * 10, || cpu.done.load(Acquire)).then(|| cpu.result.load(Relaxed))
+    timer::wait(timer::PATIENCE, || cpu.done.load(Acquire)).then(|| cpu.result.load(Relaxed))
 }
 
 /// Runs `f(arg)` on CPU `index` and waits for the result.
 pub(crate) fn run_on(index: usize, f: fn(u64) -> u64, arg: u64) -> Option<u64> {
     submit(index, f, arg);
     collect(index)
+}
+
+/// CPUs that do the same at the same time: each goes on until all did it often enough, so that none is ever
+/// alone with it, whoever gets time when.
+pub(crate) struct Together(AtomicUsize);
+
+impl Together {
+    /// Nobody.
+    pub(crate) const fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    /// Before the work is given out: so many CPUs will [`go_on`](Self::go_on).
+    pub(crate) fn expect(&self, cpus: usize) {
+        self.0.store(cpus, Release);
+    }
+
+    /// Does `f(1)`, `f(2)` ... `rounds` times, and until all others did so or failed. Returns the round that
+    /// was wrong, or 0; `u64::MAX` if nobody came for long.
+    pub(crate) fn go_on(&self, rounds: u64, mut f: impl FnMut(u64) -> bool) -> u64 {
+        let mut last = 0;
+        let mut wrong = 0;
+        let over = timer::wait(timer::PATIENCE, || {
+            last += 1;
+            if !f(last) {
+                wrong = last;
+            }
+            if last == rounds || (wrong != 0 && last < rounds) {
+                self.0.fetch_sub(1, Release);
+            }
+            wrong != 0 || (last >= rounds && self.0.load(Acquire) == 0)
+        });
+        if over { wrong } else { u64::MAX }
+    }
 }

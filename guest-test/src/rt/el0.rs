@@ -86,12 +86,9 @@ global_asm!(
     // x0 = x0 to x30 for EL0, x1 = entry, x2 = stack
     .globl  el0_enter
 el0_enter:
-    stp     x29, x30, [sp, #-112]!
-    stp     x19, x20, [sp, #16]
-    stp     x21, x22, [sp, #32]
-    stp     x23, x24, [sp, #48]
-    stp     x25, x26, [sp, #64]
-    stp     x27, x28, [sp, #80]
+"#,
+    push_callee_saved!("112"),
+    r#"
     mrs     x3, DAIF
     str     x3, [sp, #96]
     msr     DAIFSet, #0xf
@@ -99,21 +96,9 @@ el0_enter:
     msr     SP_EL0, x2
     msr     SPSR_EL1, xzr
     mov     x30, x0
-    ldp     x0, x1, [x30]
-    ldp     x2, x3, [x30, #16]
-    ldp     x4, x5, [x30, #32]
-    ldp     x6, x7, [x30, #48]
-    ldp     x8, x9, [x30, #64]
-    ldp     x10, x11, [x30, #80]
-    ldp     x12, x13, [x30, #96]
-    ldp     x14, x15, [x30, #112]
-    ldp     x16, x17, [x30, #128]
-    ldp     x18, x19, [x30, #144]
-    ldp     x20, x21, [x30, #160]
-    ldp     x22, x23, [x30, #176]
-    ldp     x24, x25, [x30, #192]
-    ldp     x26, x27, [x30, #208]
-    ldp     x28, x29, [x30, #224]
+"#,
+    load_x0_to_x29!("x30"),
+    r#"
     ldr     x30, [x30, #240]
     eret
     // The handler popped its frame: SP is what it was at the ERET.
@@ -121,12 +106,9 @@ el0_enter:
 el0_resume:
     ldr     x3, [sp, #96]
     msr     DAIF, x3
-    ldp     x19, x20, [sp, #16]
-    ldp     x21, x22, [sp, #32]
-    ldp     x23, x24, [sp, #48]
-    ldp     x25, x26, [sp, #64]
-    ldp     x27, x28, [sp, #80]
-    ldp     x29, x30, [sp], #112
+"#,
+    pop_callee_saved!("112"),
+    r#"
     ret
 "#
 );

@@ -329,23 +329,17 @@ el2_leave:
     ldr     x3, [x0, #288]
     mov     sp, x3
     mov     x0, x2
-    ldp     x19, x20, [sp, #16]
-    ldp     x21, x22, [sp, #32]
-    ldp     x23, x24, [sp, #48]
-    ldp     x25, x26, [sp, #64]
-    ldp     x27, x28, [sp, #80]
-    ldp     x29, x30, [sp], #96
+"#,
+    pop_callee_saved!("96"),
+    r#"
     ret
 
     .text
     .globl  el2_enter
 el2_enter:
-    stp     x29, x30, [sp, #-96]!
-    stp     x19, x20, [sp, #16]
-    stp     x21, x22, [sp, #32]
-    stp     x23, x24, [sp, #48]
-    stp     x25, x26, [sp, #64]
-    stp     x27, x28, [sp, #80]
+"#,
+    push_callee_saved!("96"),
+    r#"
     mov     x1, sp
     str     x1, [x0, #288]
     msr     TPIDR_EL2, x0

@@ -231,7 +231,7 @@ pub(crate) fn acknowledge() -> u32 {
 /// Waits until there is an interrupt to acknowledge.
 pub(crate) fn acknowledge_soon() -> u32 {
     let mut intid = SPURIOUS;
-    timer::wait(timer::SECOND, || {
+    timer::wait(timer::PATIENCE, || {
         intid = acknowledge();
         intid < SPECIAL
     });

@@ -61,10 +61,9 @@ pub(crate) fn logged(index: usize, n: usize) -> u32 {
     cpu::get(index).irq_log[n].load(Relaxed)
 }
 
-/// Waits until CPU `index` took `n` interrupts. As guest of a guest on a busy host it may be seconds:
-/// ticks of the hypervisor between leave it little time.
+/// Waits until CPU `index` took `n` interrupts.
 pub(crate) fn wait(index: usize, n: u32) -> bool {
-    timer::wait(timer::SECOND * 20, || count(index) >= n)
+    timer::wait(timer::PATIENCE, || count(index) >= n)
 }
 
 /// Back to the plain handler, without interrupts.

@@ -1,6 +1,8 @@
 //! The runtime under the tests: entry, exceptions, translation, GIC, UART, timer, other CPUs.
 
 #[macro_use]
+mod frame;
+#[macro_use]
 pub(crate) mod sysreg;
 #[macro_use]
 pub(crate) mod uart;

@@ -90,31 +90,16 @@ global_asm!(
     .text
     .globl  smccc_call_all
 smccc_call_all:
-    stp     x29, x30, [sp, #-112]!
-    stp     x19, x20, [sp, #16]
-    stp     x21, x22, [sp, #32]
-    stp     x23, x24, [sp, #48]
-    stp     x25, x26, [sp, #64]
-    stp     x27, x28, [sp, #80]
+"#,
+    push_callee_saved!("112"),
+    r#"
     str     x1, [sp, #96]
     mov     x30, x0
     // The flags are nobody's: they choose the instruction.
     cmp     w2, #0
-    ldp     x0, x1, [x30, #0]
-    ldp     x2, x3, [x30, #16]
-    ldp     x4, x5, [x30, #32]
-    ldp     x6, x7, [x30, #48]
-    ldp     x8, x9, [x30, #64]
-    ldp     x10, x11, [x30, #80]
-    ldp     x12, x13, [x30, #96]
-    ldp     x14, x15, [x30, #112]
-    ldp     x16, x17, [x30, #128]
-    ldp     x18, x19, [x30, #144]
-    ldp     x20, x21, [x30, #160]
-    ldp     x22, x23, [x30, #176]
-    ldp     x24, x25, [x30, #192]
-    ldp     x26, x27, [x30, #208]
-    ldp     x28, x29, [x30, #224]
+"#,
+    load_x0_to_x29!("x30"),
+    r#"
     ldr     x30, [x30, #240]
     b.ne    1f
     hvc     #0
@@ -122,29 +107,14 @@ smccc_call_all:
 1:  smc     #0
 2:  str     x30, [sp, #104]
     ldr     x30, [sp, #96]
-    stp     x0, x1, [x30, #0]
-    stp     x2, x3, [x30, #16]
-    stp     x4, x5, [x30, #32]
-    stp     x6, x7, [x30, #48]
-    stp     x8, x9, [x30, #64]
-    stp     x10, x11, [x30, #80]
-    stp     x12, x13, [x30, #96]
-    stp     x14, x15, [x30, #112]
-    stp     x16, x17, [x30, #128]
-    stp     x18, x19, [x30, #144]
-    stp     x20, x21, [x30, #160]
-    stp     x22, x23, [x30, #176]
-    stp     x24, x25, [x30, #192]
-    stp     x26, x27, [x30, #208]
-    stp     x28, x29, [x30, #224]
+"#,
+    store_x0_to_x29!("x30"),
+    r#"
     ldr     x0, [sp, #104]
     str     x0, [x30, #240]
-    ldp     x19, x20, [sp, #16]
-    ldp     x21, x22, [sp, #32]
-    ldp     x23, x24, [sp, #48]
-    ldp     x25, x26, [sp, #64]
-    ldp     x27, x28, [sp, #80]
-    ldp     x29, x30, [sp], #112
+"#,
+    pop_callee_saved!("112"),
+    r#"
     ret
 "#
 );

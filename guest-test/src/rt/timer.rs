@@ -4,6 +4,9 @@ use super::{cpu, el2};
 
 /// A second, in the unit of [`wait`]: nanoseconds.
 pub(crate) const SECOND: u64 = 1_000_000_000;
+/// Longest wait for what has to happen. On a busy host, or under two hypervisors, a CPU may get no time for
+/// many seconds; only a test that fails waits so long.
+pub(crate) const PATIENCE: u64 = 60 * SECOND;
 /// INTID of the virtual timer: with VHE, the names of EL1's mean EL2's.
 pub(crate) fn virtual_intid() -> u32 {
     if el2::is_here() { 28 } else { 27 }

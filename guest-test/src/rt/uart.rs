@@ -1,4 +1,4 @@
-//! The PL011 as output, polled. Lines come from one CPU at a time through a lock.
+//! The PL011, polled. Lines come from one CPU at a time through a lock.
 
 use super::mem::{read32, write32};
 use core::fmt::{self, Write};
@@ -8,7 +8,11 @@ use spin::Mutex;
 pub(crate) const BASE: u64 = 0x0900_0000;
 const DR: u64 = 0x00;
 const FR: u64 = 0x18;
+const CR: u64 = 0x30;
+/// UARTEN, TXE, RXE.
+const CR_ON: u32 = 1 << 9 | 1 << 8 | 1;
 const FR_TXFF: u32 = 1 << 5;
+const FR_RXFE: u32 = 1 << 4;
 
 struct Uart;
 
@@ -41,6 +45,16 @@ pub(crate) fn print(args: fmt::Arguments<'_>) {
     }
     // Uart::write_str cannot fail; a Display impl that does loses its line.
     let _ = Uart.write_fmt(args);
+}
+
+/// Asks for a key, and waits for it, however long.
+pub(crate) fn ask(args: fmt::Arguments<'_>) {
+    write32(BASE + CR, CR_ON);
+    print(format_args!("# {args}: press a key\n"));
+    while read32(BASE + FR) & FR_RXFE != 0 {
+        super::cpu::relax();
+    }
+    read32(BASE + DR);
 }
 
 /// Prints one line.

@@ -4,7 +4,7 @@
 use crate::harness::{Message, Outcome, Stop, check, check_eq, skip, suite};
 use crate::rt::machine::Machine;
 use crate::rt::smccc::call;
-use crate::rt::timer::SECOND;
+use crate::rt::timer::PATIENCE;
 use crate::rt::{cpu, gic, timer};
 use abi::hypercall::{
     EVENT_NEXT, Error, EventKind, StopCause, VM_INFO, VM_LIST, VM_RESTART, VM_START, VM_STOP, VmState,
@@ -95,7 +95,7 @@ fn held(machine: &Machine) -> Result<u64, Stop> {
 
 fn becomes(vm: u64, state: VmState) -> Outcome {
     let mut last = None;
-    let there = timer::wait(SECOND * 10, || {
+    let there = timer::wait(PATIENCE, || {
         last = info(vm).ok().map(|i| i.state);
         last == Some(state as u64)
     });
@@ -105,7 +105,7 @@ fn becomes(vm: u64, state: VmState) -> Outcome {
 
 fn next_event() -> Option<[u64; 4]> {
     let mut event = None;
-    timer::wait(SECOND * 10, || {
+    timer::wait(PATIENCE, || {
         let x = call(EVENT_NEXT, 0, 0, 0);
         if x[0] == 0 {
             event = Some([x[1], x[2], x[3], x[4]]);
@@ -179,7 +179,7 @@ fn start_stop_restart(machine: &Machine) -> Outcome {
     becomes(vm, VmState::Running)?;
     check_eq!(info(vm)?.starts, before + 1, "starts");
     check_eq!(call0(VM_RESTART, vm), 0, "VM_RESTART");
-    let again = timer::wait(SECOND * 10, || {
+    let again = timer::wait(PATIENCE, || {
         info(vm).is_ok_and(|i| i.starts == before + 2 && i.state == VmState::Running as u64)
     });
     check!(again, "VM {vm} does not run again: {:?}", info(vm).ok());
@@ -224,13 +224,13 @@ fn event_interrupt(machine: &Machine) -> Outcome {
     gic::enable(intid);
     check!(gic::quiet(), "an event interrupt without an event");
     check_eq!(call0(VM_START, vm), 0, "VM_START");
-    check!(timer::wait(SECOND * 10, || gic::pending(intid)), "no interrupt for the start");
+    check!(timer::wait(PATIENCE, || gic::pending(intid)), "no interrupt for the start");
     check_eq!(gic::acknowledge_soon(), intid, "INTID");
     drain_events();
     gic::end(intid);
     check!(gic::quiet(), "an event interrupt after the queue was emptied");
     check_eq!(call0(VM_STOP, vm), 0, "VM_STOP");
-    check!(timer::wait(SECOND * 10, || gic::pending(intid)), "no interrupt for the stop");
+    check!(timer::wait(PATIENCE, || gic::pending(intid)), "no interrupt for the stop");
     drain_events();
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::gic::*;
 use crate::rt::machine::Machine;
 use crate::rt::mem::{read32, read64};
-use crate::rt::timer::{ENABLE, SECOND, virtual_intid};
+use crate::rt::timer::{ENABLE, PATIENCE, virtual_intid};
 use crate::rt::{cpu, irq, timer};
 
 mod configuration;
@@ -399,11 +399,11 @@ fn highest_pending(_: &Machine) -> Outcome {
     edge_spi(SPI, 0x80);
     edge_spi(SPI + 1, 0x20);
     set_pending(SPI);
-    check!(timer::wait(SECOND, || mrs!("icc_hppir1_el1") as u32 == SPI), "HPPIR is not the only one");
+    check!(timer::wait(PATIENCE, || mrs!("icc_hppir1_el1") as u32 == SPI), "HPPIR is not the only one");
     set_pending(SPI + 1);
-    check!(timer::wait(SECOND, || mrs!("icc_hppir1_el1") as u32 == SPI + 1), "HPPIR is not the highest");
+    check!(timer::wait(PATIENCE, || mrs!("icc_hppir1_el1") as u32 == SPI + 1), "HPPIR is not the highest");
     clear_pending(SPI + 1);
-    check!(timer::wait(SECOND, || mrs!("icc_hppir1_el1") as u32 == SPI), "HPPIR after ICPENDR");
+    check!(timer::wait(PATIENCE, || mrs!("icc_hppir1_el1") as u32 == SPI), "HPPIR after ICPENDR");
     take(SPI, "the one left")
 }
 

@@ -114,7 +114,7 @@ fn cpu_on_twice_at_once(machine: &Machine) -> Outcome {
     let (at, context) = (entry::secondary_address(), cpu::CONTEXT | index as u64);
     let first = signed(CPU_ON64, mpidr, at, context);
     let second = signed(CPU_ON64, mpidr, at, context);
-    let served = timer::wait(timer::SECOND * 5, || cpu::run_on(index, |x| x + 1, 1) == Some(2));
+    let served = timer::wait(timer::PATIENCE, || cpu::run_on(index, |x| x + 1, 1) == Some(2));
     check_eq!(first, SUCCESS, "the first CPU_ON");
     check!(second == ON_PENDING || second == ALREADY_ON, "the second CPU_ON: {second}");
     check!(served, "the CPU does not serve");

@@ -4,12 +4,10 @@
 use crate::harness::{Outcome, Stop, check, check_eq, skip, suite};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{self, read64, write64};
-use crate::rt::timer::{self, SECOND};
+use crate::rt::timer::{self, PATIENCE};
 
 suite!("share", false, [every_page, hand_over]);
 
-/// Time for the other VM to come up and be scheduled.
-const PATIENCE: u64 = 40 * SECOND;
 const ROUNDS: u64 = 100;
 
 /// Start and size of the region, and the side.

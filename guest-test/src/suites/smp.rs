@@ -2,7 +2,7 @@
 
 use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::machine::Machine;
-use crate::rt::timer::SECOND;
+use crate::rt::timer::PATIENCE;
 use crate::rt::{cpu, gic, irq, mem, smccc, timer};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -77,9 +77,6 @@ fn atomics(machine: &Machine) -> Outcome {
     Ok(())
 }
 
-/// Longest wait for an answer: two vCPUs that share a CPU of a busy host take long turns.
-const ANSWER: u64 = 10 * SECOND;
-
 static MESSAGE: AtomicU64 = AtomicU64::new(0);
 static TURN: AtomicU64 = AtomicU64::new(0);
 
@@ -88,7 +85,7 @@ fn message_passing(machine: &Machine) -> Outcome {
     TURN.store(0, Relaxed);
     let answer: fn(u64) -> u64 = |rounds| {
         for n in 0..rounds {
-            if !timer::wait(ANSWER, || TURN.load(Acquire) == 2 * n + 1) {
+            if !timer::wait(PATIENCE, || TURN.load(Acquire) == 2 * n + 1) {
                 return n;
             }
             MESSAGE.store(MESSAGE.load(Relaxed) + 1, Relaxed);
@@ -100,7 +97,7 @@ fn message_passing(machine: &Machine) -> Outcome {
     for n in 0..1000 {
         MESSAGE.store(n * 10, Relaxed);
         TURN.store(2 * n + 1, Release);
-        check!(timer::wait(ANSWER, || TURN.load(Acquire) == 2 * n + 2), "no answer in round {n}");
+        check!(timer::wait(PATIENCE, || TURN.load(Acquire) == 2 * n + 2), "no answer in round {n}");
         check_eq!(MESSAGE.load(Relaxed), n * 10 + 1, "the answer in round {n}");
     }
     check_eq!(cpu::collect(1), Some(1000), "rounds of CPU 1");
@@ -152,7 +149,7 @@ fn ping_pong(machine: &Machine) -> Outcome {
         TURN.store(0, Relaxed);
         irq::clear(0);
         cpu::submit(index, answer, machine.cpus[0]);
-        check!(timer::wait(SECOND * 20, || TURN.load(Acquire) == 77), "CPU {index} does not start");
+        check!(timer::wait(PATIENCE, || TURN.load(Acquire) == 77), "CPU {index} does not start");
         cpu::irq_on();
         for n in 1..=ROUNDS {
             gic::send(3, mpidr);

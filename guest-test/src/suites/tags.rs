@@ -8,6 +8,7 @@ use core::arch::global_asm;
 
 mod decisions;
 mod faults;
+mod joined;
 mod lazy;
 pub(super) mod outside;
 mod tables;
@@ -18,6 +19,7 @@ use decisions::{inject_later, nobody_answers, nobody_left, retry, stop_at_fault}
 use faults::{
     across_regions, arguments, at_el0 as fault_at_el0, device, kinds, no_faults, read_only, tco_in_handler,
 };
+use joined::block_splits_and_joins;
 use lazy::{
     across_pages, at_el0, end_of_page, end_of_page_by_two, first_access, like_backed, no_tag_access, quota,
     turned_back_while_running, two_vcpus,
@@ -53,6 +55,7 @@ suite!(
         quota,
         two_vcpus,
         turned_back_while_running,
+        block_splits_and_joins,
         arguments,
         retry,
         inject_later,

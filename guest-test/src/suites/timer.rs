@@ -2,7 +2,7 @@
 
 use crate::harness::{Outcome, check, check_eq, suite};
 use crate::rt::machine::Machine;
-use crate::rt::timer::{ENABLE, MASK, SECOND, STATUS, now, physical_intid, ticks, virtual_intid};
+use crate::rt::timer::{ENABLE, MASK, PATIENCE, SECOND, STATUS, now, physical_intid, ticks, virtual_intid};
 use crate::rt::{cpu, el2, entry, gic, irq, smccc, timer};
 
 suite!(
@@ -52,7 +52,7 @@ fn starts_small(_: &Machine) -> Outcome {
         crate::harness::skip!("CNTVOFF_EL2 is the payload's own");
     }
     // It goes on while a busy host does not let the guest begin.
-    check!(at_entry < ticks(20 * SECOND), "CNTVCT was {at_entry} at entry");
+    check!(at_entry < ticks(PATIENCE), "CNTVCT was {at_entry} at entry");
     let count = mrs!("cntvct_el0");
     let ahead = mrs!("cntpct_el0").wrapping_sub(count);
     check!(ahead > ticks(SECOND / 1000), "CNTPCT is {ahead} ahead of CNTVCT: the boot took longer");

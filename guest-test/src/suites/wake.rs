@@ -5,13 +5,13 @@
 
 use crate::harness::{Outcome, check, check_eq, skip, suite};
 use crate::rt::machine::Machine;
-use crate::rt::timer::{self, ENABLE, SECOND, STATUS, ticks, virtual_intid};
+use crate::rt::timer::{self, ENABLE, STATUS, ticks, virtual_intid};
 use crate::rt::{cpu, gic};
 
 suite!("wake", true, [by_timer, by_both_timers, by_sgi, by_sgi_and_timer, on_and_off]);
 
 /// A sleep that should end at once lasts this long if nobody ends it.
-const GUARD: u64 = 5 * SECOND;
+const GUARD: u64 = timer::PATIENCE;
 /// The moments that are tried, and the counts between two of them.
 const MOMENTS: u64 = 400;
 

@@ -19,6 +19,12 @@ pub(crate) fn set_per_cpu(cpu: &'static PerCpu) {
     TPIDR_EL2.set(core::ptr::from_ref(cpu).addr() as u64);
 }
 
+/// Lets SErrors be taken at EL2, where HCR_EL2.AMO routes them: from here on one is a panic.
+pub(crate) fn unmask_serrors() {
+    instruction!("isb");
+    instruction!("msr daifclr, #4");
+}
+
 /// This CPU's index, or 0 before it is known.
 pub(crate) fn index() -> usize {
     let p = TPIDR_EL2.get() as *const PerCpu;

@@ -53,6 +53,8 @@ pub(crate) unsafe fn enter(regs: &mut GuestRegs) -> Vector {
     // it, a guest whose first instruction is WFE sleeps forever.
     unsafe {
         asm!(
+            // ESB: an SError of EL2's own is taken here, at the latest, and not charged to the guest.
+            "hint #16",
             "stp x19, x29, [sp, #-16]!",
             "mov x1, sp",
             "str x1, [x0, #{host_sp}]",
@@ -84,6 +86,8 @@ pub(crate) unsafe fn enter(regs: &mut GuestRegs) -> Vector {
             "ldr x1, [sp, #{host_sp}]",
             "mov sp, x1",
             "ldp x19, x29, [sp], #16",
+            // The exit masked SErrors, and its ESB deferred the guest's: what comes now is EL2's.
+            "msr daifclr, #4",
             x = const offset_of!(GuestRegs, x),
             host_sp = const offset_of!(GuestRegs, host_sp),
             inout("x0") regs => vector,

@@ -7,13 +7,14 @@ use crate::cpu::per_cpu;
 use crate::dev::gic::Redistributor;
 use crate::exit::interrupt::{HYP_TIMER, MAINTENANCE};
 use crate::firmware;
+use crate::lock::Mutex;
 use crate::log;
 use crate::machine::{self, Machine};
 use crate::mem::{map, tables, window};
 use crate::vm::Vm;
 use ::errata::Workarounds;
 use ::errata::mitigation::Answers;
-use addr::{Pa, PaRange};
+use addr::Pa;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -22,7 +23,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use fdt::Options;
 use idreg::{HostIds, Reg};
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
-use spin::{Mutex, Once};
+use spin::Once;
 
 /// A CPU that is up, as the boot CPU knows it.
 pub(super) struct Up {
@@ -42,8 +43,8 @@ pub(super) struct Up {
 static REPORT: Mutex<Option<Result<Up, &'static str>>> = Mutex::new(None);
 /// What CPUs need to set themselves up.
 pub(super) struct Common {
-    /// Where redistributors are.
-    pub(super) redistributors: Vec<PaRange>,
+    /// The interrupt controller.
+    pub(super) gic: fdt::Gic,
     /// A page that is called taggable and belongs to nobody yet.
     pub(super) tag_probe: Option<Pa>,
 }
@@ -67,9 +68,11 @@ fn set_up_cpu(index: usize, panic_stack: u64) -> Result<Up, &'static str> {
     let affinity = cpu::affinity();
     let common = COMMON.get().ok_or("no redistributors are known")?;
     let ppis = [VTIMER_INTID, PTIMER_INTID, HYP_TIMER, MAINTENANCE];
+    let gic = &common.gic;
     // SAFETY: `map_devices` mapped the regions.
-    let redistributor = unsafe { Redistributor::claim(&common.redistributors, affinity, &ppis) }?;
+    let redistributor = unsafe { Redistributor::claim(&gic.gicr, gic.stride, affinity, &ppis) }?;
     traps::before_first_vcpu(&ids);
+    cpu::unmask_serrors();
     icc::init_cpu_interface();
     timer::set_alarm(None);
     Ok(Up { affinity, redistributor, ids, firmware: firmware::mitigations(), keeps_tags: true })

@@ -3,11 +3,11 @@
 //!
 //! UNSAFETY: claims the registers, once, at start.
 
+use crate::lock::Mutex;
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
-use arm_gic::gicv3::{GicDistributor, GicRedistributor, GicRedistributorIterator};
+use arm_gic::gicv3::{GicDistributor, GicRedistributor};
 use arm_gic::{IntId, Trigger, UniqueMmioPointer};
 use core::ptr::NonNull;
-use spin::Mutex;
 
 /// SGI by which one CPU makes another look at its requests.
 pub(crate) const KICK: u32 = 0;
@@ -20,8 +20,8 @@ const FIRST_SPI: u32 = 32;
 const ISACTIVER0: u64 = 0x300;
 /// GICR_ICACTIVER0.
 const ICACTIVER0: u64 = 0x380;
-/// The SGI frame behind the RD frame.
-const SGI_FRAME: u64 = 0x1_0000;
+/// Size of a frame: the SGI frame lies behind the RD frame.
+const FRAME: u64 = 0x1_0000;
 
 /// The distributor, while the machine is built.
 static DISTRIBUTOR: Mutex<Option<GicDistributor<'static>>> = Mutex::new(None);
@@ -65,32 +65,23 @@ impl Redistributor {
     /// Finds this CPU's redistributor by its affinity and sets it up.
     ///
     /// # Safety
-    /// `regions` must be the mapped redistributor regions of the machine.
+    /// `regions` must be the mapped redistributor regions of the machine, in which redistributors are
+    /// `stride` bytes apart, or as far as their registers say.
     pub(crate) unsafe fn claim(
         regions: &[addr::PaRange],
+        stride: Option<u64>,
         affinity: u64,
         ppis: &[u32],
     ) -> Result<Self, &'static str> {
-        for region in regions {
-            let Some(base) = NonNull::new(region.start().get() as *mut GicrSgi) else { continue };
-            // SAFETY: the caller's promise.
-            let frames = unsafe { GicRedistributorIterator::new(base) };
-            let frames = frames.map_err(|_| "the GIC redistributors have an unknown layout")?;
-            for mut frame in frames {
-                if frame.typer().core_mpidr() == affinity {
-                    return Self::set_up(&mut frame, region, affinity, ppis);
-                }
-            }
+        let found = regions.iter().find_map(|region| find(region, stride, affinity));
+        let rd_frame = found.ok_or("no GIC redistributor has this CPU's affinity")?;
+        let registers =
+            NonNull::new(rd_frame as *mut GicrSgi).ok_or("its GIC redistributor is at address 0")?;
+        // SAFETY: `find` saw that both frames lie in the mapped region; only this CPU has this affinity.
+        let mut frame = GicRedistributor::new(unsafe { UniqueMmioPointer::new(registers) });
+        if !matches!(frame.pidr2().arch_rev(), 3 | 4) {
+            return Err("its GIC redistributor is neither of version 3 nor of version 4");
         }
-        Err("no GIC redistributor has this CPU's affinity")
-    }
-
-    fn set_up(
-        frame: &mut GicRedistributor<'_>,
-        region: &addr::PaRange,
-        affinity: u64,
-        ppis: &[u32],
-    ) -> Result<Self, &'static str> {
         // An error means that it is awake already.
         let _ = frame.mark_core_awake();
         frame.configure_default_settings();
@@ -99,9 +90,7 @@ impl Redistributor {
         for ppi in ppis {
             enable(IntId::ppi(ppi.checked_sub(FIRST_PPI).ok_or("not a PPI")?))?;
         }
-        let sgi_frame =
-            find_sgi_frame(region, affinity).ok_or("the GIC redistributor is not in its region")?;
-        Ok(Self { sgi_frame })
+        Ok(Self { sgi_frame: rd_frame + FRAME })
     }
 
     /// Makes a PPI active at the physical GIC, or not: it follows the vCPU that has it pending or in
@@ -116,22 +105,24 @@ impl Redistributor {
     }
 }
 
-/// The SGI frame of the redistributor with this affinity.
-fn find_sgi_frame(region: &addr::PaRange, affinity: u64) -> Option<u64> {
+/// Where the redistributor with this affinity starts, if that one and all before it lie in the region:
+/// the region's size is the device tree's word, the distances and the end are the registers'.
+fn find(region: &addr::PaRange, stride: Option<u64>, affinity: u64) -> Option<u64> {
     const TYPER: u64 = 8;
     let mut at = region.start().get();
-    while at < region.end().get() {
+    while at.checked_add(2 * FRAME)? <= region.end().get() {
         // SAFETY: GICR_TYPER of a redistributor within the mapped region.
         let typer = unsafe { ((at + TYPER) as *const u64).read_volatile() };
-        let aff = (typer >> 32 & 0xff_ffff) | (typer >> 56) << 32;
-        if aff == affinity {
-            return Some(at + SGI_FRAME);
+        if (typer >> 32 & 0xff_ffff) | (typer >> 56) << 32 == affinity {
+            return Some(at);
         }
-        // VLPIS: a GICv4 redistributor has two frames more.
-        at += if typer & 2 != 0 { 0x4_0000 } else { 0x2_0000 };
+        // Last.
         if typer & 0x10 != 0 {
             return None;
         }
+        // VLPIS: a GICv4 redistributor has two frames more.
+        let frames = if typer & 2 != 0 { 4 } else { 2 };
+        at = at.checked_add(stride.unwrap_or(frames * FRAME))?;
     }
     None
 }

@@ -4,6 +4,7 @@ use super::{Outcome, maintenance, mmio};
 use crate::arch::syndrome;
 use crate::arch::translate::{self, NoAddress};
 use crate::cpu::Local;
+use crate::lock::Hot;
 use crate::log;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
@@ -37,7 +38,7 @@ fn unhandled(vcpu: &Vcpu, local: &Local, abort: DataAbort) -> Outcome {
     // If memory is there now, but may not be written, the next fault says so: the dirty log may have
     // protected it meanwhile.
     if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
-        && vcpu.vm.map.lock().is_there(ipa, Access::Read)
+        && vcpu.vm.map.lock_hot().is_there(ipa, Access::Read)
     {
         return Ok(Resume::Here);
     }
@@ -73,7 +74,7 @@ pub(crate) fn instruction(vcpu: &Vcpu, local: &Local, abort: InstructionAbort) -
     vcpu.shared.exits.aborts.bump();
     let access = if abort.s1ptw() { Access::Read } else { Access::Execute };
     if let (FaultKind::Translation(_), Some(ipa)) = (abort.kind(), abort.ipa)
-        && vcpu.vm.map.lock().is_there(ipa, access)
+        && vcpu.vm.map.lock_hot().is_there(ipa, access)
     {
         return Ok(Resume::Here);
     }

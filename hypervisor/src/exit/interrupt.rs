@@ -5,6 +5,7 @@ use crate::arch::{cpu, gic, timer};
 use crate::console;
 use crate::cpu::Local;
 use crate::dev::gic::KICK;
+use crate::lock::Hot;
 use crate::nested;
 use crate::panic;
 use crate::vcpu::Vcpu;
@@ -32,7 +33,7 @@ pub(crate) fn handle(vcpu: &mut Vcpu, local: &mut Local) -> bool {
         }
         VTIMER_INTID | PTIMER_INTID => {
             // Stays active until the guest's own EOI, through the list register, ends it.
-            let kick = vcpu.vm.vgic.lock().hw_fired(vcpu.id, intid);
+            let kick = vcpu.vm.vgic.lock_hot().hw_fired(vcpu.id, intid);
             vcpu.vm.kick(kick, Some(vcpu.id));
             false
         }
@@ -56,7 +57,7 @@ pub(crate) fn poll(local: &mut Local, mut resident: Option<&mut Vcpu>) {
                     nested::timers::fired(vcpu, local, intid);
                 }
                 Some(vcpu) => {
-                    let kick = vcpu.vm.vgic.lock().hw_fired(vcpu.id, intid);
+                    let kick = vcpu.vm.vgic.lock_hot().hw_fired(vcpu.id, intid);
                     // The scheduler looks at its requests next.
                     vcpu.vm.kick(kick, Some(vcpu.id));
                 }

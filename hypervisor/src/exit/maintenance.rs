@@ -8,6 +8,7 @@ use super::Outcome;
 use crate::arch::translate::{self, For, NoAddress};
 use crate::arch::{cache, syndrome};
 use crate::cpu::Local;
+use crate::lock::Hot;
 use crate::mem::window;
 use crate::nested;
 use crate::nested::abort::guest_ipa;
@@ -100,7 +101,7 @@ fn own_fault(vcpu: &Vcpu, va: Va, way: For, why: NoAddress) -> Outcome {
             let look = || walk::lookups(vcpu, &translate::regime(), va, privilege, access);
             let seen = look();
             // Its map may have been changing: ask again while it does not.
-            let mut map = vcpu.vm.map.lock();
+            let mut map = vcpu.vm.map.lock_hot();
             let again = translate::guest_ipa(va, way);
             let faults = matches!(again, Err(NoAddress::Fault(fault)) if fault.stage2);
             let again = !faults || passes(vcpu.vm, &mut map, &seen);
@@ -211,7 +212,7 @@ impl<'a> Target<'a> {
         };
         let changes = matches!(region.kind, RegionKind::Shared { .. }) || region.tags == Tags::Lazy;
         let memory = if changes {
-            vm.map.lock().leaf(ipa).map(|_| Memory::Changing(vm, ipa))
+            vm.map.lock_hot().leaf(ipa).map(|_| Memory::Changing(vm, ipa))
         } else {
             by_pieces(&backing.pieces, region.ipa, ipa).map(|pa| Memory::Fixed(pa, backing.kind))
         };
@@ -238,7 +239,7 @@ impl Memory<'_> {
         let done = match self {
             Memory::Fixed(pa, kind) => window::maintain(pa, kind, line),
             Memory::Changing(vm, ipa) => {
-                let map = vm.map.lock();
+                let map = vm.map.lock_hot();
                 leaf_memory(vm, &map, ipa).is_none_or(|(memory, kind)| {
                     let inside = ipa.get() & (memory.size() - 1);
                     window::maintain(Pa::new(memory.start().get() + inside), kind, line)
@@ -290,7 +291,7 @@ impl Vcpu {
     pub(crate) fn sweep_step(&mut self, at: Sweep) {
         let vm = self.vm;
         // Nothing moves away under the window.
-        let map = vm.map.lock();
+        let map = vm.map.lock_hot();
         let step = at.step(|n| vm.spec.regions.get(n).map(|r| r.ipa), |ipa| leaf_memory(vm, &map, ipa));
         self.activity = match step {
             Some((chunk, next)) => {

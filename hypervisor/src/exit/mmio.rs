@@ -1,6 +1,7 @@
 //! Emulated devices: which one an IPA means, and its access.
 
 use crate::cpu::Local;
+use crate::lock::Hot;
 use crate::vcpu::Vcpu;
 use addr::{Canonical, Ipa};
 use manifest::layout::{GICD, GICR, GICR_STRIDE, UART};
@@ -45,7 +46,7 @@ fn distributor(vcpu: &mut Vcpu, local: &mut Local, abort: &DataAbort, offset: u3
         vcpu.sync_interrupts(local);
     }
     let size = access(abort.size());
-    let mut vgic = vcpu.vm.vgic.lock();
+    let mut vgic = vcpu.vm.vgic.lock_hot();
     if write {
         let kick = vgic.dist_write(vcpu.id, offset, size, abort.truncate(vcpu.regs.get(abort.rt())));
         drop(vgic);
@@ -70,7 +71,7 @@ fn redistributor(vcpu: &mut Vcpu, local: &mut Local, abort: &DataAbort, offset: 
         vcpu.sync_interrupts(local);
     }
     let size = access(abort.size());
-    let mut vgic = vcpu.vm.vgic.lock();
+    let mut vgic = vcpu.vm.vgic.lock_hot();
     if write {
         let kick = vgic.redist_write(target, offset, size, abort.truncate(vcpu.regs.get(abort.rt())));
         drop(vgic);

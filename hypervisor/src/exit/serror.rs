@@ -1,11 +1,12 @@
-//! SErrors: one that a guest's accesses caused is that VM's affair, and no other's.
+//! SErrors: one that a guest's accesses caused is that VM's affair, and no other's unless it is uncontained. One
+//! of EL2's own is taken at EL2: SErrors are masked there only from an exit to its ESB (`arch::guest::enter`).
 
 use crate::arch::syndrome;
 use crate::vcpu::Vcpu;
 use crate::vm::stop_for_fault;
-use crate::{log, nested};
+use crate::{log, machine, nested};
 use manifest::OnSError;
-use trap::SError;
+use trap::{Consequence, SError};
 
 /// The ESB at the exit deferred an SError.
 #[cold]
@@ -31,15 +32,17 @@ fn charge(vcpu: &mut Vcpu, error: SError, raw: u64) {
     if vm.may_report() {
         log::warn!("{}/{}: SError, syndrome {raw:#x}", vm.spec.name, vcpu.id);
     }
-    match vm.spec.on_serror {
-        // What may have spread, or whose syndrome does not say, is not something to go on with.
-        OnSError::Inject if error.is_contained() => {
+    match error.consequence(vm.spec.on_serror == OnSError::Inject) {
+        Consequence::Inject => {
             let vsesr = error.vsesr(false);
             if !nested::serror::pend(vcpu, vsesr) {
                 // SAFETY: the exited vCPU is resident.
                 unsafe { syndrome::pend_virtual_serror(vsesr) };
             }
         }
-        OnSError::Inject | OnSError::Stop => stop_for_fault(vm),
+        Consequence::Stop => stop_for_fault(vm),
+        Consequence::End => {
+            machine::end(false, format_args!("{}: uncontained SError, syndrome {raw:#x}", vm.spec.name))
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::{Outcome, maintenance};
 use crate::arch::ids;
 use crate::cpu::Local;
+use crate::lock::Hot;
 use crate::vcpu::Vcpu;
 use crate::vcpu::apply::{GuestFault, Resume};
 use cmo::{Line, Operation};
@@ -32,7 +33,7 @@ pub(crate) fn access(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -
 #[inline(always)]
 fn send_sgi(vcpu: &mut Vcpu, access: SysregAccess, group1: bool) {
     let value = vcpu.regs.get(access.rt);
-    let kick = vcpu.vm.vgic.lock().sgi(vcpu.id, value, group1);
+    let kick = vcpu.vm.vgic.lock_hot().sgi(vcpu.id, value, group1);
     vcpu.vm.kick(kick, Some(vcpu.id));
 }
 

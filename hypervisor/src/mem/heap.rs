@@ -11,12 +11,12 @@
 
 use crate::arch::entry::image;
 use crate::arch::tags::{self, Unchecked};
+use crate::lock::Mutex;
 use addr::{PAGE_SIZE, PaRange};
 use buddy_system_allocator::Heap;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
-use spin::Mutex;
 
 /// Tag of memory that was freed.
 const FREE: u8 = 15;

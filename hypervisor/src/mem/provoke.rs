@@ -6,12 +6,12 @@
 //!
 //! UNSAFETY: wrong on purpose.
 
+use crate::lock::Mutex;
 use crate::log;
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::string::String;
 use alloc::vec::Vec;
 use idreg::{Entry, HostIds, Reg, TableError};
-use spin::Mutex;
 
 /// What is still to be done, as the boot argument says it. Taken last.
 static ARMED: Mutex<Option<String>> = Mutex::new(None);

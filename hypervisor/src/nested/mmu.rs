@@ -12,6 +12,7 @@
 use super::memory::L1Memory;
 use crate::arch::tlb::{self, Stale};
 use crate::cpu::Local;
+use crate::lock::Mutex;
 use crate::machine;
 use crate::mem::tables::ShadowTables;
 use crate::vcpu::Vcpu;
@@ -29,7 +30,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use idreg::VirtualEl2;
 use manifest::{MAX_VMS, VmSpec};
-use spin::{Mutex, Once};
+use spin::Once;
 use trap::SysReg;
 use vmsa::memory::Flush;
 

@@ -13,6 +13,7 @@ use crate::arch::gic::VirtualCpuInterface;
 use crate::arch::guest::GuestRegs;
 use crate::arch::timer::{self, TimerState};
 use crate::arch::translate;
+use crate::lock::Mutex;
 use crate::machine;
 use crate::nested::Nested;
 use crate::nested::mmu::Attachment;
@@ -24,7 +25,6 @@ use cmo::Sweep;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use fp::FpRegisters;
 use idreg::{GuestIds, TrapConfig};
-use spin::Mutex;
 use vmsa::walk::Regime;
 
 /// What others ask of a vCPU. Bits of [`VcpuShared::requests`].

@@ -7,6 +7,7 @@ use crate::arch::syndrome::{self, Hardware};
 use crate::arch::vectors::Vector;
 use crate::cpu::Local;
 use crate::exit;
+use crate::lock::Hot;
 use crate::nested::{self, exit::After};
 use cmo::Sweep;
 
@@ -127,7 +128,7 @@ pub(crate) fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64
             }
             // What the guest did in its list registers decides whether something still waits there.
             vcpu.sync_interrupts(local);
-            if vcpu.vm.vgic.lock().has_pending(vcpu.id) {
+            if vcpu.vm.vgic.lock_hot().has_pending(vcpu.id) {
                 return None;
             }
             vcpu.activity = Activity::Waiting;

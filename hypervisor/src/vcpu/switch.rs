@@ -4,6 +4,7 @@ use super::Vcpu;
 use crate::arch::gic::HardwareListRegisters;
 use crate::arch::{fp, gic, timer, tlb, traps};
 use crate::cpu::Local;
+use crate::lock::Hot;
 use crate::nested;
 use manifest::layout::{PTIMER_INTID, VTIMER_INTID};
 use vgic::PhysIntids;
@@ -166,7 +167,7 @@ impl Vcpu {
 
     /// Brings list registers and model together, as a kick or a maintenance interrupt asks.
     pub(crate) fn sync_interrupts(&mut self, local: &Local) {
-        let changes = self.vm.vgic.lock().sync(self.id, &mut HardwareListRegisters);
+        let changes = self.vm.vgic.lock_hot().sync(self.id, &mut HardwareListRegisters);
         deactivate(changes.deactivate, local);
         self.vm.kick(changes.kick, None);
     }

@@ -15,6 +15,7 @@ use super::uart::GuestUart;
 use super::{Backing, Stage2Registers, Vm};
 use crate::arch::cpu;
 use crate::bundle;
+use crate::lock::Mutex;
 use crate::log;
 use crate::mem::heap;
 use crate::mem::window;
@@ -34,7 +35,6 @@ use idreg::HostIds;
 use manifest::{
     DeviceMemory, MachineSpec, RegionKind, RegionSpec, Taggable, Tags, VmSpec, WithoutMtePerm, layout,
 };
-use spin::Mutex;
 use vdev::power::{PowerTable, Start};
 use vmsa::attr::{S2Attr, S2Features, S2Memory};
 use vmsa::stage2::{Geometry, tables_needed};

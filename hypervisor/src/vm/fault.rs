@@ -8,6 +8,7 @@ use crate::arch::syndrome;
 use crate::arch::translate::For;
 use crate::cpu::Local;
 use crate::exit::{Outcome, abort, maintenance};
+use crate::lock::Hot;
 use crate::log;
 use crate::nested::abort::guest_ipa;
 use crate::vcpu::apply::{GuestFault, Resume};
@@ -213,7 +214,7 @@ fn tags_at(vm: &Vm, ipa: Ipa<Canonical>) -> PageTags {
     match region.tags {
         Tags::None => PageTags::Refused(number),
         Tags::Backed => PageTags::There,
-        Tags::Lazy => match vm.map.lock().promote(ipa) {
+        Tags::Lazy => match vm.map.lock_hot().promote(ipa) {
             Change::Done(false) => PageTags::There,
             Change::Done(true) | Change::Underway => PageTags::Given,
             Change::Refused => PageTags::Refused(number),
@@ -228,7 +229,7 @@ fn tags_at(vm: &Vm, ipa: Ipa<Canonical>) -> PageTags {
 fn beyond(vcpu: &mut Vcpu, va: Va, ipa: Ipa<Canonical>, kind: For) -> Option<Ipa<Canonical>> {
     let next = next_page(va)?;
     // A page that loses its tags and has them again is promoted again.
-    let change = vcpu.vm.map.lock().lazy.ledger.counts().promoted;
+    let change = vcpu.vm.map.lock_hot().lazy.ledger.counts().promoted;
     if !vcpu.innocent.again(ipa.get(), change) {
         return None;
     }
@@ -253,7 +254,7 @@ fn refused(vcpu: &mut Vcpu, local: &Local, fault: &TagFault, ipa: Ipa<Canonical>
     };
     let (pc, va, esr) = (syndrome::elr(), fault.va.get(), fault.esr());
     let record = Record { state, pc, va, ipa: ipa.get(), region, access, decision, esr };
-    vm.faults.lock().add(vcpu.id, &record, policy);
+    vm.faults.lock_hot().add(vcpu.id, &record, policy);
     if logged {
         log(vcpu, policy);
     }

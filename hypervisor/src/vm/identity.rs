@@ -5,6 +5,7 @@
 
 use super::Vm;
 use super::build::Means;
+use crate::lock::Mutex;
 use crate::log;
 use alloc::boxed::Box;
 use alloc::format;
@@ -15,7 +16,7 @@ use idreg::{
     VirtualEl2,
 };
 use manifest::{RegionKind, RegionSpec, Sve, VmSpec};
-use spin::{Mutex, Once};
+use spin::Once;
 
 /// The values of a VM that runs or has run.
 pub(crate) struct Identity {

@@ -15,6 +15,7 @@ pub(crate) mod reach;
 pub(crate) mod uart;
 
 use crate::arch::{gic, timer};
+use crate::lock::Mutex;
 use crate::machine;
 use crate::nested::mmu::NestedMmu;
 use crate::vcpu::{VcpuShared, request};
@@ -29,7 +30,6 @@ use fault::Faults;
 use lifecycle::Life;
 use manifest::{RegionKind, VmSpec};
 use map::GuestMap;
-use spin::Mutex;
 use uart::GuestUart;
 use vdev::power::PowerTable;
 use vgic::{Kick, Vgic};

@@ -8,11 +8,6 @@ use crate::guests::{fetch, initrd};
 use crate::qemu::{Firmware, Machine};
 use crate::trial::{Tally, Trial};
 use anyhow::Result;
-use std::time::Duration;
-
-/// Time for a payload suite, and for a kernel, on a busy host.
-const PAYLOAD: Duration = Duration::from_secs(60);
-const LINUX: Duration = Duration::from_secs(180);
 
 pub fn trials() -> Vec<Trial<'static>> {
     let mut trials = Vec::new();
@@ -43,21 +38,21 @@ fn shell(name: &str) -> Result<Tally> {
         key("running", "\u{3}"),
         key("~ # ", "mte-test; poweroff -f\r"),
     ];
-    let run = terminal::run(name, &machine, &keys, LINUX)?;
+    let run = terminal::run(name, &machine, &keys, machine::PATIENCE)?;
     Ok(run.tally(run.missing(&["ok 1 mte.fresh_tags_are_zero".into()])))
 }
 
 fn payload(name: &str, cpu: &str, smp: u32) -> Result<Tally> {
     let image = build::image(Binary::GuestTest)?;
     let firmware = Firmware::Kernel { image, initrd: None, append: String::new() };
-    run(name, Machine { cpu: cpu.into(), smp, ..Machine::new(firmware) }, PAYLOAD)
+    run(name, Machine { cpu: cpu.into(), smp, ..Machine::new(firmware) })
 }
 
 fn linux(name: &str, kernel: &str) -> Result<Tally> {
     let image = fetch::file(&format!("{kernel}/Image"))?;
     let initrd = Some(initrd::write(initrd::Kind::Test)?);
     let firmware = Firmware::Kernel { image, initrd, append: "console=ttyAMA0 panic=-1 quiet".into() };
-    run(name, Machine::new(firmware), LINUX)
+    run(name, Machine::new(firmware))
 }
 
 /// The guests of KVM that `nested-linux` runs, where KVM has the machine to itself.
@@ -65,14 +60,14 @@ fn kvm(name: &str) -> Result<Tally> {
     let image = fetch::file("linux-backports/Image")?;
     let initrd = Some(initrd::write(initrd::Kind::Kvm)?);
     let firmware = Firmware::Kernel { image, initrd, append: "console=ttyAMA0 panic=-1 quiet".into() };
-    let run = machine::run(name, &Machine::new(firmware), LINUX)?;
+    let run = machine::run(name, &Machine::new(firmware), machine::PATIENCE)?;
     let guests = ["[one] ok 1 entry.", "[two] ok 1 entry.", "[mte] ok 1 mte."];
     Ok(run.tally(run.missing(&guests.map(String::from))))
 }
 
-fn run(name: &str, machine: Machine, timeout: Duration) -> Result<Tally> {
+fn run(name: &str, machine: Machine) -> Result<Tally> {
     let machine = Machine { virtualization: false, ..machine };
-    let run = machine::run(name, &machine, timeout)?;
+    let run = machine::run(name, &machine, machine::PATIENCE)?;
     let plan = |line: &String| line.starts_with("1..");
     let silent = if run.lines.iter().any(plan) { vec![] } else { vec!["there is no KTAP plan".into()] };
     Ok(run.tally(silent))

@@ -28,8 +28,7 @@ const TREE: u64 = 0x4f00_0000;
 /// Where QEMU's loader leaves its device tree if it loads no kernel but starts from flash.
 const QEMU_TREE: u64 = 0x4000_0000;
 
-/// Time to end by itself, on a busy host, and time after which a CPU counts as halted.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Time behind the verdict after which a CPU counts as halted.
 const HALTED: Duration = Duration::from_secs(8);
 
 /// How the image is entered, and with which device tree.
@@ -96,8 +95,9 @@ pub fn trials() -> Vec<Trial<'static>> {
 
 impl Case {
     fn run(&self) -> Result<Tally> {
-        let timeout = if matches!(self.end, End::Halt(_)) { HALTED } else { TIMEOUT };
-        let run = machine::run(&format!("boot::{}", self.name), &self.machine()?, timeout)?;
+        let rest = matches!(self.end, End::Halt(_)).then_some(HALTED);
+        let run =
+            machine::run_on(&format!("boot::{}", self.name), &self.machine()?, machine::PATIENCE, rest)?;
         let mut complaints = self.complaints(&run);
         if let Some(why) = run.hung.as_ref().filter(|_| !matches!(self.end, End::Halt(_))) {
             complaints.push(why.clone());

@@ -14,6 +14,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Longest time of a machine: one that works ends sooner, however busy the host.
+pub const PATIENCE: Duration = Duration::from_secs(900);
+
 /// How a run ended.
 pub struct Run {
     /// What the UART printed.
@@ -26,19 +29,29 @@ pub struct Run {
 
 /// Starts the machine and reads its UART until it ends or `timeout` is over.
 pub fn run(name: &str, machine: &Machine, timeout: Duration) -> Result<Run> {
+    run_on(name, machine, timeout, None)
+}
+
+/// The same for a machine that may halt: it gets no more than `rest` behind its verdict.
+pub fn run_on(name: &str, machine: &Machine, timeout: Duration, rest: Option<Duration>) -> Result<Run> {
     let log = paths::log(name)?;
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = machine.command()?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file.try_clone()?);
     let mut child = command.spawn().context("cannot start QEMU")?;
     let output = child.stdout.take().context("QEMU has no output")?;
-    let (lines, hung) = collect(output, file, Instant::now() + timeout);
+    let (lines, hung) = collect(output, file, Instant::now() + timeout, rest);
     let hung = end(&mut child, hung).map(|why| format!("{why} ({}s)", timeout.as_secs()));
     Ok(Run { lines, log, hung })
 }
 
 /// Reads lines until the stream ends; the flag says that the deadline came first.
-fn collect(output: impl Read + Send + 'static, mut log: File, deadline: Instant) -> (Vec<String>, bool) {
+fn collect(
+    output: impl Read + Send + 'static,
+    mut log: File,
+    mut deadline: Instant,
+    rest: Option<Duration>,
+) -> (Vec<String>, bool) {
     let bytes = chunks(output);
     let mut cutter = Lines::default();
     let mut lines = Vec::new();
@@ -47,7 +60,12 @@ fn collect(output: impl Read + Send + 'static, mut log: File, deadline: Instant)
             Ok(chunk) => {
                 // A full disk must not lose the verdict.
                 let _ = log.write_all(&chunk);
-                cutter.feed(&chunk, |line| lines.push(line.to_owned()));
+                cutter.feed(&chunk, |line| {
+                    if let Some(rest) = rest.filter(|_| line.starts_with("tagvisor: result: ")) {
+                        deadline = Instant::now() + rest;
+                    }
+                    lines.push(line.to_owned());
+                });
             }
             Err(RecvTimeoutError::Timeout) => break true,
             Err(RecvTimeoutError::Disconnected) => break false,
@@ -74,7 +92,7 @@ pub fn chunks(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
 
 /// Waits for the process, by force if it hangs or left its output without ending.
 pub fn end(child: &mut Child, hung: bool) -> Option<String> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !hung && Instant::now() < deadline {
         match child.try_wait() {
             Ok(Some(_)) => return None,

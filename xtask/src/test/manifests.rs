@@ -8,7 +8,7 @@
 //! #@ opt = ["fwb=off"]             # options of the hypervisor, default []
 //! #@ mem = "1G"                    # default "2G"
 //! #@ icount = true                 # default false
-//! #@ timeout = 60                  # seconds, default 60
+//! #@ timeout = 60                  # seconds, default 900
 //! #@ result = "fail"               # the verdict, default "pass"
 //! #@ contains = ["a sentence"]     # what the log must contain, default []
 //! #@ lacks = ["panic"]             # what it must not contain, default []; of tests without their number
@@ -112,7 +112,7 @@ impl Default for Directive {
             opt: Vec::new(),
             mem: "2G".into(),
             icount: false,
-            timeout: 60,
+            timeout: machine::PATIENCE.as_secs(),
             result: Expectation::Pass,
             contains: Vec::new(),
             lacks: Vec::new(),

@@ -11,9 +11,7 @@ use crate::uart::Verdict;
 use crate::{bundle, image, paths};
 use anyhow::Result;
 use std::path::Path;
-use std::time::Duration;
 
-const TIMEOUT: Duration = Duration::from_secs(120);
 /// An address that suits 2 MiB and nothing larger.
 const ODD: u64 = 0x5a60_0000;
 
@@ -49,5 +47,5 @@ fn boot(name: &str, kernel: &Path, bundle: &Path, address: Option<u64>) -> Resul
     let drive = format!("file=fat:{},format=raw,if=none,id=disk,read-only=on", directory.display());
     let extra = ["-drive", &drive, "-device", "virtio-blk-device,drive=disk"].map(String::from).into();
     let firmware = Firmware::Flash(fetch::file("u-boot/u-boot.bin")?);
-    machine::run(name, &Machine { smp: 4, extra, ..Machine::new(firmware) }, TIMEOUT)
+    machine::run(name, &Machine { smp: 4, extra, ..Machine::new(firmware) }, machine::PATIENCE)
 }

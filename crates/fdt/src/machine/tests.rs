@@ -219,6 +219,19 @@ fn the_gic_may_differ() {
     let found = machine.unwrap().gic;
     assert_eq!(found.gicr, [range(2 << 16, 1 << 16), range(4 << 16, 1 << 16)]);
     assert_eq!(found.stride, Some(0x4_0000));
+    for stride in [0x1_0000u64, 0x2_8000, 1] {
+        let text = sentence(|t| set(t, gic, "redistributor-stride", stride));
+        assert!(text.contains("`redistributor-stride` is not a multiple of 64 KiB, at least two"), "{text}");
+    }
+    let at = |gicd: u32, gicr: u32| {
+        move |t: &mut DeviceTree| {
+            set(t, gic, "reg", [0u32, gicd, 0, 1 << 16, 0, gicr, 0, 1 << 17]);
+        }
+    };
+    for odd in [at((1 << 16) + 4, 2 << 16), at(1 << 16, (2 << 16) + 4)] {
+        let text = sentence(odd);
+        assert!(text.contains("property `reg` has an address that is not on 64 KiB"), "{text}");
+    }
     let text = sentence(|t| set(t, gic, "#redistributor-regions", 3u32));
     assert!(text.contains("/intc@8000000: property `reg` has too few entries"), "{text}");
     for name in ["arm,gic-400", "arm,cortex-a15-gic"] {
@@ -358,6 +371,16 @@ fn counts_are_limited() {
     assert_eq!(ranges(1024).unwrap().memory.len(), 1024);
     let text = ranges(1025).unwrap_err().to_string();
     assert!(text.contains("brings the number of such ranges above 1024"), "{text}");
+    let reservations = |count: u64| {
+        edited(|t| {
+            let entries = (0..count).map(|i| MemoryReservation::new(i << 16, 0x1000));
+            t.memory_reservations.extend(entries);
+        })
+    };
+    assert_eq!(reservations(1024).unwrap().reserved.len(), 1024);
+    let text = reservations(1025).unwrap_err().to_string();
+    let want = "property `(memory reservation block)` brings the number of such ranges above 1024";
+    assert!(text.contains(want), "{text}");
     let cpus = |count: u32| {
         edited(|t| {
             for i in 4..count {

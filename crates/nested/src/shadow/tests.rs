@@ -494,7 +494,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 40 }))]
     /// Four stage 2s with two VMIDs in three places, few tables and few records: after each operation
     /// shadows hold nothing that was invalidated, only what L1 and the VM map, and TLBs nothing that
     /// shadows do not.

@@ -51,7 +51,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 2048 }))]
     #[test]
     fn agrees_with_a_naive_walker(
         registers in any_registers(), offered in any_offer(), seed in 1_u64..,

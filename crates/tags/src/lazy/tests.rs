@@ -209,7 +209,7 @@ fn op() -> impl Strategy<Value = (u64, u64, Op)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
 
     /// Data and tags are what the guest stored, tags are zero when they come, no unit exceeds the quota,
     /// and no two share a frame, whatever is asked in which order and left half done.

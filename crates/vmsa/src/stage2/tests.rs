@@ -328,7 +328,7 @@ fn uniform(model: &Model, block: u64) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 96 }))]
 
     #[test]
     fn builder_matches_a_model_of_pages(ops in proptest::collection::vec(op(), 1..12)) {

@@ -4,7 +4,7 @@ use addr::Pa;
 
 use super::{MapError, Table};
 use crate::descriptor::{ADDRESS, Kind, Level, TABLE_OR_PAGE, VALID, kind, leaf};
-use crate::memory::{InputAddress, TableMemory};
+use crate::memory::TableMemory;
 
 /// Part of the input address space. Ends stay below 2^49, so that sums do not wrap.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +92,8 @@ pub(super) enum Edit {
 
 impl Edit {
     /// The decision: `descriptor` is what the entry of `slot` holds.
-    pub(super) fn step<A: InputAddress>(self, descriptor: u64, slot: &Slot) -> Result<Step, MapError<A>> {
-        let here = A::from_u64(slot.span.start);
+    pub(super) fn step(self, descriptor: u64, slot: &Slot) -> Result<Step, MapError<u64>> {
+        let here = slot.span.start;
         Ok(match (kind(descriptor, slot.level), self) {
             (Kind::Table(next), _) => slot.table(next).map_or(Step::Keep, Step::Descend),
             (Kind::Invalid, Self::Map(delta, attributes)) => {
@@ -125,12 +125,12 @@ pub(super) enum Node {
 }
 
 /// How many new tables `edit` needs in `span`.
-pub(super) fn count_tables<A: InputAddress, M: TableMemory>(
-    mem: &M,
+pub(super) fn count_tables(
+    mem: &dyn TableMemory,
     node: Node,
     edit: Edit,
     span: Span,
-) -> Result<usize, MapError<A>> {
+) -> Result<usize, MapError<u64>> {
     let level = match node {
         Node::Table(table) => Some(table.level),
         // A new table of pages needs no further ones and hides nothing.
@@ -143,7 +143,7 @@ pub(super) fn count_tables<A: InputAddress, M: TableMemory>(
             Node::Table(table) => mem.read(table.entry(slot.base)),
             Node::Future { whole, slot: outer } => part(*whole, outer, slot.base),
         };
-        let below = match edit.step::<A>(descriptor, &slot)? {
+        let below = match edit.step(descriptor, &slot)? {
             Step::Keep | Step::Set(_) => 0,
             Step::Descend(next) => count_tables(mem, Node::Table(next), edit, slot.span)?,
             Step::Split => {

@@ -2,24 +2,24 @@
 
 use addr::Pa;
 
-use super::edit::{Edit, Slot, Span, Step, part, restored};
-use super::{Table, Tree};
+use super::edit::{Edit, Node, Slot, Span, Step, count_tables, part, restored};
+use super::{MapError, Table, Tree};
 use crate::descriptor::{ADDRESS, Kind, Level, TABLE_OR_PAGE, VALID, kind, leaf, needs_break, table_at};
 use crate::memory::{Flush, InputAddress, TableMemory, Tlb};
 
 /// Tables that are not linked anywhere, each holding the address of the next in its first entry.
 /// Such an entry is invalid, so a walker that still has a cached pointer to the table just faults.
 #[derive(Default)]
-pub(super) struct Chain(Option<Pa>);
+struct Chain(Option<Pa>);
 
 impl Chain {
-    pub(super) fn push<M: TableMemory>(&mut self, mem: &mut M, table: Pa) {
+    fn push(&mut self, mem: &mut dyn TableMemory, table: Pa) {
         mem.write(table, self.0.map_or(0, Pa::get));
         self.0 = Some(table);
     }
 
     /// Takes a table; its first entry is zero again.
-    fn pop<M: TableMemory>(&mut self, mem: &mut M) -> Option<Pa> {
+    fn pop(&mut self, mem: &mut dyn TableMemory) -> Option<Pa> {
         let table = self.0?;
         // No table lies at address zero: there the list ends.
         self.0 = Some(Pa::new(mem.read(table))).filter(|next| next.get() != 0);
@@ -27,7 +27,7 @@ impl Chain {
         Some(table)
     }
 
-    fn free<M: TableMemory>(&mut self, mem: &mut M) {
+    fn free(&mut self, mem: &mut dyn TableMemory) {
         while let Some(table) = self.pop(mem) {
             mem.free(table);
         }
@@ -55,22 +55,14 @@ impl Stale {
 
 /// A change that has all it needs. Dropping it changes nothing.
 #[must_use = "a plan changes nothing before it is committed"]
-pub struct Plan<'a, A, M: TableMemory> {
+pub struct Plan<'a, A> {
     pub(super) tree: &'a mut Tree<A>,
-    pub(super) mem: &'a mut M,
-    pub(super) edit: Edit,
+    pub(super) passes: Passes<'a>,
     pub(super) span: Span,
-    pub(super) spare: Chain,
     pub(super) tables: usize,
 }
 
-impl<A, M: TableMemory> Drop for Plan<'_, A, M> {
-    fn drop(&mut self) {
-        self.spare.free(self.mem);
-    }
-}
-
-impl<A: InputAddress, M: TableMemory> Plan<'_, A, M> {
+impl<A: InputAddress> Plan<'_, A> {
     /// How many tables the change takes.
     #[must_use]
     pub const fn tables(&self) -> usize {
@@ -84,20 +76,53 @@ impl<A: InputAddress, M: TableMemory> Plan<'_, A, M> {
     pub fn commit(mut self, tlb: &mut impl Tlb<A>) {
         let root = self.tree.root;
         let span = self.span;
+        let passes = &mut self.passes;
         let mut work = Work { stale: Stale::default(), retired: Chain::default(), joined: false };
-        if !matches!(self.edit, Edit::Map(..)) {
-            self.break_leaves(root, span, &mut work.stale);
+        if !matches!(passes.edit, Edit::Map(..)) {
+            passes.break_leaves(root, span, &mut work.stale);
             work.stale.flush(tlb);
         }
-        self.make(root, span, true, &mut work);
+        passes.make(root, span, true, &mut work);
         let flushed = work.stale.flush(tlb);
         if work.joined {
-            self.mend(root, span);
+            passes.mend(root, span);
         }
         if work.joined || !flushed {
             tlb.publish();
         }
-        work.retired.free(self.mem);
+        work.retired.free(passes.mem);
+    }
+}
+
+/// What the passes work with. They are the same for all trees, and so know addresses as numbers.
+pub(super) struct Passes<'a> {
+    mem: &'a mut dyn TableMemory,
+    edit: Edit,
+    spare: Chain,
+}
+
+impl Drop for Passes<'_> {
+    fn drop(&mut self) {
+        self.spare.free(self.mem);
+    }
+}
+
+impl<'a> Passes<'a> {
+    /// Takes every table that `edit` needs in `span`; returns how many, too.
+    pub(super) fn prepare(
+        mem: &'a mut dyn TableMemory,
+        root: Table,
+        edit: Edit,
+        span: Span,
+    ) -> Result<(Self, usize), MapError<u64>> {
+        let tables = count_tables(mem, Node::Table(root), edit, span)?;
+        let mut passes = Self { mem, edit, spare: Chain::default() };
+        for _ in 0..tables {
+            // An early return drops the passes, which frees what they have.
+            let table = passes.mem.alloc().ok_or(MapError::OutOfTables)?;
+            passes.spare.push(passes.mem, table);
+        }
+        Ok((passes, tables))
     }
 
     /// Pass 1: leaves that must not change in place lose their valid bit.
@@ -105,7 +130,7 @@ impl<A: InputAddress, M: TableMemory> Plan<'_, A, M> {
         for slot in span.slots(table.level) {
             let entry = table.entry(slot.base);
             let old = self.mem.read(entry);
-            let breaks = match self.edit.step::<A>(old, &slot) {
+            let breaks = match self.edit.step(old, &slot) {
                 Ok(Step::Descend(next)) => {
                     self.break_leaves(next, slot.span, stale);
                     false
@@ -130,7 +155,7 @@ impl<A: InputAddress, M: TableMemory> Plan<'_, A, M> {
             let entry = table.entry(slot.base);
             let old = self.mem.read(entry);
             let whole = restored(old);
-            let Ok(step) = self.edit.step::<A>(whole, &slot) else {
+            let Ok(step) = self.edit.step(whole, &slot) else {
                 panic!("the tables changed between plan and commit");
             };
             match step {

@@ -198,56 +198,26 @@ global_asm!(
     // x0 = x0 to x29, x1 = code: calls it with these, and stores what they are then. Returns NZCV.
     .globl  cmo_call
 cmo_call:
-    stp     x29, x30, [sp, #-112]!
-    stp     x19, x20, [sp, #16]
-    stp     x21, x22, [sp, #32]
-    stp     x23, x24, [sp, #48]
-    stp     x25, x26, [sp, #64]
-    stp     x27, x28, [sp, #80]
+"#,
+    push_callee_saved!("112"),
+    r#"
     str     x0, [sp, #96]
     mov     x29, x0
     mov     x30, x1
     mov     x2, #0xa0000000
     msr     nzcv, x2
-    ldp     x0, x1, [x29]
-    ldp     x2, x3, [x29, #16]
-    ldp     x4, x5, [x29, #32]
-    ldp     x6, x7, [x29, #48]
-    ldp     x8, x9, [x29, #64]
-    ldp     x10, x11, [x29, #80]
-    ldp     x12, x13, [x29, #96]
-    ldp     x14, x15, [x29, #112]
-    ldp     x16, x17, [x29, #128]
-    ldp     x18, x19, [x29, #144]
-    ldp     x20, x21, [x29, #160]
-    ldp     x22, x23, [x29, #176]
-    ldp     x24, x25, [x29, #192]
-    ldp     x26, x27, [x29, #208]
-    ldp     x28, x29, [x29, #224]
+"#,
+    load_x0_to_x29!("x29"),
+    r#"
     blr     x30
     ldr     x30, [sp, #96]
-    stp     x0, x1, [x30]
-    stp     x2, x3, [x30, #16]
-    stp     x4, x5, [x30, #32]
-    stp     x6, x7, [x30, #48]
-    stp     x8, x9, [x30, #64]
-    stp     x10, x11, [x30, #80]
-    stp     x12, x13, [x30, #96]
-    stp     x14, x15, [x30, #112]
-    stp     x16, x17, [x30, #128]
-    stp     x18, x19, [x30, #144]
-    stp     x20, x21, [x30, #160]
-    stp     x22, x23, [x30, #176]
-    stp     x24, x25, [x30, #192]
-    stp     x26, x27, [x30, #208]
-    stp     x28, x29, [x30, #224]
+"#,
+    store_x0_to_x29!("x30"),
+    r#"
     mrs     x0, nzcv
-    ldp     x19, x20, [sp, #16]
-    ldp     x21, x22, [sp, #32]
-    ldp     x23, x24, [sp, #48]
-    ldp     x25, x26, [sp, #64]
-    ldp     x27, x28, [sp, #80]
-    ldp     x29, x30, [sp], #112
+"#,
+    pop_callee_saved!("112"),
+    r#"
     ret
 
     // Copied to a scratch page, where the hole becomes the instruction. SCTLR_EL1.M and C are bits 0 and 2.

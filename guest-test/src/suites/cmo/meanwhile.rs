@@ -8,7 +8,7 @@ use crate::rt::machine::Machine;
 use crate::rt::mem::{self, scratch};
 use crate::rt::smccc::tagvisor;
 use crate::rt::sysreg::field;
-use crate::rt::timer::{self, SECOND};
+use crate::rt::timer::{self, PATIENCE};
 use crate::rt::{cpu, mmu, mte};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -69,7 +69,6 @@ fn use_table(table: u64) {
 /// At least so many times, and until it has changed between a fault and none so often.
 const ROUNDS: u64 = 3000;
 const CHANGES: u64 = 6;
-const PATIENCE: u64 = 60 * SECOND;
 
 /// Runs `f` again and again while another vCPU maps and unmaps the gigabyte of `ipa` at the slot; `f` says
 /// whether it faulted, and has to see both.

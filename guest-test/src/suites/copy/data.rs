@@ -8,7 +8,7 @@ use crate::harness::{Outcome, check, check_eq, skip};
 use crate::modes::puppet::{Act, Puppet};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{read8, read64, write8, write64};
-use crate::rt::timer::{self, SECOND};
+use crate::rt::timer::{self, PATIENCE};
 use abi::hypercall::{
     COPY_FROM_GUEST, COPY_PACKED, CopyEnd, DEBUG_COPY, DEVICE_COPY, Error, MEMORY_COPY, MIGRATE_COPY,
 };
@@ -68,7 +68,7 @@ pub(super) fn device_copy(machine: &Machine) -> Outcome {
 /// A call until the vCPU's registers are known.
 fn by_va(vm: u64, va: u64, length: u64, at: u64, flags: u64) -> Copied {
     let mut last = INVALID;
-    timer::wait(SECOND * 10, || {
+    timer::wait(PATIENCE, || {
         last = copied(DEBUG_COPY, [vm, 0, va, length, at, flags, 0]);
         last.x0 != Error::Busy as i64
     });

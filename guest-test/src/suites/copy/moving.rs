@@ -47,7 +47,7 @@ fn leave_on_the_move(vm: &Puppet) -> Outcome {
 }
 
 fn becomes(vm: &Puppet, state: VmState) -> Outcome {
-    let there = timer::wait(40 * SECOND, || info(vm.vm).is_ok_and(|i| i.state == state as u64));
+    let there = timer::wait(timer::PATIENCE, || info(vm.vm).is_ok_and(|i| i.state == state as u64));
     check!(there, "VM {} does not become {state:?}", vm.vm);
     Ok(())
 }
@@ -82,7 +82,7 @@ fn a_stopped_vm(machine: &Machine) -> Outcome {
     check_eq!(call_with(VM_START, [puppet.vm, 0, 0, 0, 0, 0, 0])[0], 0, "VM_START");
     becomes(&puppet, VmState::Running)?;
     check_eq!(info(puppet.vm)?.starts, starts + 1, "starts");
-    check!(timer::wait(40 * SECOND, || puppet.is_done()), "it does not answer");
+    check!(timer::wait(timer::PATIENCE, || puppet.is_done()), "it does not answer");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use crate::harness::{Outcome, check, check_eq, skip};
 use crate::rt::gic::*;
 use crate::rt::machine::Machine;
 use crate::rt::mem::{read8, read32, write8, write32, write64};
-use crate::rt::timer::{ENABLE, SECOND, virtual_intid};
+use crate::rt::timer::{ENABLE, PATIENCE, virtual_intid};
 use crate::rt::{cpu, irq, timer};
 
 pub(super) fn level_by_timer(_: &Machine) -> Outcome {
@@ -22,9 +22,9 @@ pub(super) fn level_by_timer(_: &Machine) -> Outcome {
     // High, then low before it is acknowledged: gone.
     disable(virtual_intid());
     msr!("cntv_ctl_el0", ENABLE);
-    check!(timer::wait(SECOND, || pending(virtual_intid())), "the line is high and the PPI not pending");
+    check!(timer::wait(PATIENCE, || pending(virtual_intid())), "the line is high and the PPI not pending");
     timer::off();
-    check!(timer::wait(SECOND, || !pending(virtual_intid())), "the line is low and the PPI pending");
+    check!(timer::wait(PATIENCE, || !pending(virtual_intid())), "the line is low and the PPI pending");
     enable(virtual_intid());
     nothing("after the line went low, disabled")
 }
@@ -70,7 +70,7 @@ pub(super) fn reroute_while_pending(machine: &Machine) -> Outcome {
     start_listening(machine)?;
     edge_spi(SPI, PRIORITY);
     set_pending(SPI);
-    check!(timer::wait(SECOND, || mrs!("icc_hppir1_el1") as u32 == SPI), "not pending at CPU 0");
+    check!(timer::wait(PATIENCE, || mrs!("icc_hppir1_el1") as u32 == SPI), "not pending at CPU 0");
     let Some((index, mpidr)) = machine.secondaries().next() else { skip!("one CPU") };
     route(SPI, mpidr);
     check!(irq::wait(index, 1), "the SPI did not follow its route");

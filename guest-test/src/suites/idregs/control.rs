@@ -168,7 +168,7 @@ pub(super) fn busy_after_the_run(machine: &Machine) -> Outcome {
     check_eq!(set(vm, PFR1, pfr1).0, 0, "the same value");
     check_eq!(set(vm, PFR1, pfr1 & !0xf).0, Error::Busy as i64, "another value");
     check_eq!(set(vm, PFR1, pfr1 | 0xf00).0, Error::Busy as i64, "a value that is too high");
-    let done = timer::wait(timer::SECOND * 60, || {
+    let done = timer::wait(timer::PATIENCE, || {
         crate::suites::control::info(vm).is_ok_and(|i| i.starts == 1 && i.state == 0)
     });
     check!(done, "fresh does not end");

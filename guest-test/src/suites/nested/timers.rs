@@ -4,7 +4,7 @@ use super::{guest_code, guest_el1, need_el2};
 use crate::harness::{Outcome, check, check_eq};
 use crate::rt::el2::{self, Exit, Guest, at_el2, with_guest};
 use crate::rt::machine::Machine;
-use crate::rt::timer::{ENABLE, SECOND, STATUS, ticks};
+use crate::rt::timer::{ENABLE, PATIENCE, SECOND, STATUS, ticks};
 use crate::rt::{cpu, gic, sysreg};
 
 const GUEST_VIRTUAL: u32 = 27;
@@ -46,7 +46,7 @@ pub(super) fn guest_timer_wakes(_: &Machine) -> Outcome {
         msr!("cntvoff_el2", 0);
         (0..500u64).find(|n| {
             let now = mrs!("cntpct_el0");
-            set_own_timer(now + ticks(5 * SECOND), ENABLE);
+            set_own_timer(now + ticks(PATIENCE), ENABLE);
             set_guest_timer(now + n * step, ENABLE);
             cpu::wait_interrupt();
             let late = mrs!("cnthp_ctl_el2") & STATUS != 0;
@@ -78,11 +78,11 @@ pub(super) fn guest_timer_moved(_: &Machine) -> Outcome {
     let (first, second, early) = at_el2(|| {
         msr!("cntvoff_el2", 0);
         set_guest_timer(mrs!("cntpct_el0"), ENABLE);
-        let first = wait(SECOND);
+        let first = wait(PATIENCE);
         let at = mrs!("cntpct_el0") + ticks(SECOND / 500);
         set_guest_timer(at, ENABLE);
         gic::end(GUEST_VIRTUAL);
-        let second = wait(SECOND);
+        let second = wait(PATIENCE);
         let early = mrs!("cntpct_el0") < at;
         set_guest_timer(0, 0);
         gic::end(GUEST_VIRTUAL);

@@ -7,7 +7,7 @@ use crate::rt::exception::{EC_DABT_EL1, FSC_EXTERNAL, expect_fault};
 use crate::rt::machine::Machine;
 use crate::rt::mem::read64;
 use crate::rt::mmu::tagged;
-use crate::rt::timer::{self, SECOND};
+use crate::rt::timer::{self, PATIENCE, SECOND};
 use crate::rt::{cpu, mte};
 use crate::suites::control::{call0, find, info};
 use abi::hypercall::{
@@ -109,7 +109,7 @@ fn held(machine: &Machine) -> Result<u64, Stop> {
 }
 
 fn becomes(vm: u64, state: VmState) -> Outcome {
-    let there = timer::wait(SECOND * 10, || info(vm).is_ok_and(|i| i.state == state as u64));
+    let there = timer::wait(PATIENCE, || info(vm).is_ok_and(|i| i.state == state as u64));
     check!(there, "VM {vm} does not get into state {state:?}");
     Ok(())
 }
@@ -122,16 +122,15 @@ pub(super) fn stop_at_fault(machine: &Machine) -> Outcome {
     check_eq!(decide(machine, held, 0, FaultDecision::Stop)?, 0, "FAULT_DECIDE");
     becomes(held, VmState::Stopped)?;
     // The stop was the fault's.
-    let mut cause = None;
-    for _ in 0..1000 {
-        let x = call(machine, EVENT_NEXT, [0; 3])?;
-        if x[0] == 0 && (x[1], x[2]) == (EventKind::Stopped as u64, held) {
-            cause = Some(x[3]);
-            break;
-        }
-        timer::delay(SECOND / 1000);
-    }
-    check_eq!(cause, Some(StopCause::Fault as u64), "cause");
+    let mut cause = Ok(None);
+    timer::wait(PATIENCE, || {
+        cause = call(machine, EVENT_NEXT, [0; 3]).map(|x| match x[..3] {
+            [0, kind, vm] if (kind, vm) == (EventKind::Stopped as u64, held) => Some(x[3]),
+            _ => None,
+        });
+        !matches!(cause, Ok(None))
+    });
+    check_eq!(cause?, Some(StopCause::Fault as u64), "cause");
     Ok(())
 }
 

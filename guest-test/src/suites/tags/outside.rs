@@ -5,7 +5,7 @@ use crate::harness::{Message, Outcome, Stop, check, check_eq, skip};
 use crate::modes::proxy::{ANSWER, LEAVE, REQUEST, RESULTS};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{self, read64, write64};
-use crate::rt::timer::{self, SECOND};
+use crate::rt::timer::{self, PATIENCE, SECOND};
 use abi::hypercall::{
     ALL_REGIONS, EVENT_NEXT, Error, EventKind, FAULT_DECIDE, FAULT_INFO, FaultDecision, FaultState,
     TAG_DEMOTE, TAG_QUOTA, TAG_STATS,
@@ -34,7 +34,7 @@ pub(crate) fn call(machine: &Machine, id: u32, args: [u64; 3]) -> Result<Results
     }
     mem::barrier();
     write64(page + REQUEST, number);
-    let answered = timer::wait(20 * SECOND, || read64(page + ANSWER) == number);
+    let answered = timer::wait(PATIENCE, || read64(page + ANSWER) == number);
     mem::barrier();
     if !answered {
         return Err(Stop::Fail(Message::new(format_args!("the control VM does not answer call {id:#x}"))));
@@ -139,13 +139,16 @@ pub(crate) fn fault(machine: &Machine, vm: u64, vcpu: u64) -> Result<Option<Info
 
 /// Waits until a vCPU's fault waits for a decision.
 pub(crate) fn await_fault(machine: &Machine, vm: u64, vcpu: u64) -> Result<Info, Stop> {
-    let mut last = None;
-    for _ in 0..2000 {
-        last = fault(machine, vm, vcpu)?;
-        if let Some(info) = last.filter(|i| i.state == FaultState::Waiting as u64) {
-            return Ok(info);
-        }
+    const WAITING: u64 = FaultState::Waiting as u64;
+    let mut last = Ok(None);
+    let waits = timer::wait(PATIENCE, || {
+        last = fault(machine, vm, vcpu);
         timer::delay(SECOND / 200);
+        matches!(&last, Err(_) | Ok(Some(Info { state: WAITING, .. })))
+    });
+    let last = last?;
+    if let Some(info) = last.filter(|_| waits) {
+        return Ok(info);
     }
     Err(Stop::Fail(Message::new(format_args!("no fault of {vm}/{vcpu} waits: {last:x?}"))))
 }

@@ -9,7 +9,7 @@ use crate::rt::exception::{EC_DABT_EL1, FSC_EXTERNAL, expect_fault};
 use crate::rt::machine::Machine;
 use crate::rt::mem::{self, write64};
 use crate::rt::mmu::tagged;
-use crate::rt::timer::{self, SECOND};
+use crate::rt::timer::{self, PATIENCE, ticks};
 use crate::rt::{cpu, mte};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
@@ -76,13 +76,13 @@ pub(super) fn tables_change_meanwhile(machine: &Machine) -> Outcome {
     STOP.store(false, Relaxed);
     CHANGES.store(0, Relaxed);
     cpu::submit(index, change, 0);
-    let begun = timer::wait(10 * SECOND, || CHANGES.load(Relaxed) > 0);
+    let begun = timer::wait(PATIENCE, || CHANGES.load(Relaxed) > 0);
     let (mut done, mut external, mut unmapped, mut other) = (0, 0, 0, None);
     // On a busy host the other vCPU may not come by for long.
     let begin = timer::now();
     for n in 0_u64.. {
         let enough = CHANGES.load(Relaxed) > 20 && external > 0 && done > 0;
-        if enough || timer::now() - begin > 60 * SECOND {
+        if enough || timer::now() - begin > ticks(PATIENCE) {
             break;
         }
         match expect_fault(|| mte::stg(VA + n % 256 * 16)) {

@@ -71,6 +71,12 @@ const fn blob(name: &'static str, change: fn(Vec<u8>) -> Vec<u8>) -> Case {
     way(name, Way::Blob(change), End::Silence)
 }
 
+/// A machine of which only part of the redistributors can be found, for a VM that wants one of the rest.
+const fn short_gicr(name: &'static str, change: tree::Change, says: &'static str) -> Case {
+    let vm = "cpus = [0, 1, 2]\nmemory = \"8MiB\"";
+    Case { bundle: Bundle::Vm(vm), ..dt(name, change, End::Refuse(says)) }
+}
+
 pub(super) const CASES: &[Case] = &[
     // Entry.
     way("e2h", Way::E2h, End::Pass),
@@ -95,6 +101,24 @@ pub(super) const CASES: &[Case] = &[
     model("cortex-a57", "cortex-a57", PLAIN, End::Refuse("the CPU lacks FEAT_RAS")),
     qemu("gicv4", &["-machine", "gic-version=4"], End::Pass),
     qemu("gicv2", &["-machine", "gic-version=2"], End::Refuse("QEMU: add gic-version=3 to -machine")),
+    short_gicr("gicr-too-short", tree::short_gicr, "it wants CPU 1, but the machine has 1"),
+    short_gicr("gicr-without-room", tree::tiny_gicr, "no GIC redistributor has this CPU's affinity"),
+    Case {
+        // Every other redistributor is passed over.
+        smp: 3,
+        ..short_gicr("gicr-stride", tree::gicr_stride, "it wants CPU 2, but the machine has 2")
+    },
+    dt(
+        "gicr-odd-stride",
+        tree::odd_stride,
+        End::Refuse("`redistributor-stride` is not a multiple of 64 KiB"),
+    ),
+    dt("odd-timer", tree::odd_timer, End::Refuse("gives the EL1 virtual timer INTID 20, but only 27 is")),
+    dt(
+        "odd-maintenance",
+        tree::odd_maintenance,
+        End::Refuse("maintenance interrupt INTID 24, but only 25 is"),
+    ),
     // Options.
     options("all-options", "fwb=off mte-perm=off cmo-trap=on log=debug", End::Pass),
     options("unknown-option", "fwb=maybe", End::Refuse("unknown option `fwb=maybe`")),
@@ -203,6 +227,11 @@ pub(super) const CASES: &[Case] = &[
     dt("wrapping-memory", tree::wrapping_memory, End::Refuse("/memory@ffffffffffff0000: property `reg`")),
     dt("scattered-memory", tree::scattered_memory, End::Refuse("number of such ranges above 1024")),
     dt("two-banks", tree::two_banks, End::Pass),
+    dt(
+        "reserved-scattered",
+        tree::reserved_scattered,
+        End::Refuse("`(memory reservation block)` brings the number of such ranges above 1024"),
+    ),
     dt("reserved-holes", tree::reserved_holes, End::Pass),
     Case {
         bundle: Bundle::Vm("cpus = [0]\nmemory = \"32MiB\""),

@@ -108,6 +108,46 @@ pub fn wrong_root_cells(tree: &mut DeviceTree) {
     set(tree, "/", "#size-cells", 7_u32);
 }
 
+const GIC: &str = "/intc@8000000";
+
+/// A redistributor region that ends before the second CPU's.
+pub fn short_gicr(tree: &mut DeviceTree) {
+    gicr(tree, 0x2_0000);
+}
+
+/// One that has not even room for the first.
+pub fn tiny_gicr(tree: &mut DeviceTree) {
+    gicr(tree, 0x1_0000);
+}
+
+fn gicr(tree: &mut DeviceTree, size: u32) {
+    set(
+        tree,
+        GIC,
+        "reg",
+        [0_u32, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, size].map(u32::to_be_bytes).concat(),
+    );
+}
+
+/// Redistributors at twice the distance that they have.
+pub fn gicr_stride(tree: &mut DeviceTree) {
+    set(tree, GIC, "redistributor-stride", 0x4_0000_u64);
+}
+
+pub fn odd_stride(tree: &mut DeviceTree) {
+    set(tree, GIC, "redistributor-stride", 0x2_1000_u64);
+}
+
+/// Another PPI for the virtual timer, the third in the list.
+pub fn odd_timer(tree: &mut DeviceTree) {
+    let ppis = [13_u32, 14, 4, 10].map(|ppi| [1, ppi, 4]).concat();
+    set(tree, "/timer", "interrupts", ppis.iter().flat_map(|cell| cell.to_be_bytes()).collect::<Vec<u8>>());
+}
+
+pub fn odd_maintenance(tree: &mut DeviceTree) {
+    set(tree, GIC, "interrupts", [1_u32, 8, 4].map(u32::to_be_bytes).concat());
+}
+
 pub fn two_cpus_alike(tree: &mut DeviceTree) {
     set(tree, "/cpus/cpu@1", "reg", 0_u32);
 }
@@ -211,6 +251,12 @@ pub fn reserved_holes(tree: &mut DeviceTree) {
 pub fn reserved_nearly_all(tree: &mut DeviceTree) {
     reserve(tree, [[0x8000_0000, 0x4000_0000]].into_iter());
     tree.memory_reservations.push(MemoryReservation::new(0x4100_0000, 0x3f00_0000));
+}
+
+/// More entries than the heap that comes with the image could hold.
+pub fn reserved_scattered(tree: &mut DeviceTree) {
+    let entries = (0..20_000).map(|i| MemoryReservation::new(0x10_0000_0000 + i * 0x2000, 0x1000));
+    tree.memory_reservations.extend(entries);
 }
 
 fn reserve(tree: &mut DeviceTree, ranges: impl Iterator<Item = [u64; 2]>) {
