@@ -15,7 +15,7 @@ use super::tree::Span;
 const NONE: u32 = u32::MAX;
 /// Records of one hash at most. A hypervisor that maps one page over and over would make a list that takes
 /// long to look through.
-const LONGEST: usize = 128;
+const LONGEST: usize = 512;
 /// Mappings that are forgotten one by one at most; of more, all shadows are forgotten, which costs less.
 const MOST_BY_RECORD: usize = 32;
 /// Records that are looked at for that at most.
