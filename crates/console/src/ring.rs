@@ -106,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn like_a_deque(steps in prop::collection::vec(step(), 0..100)) {
+        fn like_a_deque(steps in prop::collection::vec(step(), 0..if cfg!(miri) { 20 } else { 100 })) {
             let mut ring = Ring::<16>::new();
             let mut model = VecDeque::new();
             for step in steps {

@@ -356,7 +356,7 @@ fn reassemble(lines: &[&[u8]], pieces: &[&[u8]]) -> Result<(), String> {
 
 proptest! {
     #[test]
-    fn nobody_forges_a_prefix(events in prop::collection::vec(anything(), 0..60)) {
+    fn nobody_forges_a_prefix(events in prop::collection::vec(anything(), 0..if cfg!(miri) { 20 } else { 60 })) {
         let mut r = Rig::new(&NAMES);
         run(&mut r, &events);
         let known: Vec<String> = NAMES.iter().map(|n| format_args!("[{n}] ").to_string()).collect();
@@ -381,7 +381,7 @@ proptest! {
     #[test]
     fn every_text_arrives_whole_and_in_order(
         focus in b'0'..b'3',
-        events in prop::collection::vec(output(), 0..80),
+        events in prop::collection::vec(output(), 0..if cfg!(miri) { 20 } else { 80 }),
     ) {
         let mut r = Rig::new(&NAMES);
         let _ = r.press(&[1, focus]);

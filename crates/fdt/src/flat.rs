@@ -2,6 +2,7 @@
 //! chapter 5. It takes a tenth of the code and of the time that a tree of nodes in memory takes.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 const BEGIN_NODE: u32 = 1;
 const END_NODE: u32 = 2;
@@ -80,6 +81,15 @@ impl Writer {
         for value in values {
             self.bytes.extend_from_slice(&value.to_be_bytes());
         }
+    }
+
+    /// Sets a property to as many bytes; says where they are in the tree.
+    pub(crate) fn place<const N: usize>(&mut self, name: &'static str, value: [u8; N]) -> Range<usize> {
+        self.property(name, N);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&value);
+        self.align();
+        start..start.saturating_add(N)
     }
 
     /// The whole tree.

@@ -11,6 +11,7 @@ use addr::IpaRange;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use manifest::layout::{
     DTB_SIZE, EVENT_INTID, GICD, GICR, GICR_STRIDE, HYP_PTIMER_INTID, HYP_VTIMER_INTID, MAINTENANCE_INTID,
     PTIMER_INTID, UART, UART_INTID, VTIMER_INTID,
@@ -48,6 +49,15 @@ pub struct GuestTree<'a> {
     pub kaslr_seed: Option<u64>,
     /// How it calls PSCI: HVC, or SMC at virtual EL2.
     pub psci: Conduit,
+}
+
+/// A VM's flattened device tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The tree, at most [`DTB_SIZE`] bytes.
+    pub dtb: Vec<u8>,
+    /// Which bytes of it are entropy, new at each start of the VM.
+    pub seeds: Vec<Range<usize>>,
 }
 
 /// Why a VM's tree cannot be made.
@@ -93,15 +103,15 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// The flattened device tree of a VM, at most [`DTB_SIZE`] bytes.
+/// The flattened device tree of a VM.
 ///
 /// # Errors
 /// The tree does not fit, or the VM's entry has values that a validated manifest excludes.
-pub fn write(vm: &GuestTree<'_>) -> Result<Vec<u8>, Error> {
+pub fn write(vm: &GuestTree<'_>) -> Result<Written, Error> {
     build(vm).map_err(|flaw| Error { vm: vm.spec.name.clone(), flaw })
 }
 
-fn build(vm: &GuestTree<'_>) -> Result<Vec<u8>, Flaw> {
+fn build(vm: &GuestTree<'_>) -> Result<Written, Flaw> {
     let mut writer = Writer::new();
     let tree = &mut writer;
     tree.begin("", None);
@@ -109,7 +119,7 @@ fn build(vm: &GuestTree<'_>) -> Result<Vec<u8>, Flaw> {
     tree.cells("#size-cells", &[2]);
     tree.cells("interrupt-parent", &[GIC_PHANDLE]);
     tree.text("compatible", "linux,dummy-virt");
-    chosen(tree, vm)?;
+    let seeds = chosen(tree, vm)?;
     psci(tree, vm.psci);
     cpus(tree, vm.spec.cpus.len());
     timer(tree, vm.spec.nested.is_some());
@@ -124,7 +134,7 @@ fn build(vm: &GuestTree<'_>) -> Result<Vec<u8>, Flaw> {
     tree.end();
     let dtb = writer.finish();
     if u64::try_from(dtb.len()).is_ok_and(|size| size <= DTB_SIZE) {
-        Ok(dtb)
+        Ok(Written { dtb, seeds })
     } else {
         Err(Flaw::TooLarge(dtb.len()))
     }
@@ -150,7 +160,8 @@ const fn spi(number: u32, edge: bool) -> [u32; 3] {
     [0, number, if edge { 1 } else { 4 }]
 }
 
-fn chosen(tree: &mut Writer, vm: &GuestTree<'_>) -> Result<(), Flaw> {
+/// Says where the entropy is.
+fn chosen(tree: &mut Writer, vm: &GuestTree<'_>) -> Result<Vec<Range<usize>>, Flaw> {
     if vm.spec.cmdline.contains('\0') {
         return Err(Flaw::CommandLine);
     }
@@ -161,14 +172,11 @@ fn chosen(tree: &mut Writer, vm: &GuestTree<'_>) -> Result<(), Flaw> {
         tree.numbers("linux,initrd-start", &[initrd.start().get()]);
         tree.numbers("linux,initrd-end", &[initrd.end().get()]);
     }
-    if let Some(seed) = vm.rng_seed {
-        tree.bytes("rng-seed", &seed);
-    }
-    if let Some(seed) = vm.kaslr_seed {
-        tree.numbers("kaslr-seed", &[seed]);
-    }
+    let mut seeds = Vec::with_capacity(2);
+    seeds.extend(vm.rng_seed.map(|seed| tree.place("rng-seed", seed)));
+    seeds.extend(vm.kaslr_seed.map(|seed| tree.place("kaslr-seed", seed.to_be_bytes())));
     tree.end();
-    Ok(())
+    Ok(seeds)
 }
 
 fn psci(tree: &mut Writer, conduit: Conduit) {

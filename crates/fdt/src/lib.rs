@@ -27,4 +27,4 @@ pub mod uart;
 pub use machine::{Conduit, Cpu, Gic, GicVersion, Machine, Timer};
 pub use options::{OptionError, Options};
 pub use tree::{Error, NodePath, total_size};
-pub use uart::{Uart, UartKind};
+pub use uart::{Uart, UartKind, Width};

@@ -7,10 +7,10 @@
 use core::cell::OnceCell;
 use core::ffi::CStr;
 use core::fmt::{self, Write};
-use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
+mod check;
 mod walk;
 
 pub(crate) use walk::{Marks, Seen, Walk, by_phandle};
@@ -25,7 +25,12 @@ const MAX_SIZE: usize = 2 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// It is no well-formed flattened device tree.
-    Blob(FdtParseError),
+    Malformed {
+        /// What is wrong; completes a sentence that starts with the tree.
+        what: &'static str,
+        /// Where, in bytes from the start.
+        offset: usize,
+    },
     /// It is longer than 2 MiB.
     TooLong,
     /// Its nodes are nested too deeply.
@@ -46,7 +51,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Blob(e) => write!(f, "device tree: {e}"),
+            Self::Malformed { what, offset } => write!(f, "device tree: it {what} (offset {offset:#x})"),
             Self::TooLong => f.write_str("device tree: it is longer than 2 MiB"),
             Self::TooDeep(node) => write!(f, "device tree: {node} is nested deeper than {MAX_DEPTH} nodes"),
             Self::Lacks(what) => write!(f, "device tree: there is no {what}"),
@@ -131,7 +136,8 @@ impl<'a> Tree<'a> {
         if tree.len() > MAX_SIZE {
             return Err(Error::TooLong);
         }
-        Ok(Self { fdt: Fdt::new(tree).map_err(Error::Blob)?, error: OnceCell::new() })
+        check::check(tree)?;
+        Ok(Self { fdt: Fdt::new_unchecked(tree), error: OnceCell::new() })
     }
 
     /// The parser's view.

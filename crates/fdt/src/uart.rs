@@ -4,7 +4,7 @@
 use crate::bus;
 use crate::interrupt::Controller;
 use crate::tree::{Flawed, Place};
-use addr::PaRange;
+use addr::{Pa, PaRange};
 
 /// The machine's console UART.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +24,45 @@ pub struct Uart {
 pub enum UartKind {
     /// Arm PrimeCell UART (PL011) or the subset that Arm's SBSA defines.
     Pl011,
-    /// National Semiconductor 16550 and its descendants.
+    /// National Semiconductor 8250, 16450, 16550 and their descendants.
     Ns16550 {
-        /// Registers lie `1 << reg_shift` bytes apart.
-        reg_shift: u8,
-        /// Size of an access in bytes: 1, 2 or 4.
-        reg_io_width: u8,
+        /// Registers lie `1 << shift` bytes apart, which is a whole number of accesses; all lie inside.
+        shift: u8,
+        /// Size of an access.
+        width: Width,
     },
 }
+
+/// Size of an access to a register whose content is a byte, its lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// One byte.
+    Byte,
+    /// Two.
+    Half,
+    /// Four.
+    Word,
+}
+
+/// What has the registers of a 16550, as far as a driver goes that leaves the line's setup alone: those
+/// that Linux drives as such without further knowledge (`8250_of.c`), and `snps,dw-apb-uart`.
+const NS16550: &[&[u8]] = &[
+    b"ns8250",
+    b"ns16450",
+    b"ns16550",
+    b"ns16550a",
+    b"ns16750",
+    b"ns16850",
+    b"snps,dw-apb-uart",
+    b"nvidia,tegra20-uart",
+    b"ti,da830-uart",
+    b"fsl,16550-FIFO64",
+    b"altr,16550-FIFO32",
+    b"altr,16550-FIFO64",
+    b"altr,16550-FIFO128",
+];
+/// How many registers a 16550 has.
+const REGISTERS: u64 = 8;
 
 /// Where the console is.
 pub(crate) struct Console<'a> {
@@ -56,7 +87,13 @@ impl<'a> Console<'a> {
 
     /// The UART, its interrupt and clock unknown: on it, what is wrong elsewhere in the tree can be said.
     pub(crate) fn bare(&self) -> Result<Uart, Flawed> {
-        Ok(Uart { kind: self.kind, base: bus::device_reg(&self.place, 0)?, intid: None, clock: None })
+        let place = &self.place;
+        let base = bus::device_reg(place, 0)?;
+        let base = match self.kind {
+            UartKind::Pl011 => base,
+            UartKind::Ns16550 { shift, width } => ns16550_registers(place, base, shift, width)?,
+        };
+        Ok(Uart { kind: self.kind, base, intid: None, clock: None })
     }
 
     /// The UART. `clock` is the node that [`clock`](Self::clock) asks for, whose frequency is known if
@@ -99,21 +136,52 @@ fn kind(place: &Place<'_>) -> Result<Option<UartKind>, Flawed> {
     if place.compatible(&[b"arm,pl011", b"arm,sbsa-uart"]) {
         return Ok(Some(UartKind::Pl011));
     }
-    if !place.compatible(&[b"ns16550a", b"ns16550", b"snps,dw-apb-uart"]) {
+    if !place.compatible(NS16550) {
         return Ok(None);
     }
-    let reg_shift = match place.u32("reg-shift")?.unwrap_or(0) {
+    if place.value("big-endian").is_some() {
+        return Err(place.flaw("big-endian", "asks for an order of bytes that is not supported"));
+    }
+    let shift = match place.u32("reg-shift")?.unwrap_or(0) {
         0 => 0,
         1 => 1,
         2 => 2,
         3 => 3,
         _ => return Err(place.flaw("reg-shift", "is more than 3")),
     };
-    let reg_io_width = match place.u32("reg-io-width")?.unwrap_or(1) {
-        1 => 1,
-        2 => 2,
-        4 => 4,
+    let width = match place.u32("reg-io-width")?.unwrap_or(1) {
+        1 => Width::Byte,
+        2 => Width::Half,
+        4 => Width::Word,
         _ => return Err(place.flaw("reg-io-width", "is not 1, 2 or 4")),
     };
-    Ok(Some(UartKind::Ns16550 { reg_shift, reg_io_width }))
+    if width.bytes() > 1 << shift {
+        return Err(place.flaw("reg-io-width", "is more than `reg-shift` leaves between registers"));
+    }
+    Ok(Some(UartKind::Ns16550 { shift, width }))
+}
+
+impl Width {
+    /// The same in bytes.
+    const fn bytes(self) -> u64 {
+        match self {
+            Self::Byte => 1,
+            Self::Half => 2,
+            Self::Word => 4,
+        }
+    }
+}
+
+/// Where the registers of a 16550 are in its `reg`: from `reg-offset` on, all of them.
+fn ns16550_registers(place: &Place<'_>, reg: PaRange, shift: u8, width: Width) -> Result<PaRange, Flawed> {
+    let offset = u64::from(place.u32("reg-offset")?.unwrap_or(0));
+    let start = reg.start().get().checked_add(offset);
+    let size = reg.size().checked_sub(offset).filter(|size| *size >= REGISTERS << shift);
+    let Some(range) = start.zip(size).and_then(|(start, size)| PaRange::new(Pa::new(start), size)) else {
+        return Err(place.flaw("reg", "has no room for a 16550's registers"));
+    };
+    if !range.start().get().is_multiple_of(width.bytes()) {
+        return Err(place.flaw("reg", "is not aligned to `reg-io-width`"));
+    }
+    Ok(range)
 }

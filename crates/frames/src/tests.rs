@@ -54,7 +54,7 @@ fn what_is_too_much_takes_nothing() {
 
 /// A request: alignment of the IPA, size in pages, whether it needs tags.
 fn requests() -> impl Strategy<Value = Vec<(u32, u64, bool)>> {
-    prop::collection::vec((0..14_u32, 1..3000_u64, any::<bool>()), 1..30)
+    prop::collection::vec((0..14_u32, 1..3000_u64, any::<bool>()), 1..if cfg!(miri) { 20 } else { 30 })
 }
 
 proptest! {

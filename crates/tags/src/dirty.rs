@@ -162,7 +162,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
         #[test]
-        fn like_a_set(ops in prop::collection::vec(op(), 0..200)) {
+        fn like_a_set(ops in prop::collection::vec(op(), 0..if cfg!(miri) { 20 } else { 200 })) {
             let mut log = log();
             log.start();
             let known = |page: &u64| (16..216).contains(page) || (300..305).contains(page);

@@ -3,6 +3,7 @@
 //! A guest's access holds the leaf for reading, as the translation that it uses lives until TLB
 //! maintenance has waited for it; a change of the leaf takes it for writing. Data and tags are relaxed
 //! atomics, each CPU having its own word.
+#![cfg(not(miri))]
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test")]
 
 use addr::{Ipa, IpaRange, PAGE_SIZE};

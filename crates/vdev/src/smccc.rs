@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn everything_near_a_known_id_is_unknown() {
-        for (id, _) in IDS {
+        for &(id, _) in IDS.iter().step_by(if cfg!(miri) { 5 } else { 1 }) {
             for near in (0..32).map(|bit| id ^ (1 << bit)).chain([id.wrapping_sub(1), id.wrapping_add(1)]) {
                 if IDS.iter().all(|&(known, _)| known != near) {
                     assert_eq!(decode(u64::from(near)), Call::Unknown, "{near:#x}");

@@ -341,7 +341,7 @@ fn run(lrs: usize, split_eoi: bool, ops: Vec<Op>) {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    prop::collection::vec(op(), 0..120)
+    prop::collection::vec(op(), 0..if cfg!(miri) { 20 } else { 120 })
 }
 
 proptest! {

@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     pub(crate) tree: u64,
     /// Kernel command line.
     pub(crate) bootargs: &'static str,
+    /// Entropy: `rng-seed` and `kaslr-seed`, empty if there is none.
+    pub(crate) seeds: [&'static [u8]; 2],
     /// MPIDR of each CPU; index 0 is the one that booted.
     pub(crate) cpus: [u64; cpu::MAX],
     /// How many.
@@ -74,6 +76,7 @@ impl Machine {
         let mut machine = Self {
             tree,
             bootargs: "",
+            seeds: [&[]; 2],
             cpus: [0; cpu::MAX],
             cpu_count: 0,
             psci_smc: false,
@@ -98,6 +101,8 @@ impl Machine {
     fn top(&mut self, node: FdtNode<'static>) {
         if node.name_without_address() == "chosen" {
             self.bootargs = string(&node, "bootargs").unwrap_or("");
+            let bytes = |name| node.property(name).and_then(|p| p.value_as::<&'static [u8]>().ok());
+            self.seeds = ["rng-seed", "kaslr-seed"].map(|name| bytes(name).unwrap_or_default());
         } else if node.name_without_address() == "memory" {
             for range in ranges(node) {
                 self.memory[self.memory_count] = range;

@@ -5,7 +5,7 @@
 
 use arm_pl011_uart::{Interrupts, PL011Registers, UniqueMmioPointer};
 use core::ptr::NonNull;
-use fdt::UartKind;
+use fdt::{UartKind, Width};
 use uart_16550::spec::registers::{IER, LSR};
 use uart_16550::{Uart16550, backend::Backend};
 
@@ -45,7 +45,7 @@ enum Layout {
 struct Registers {
     base: *mut u8,
     shift: u8,
-    wide: bool,
+    width: Width,
 }
 
 // SAFETY: device registers have no thread of their own.
@@ -54,23 +54,25 @@ unsafe impl Send for Registers {}
 impl Backend for Registers {
     unsafe fn read(&mut self, register: u8) -> u8 {
         let at = self.base.wrapping_add(usize::from(register) << self.shift);
-        if self.wide {
+        match self.width {
             // SAFETY: within the device's mapped registers: `Uart::claim`'s caller promised.
-            unsafe { at.cast::<u32>().read_volatile() as u8 }
-        } else {
+            Width::Byte => unsafe { at.read_volatile() },
+            // SAFETY: as above; the device tree's reader checked the alignment.
+            Width::Half => unsafe { at.cast::<u16>().read_volatile() as u8 },
             // SAFETY: as above.
-            unsafe { at.read_volatile() }
+            Width::Word => unsafe { at.cast::<u32>().read_volatile() as u8 },
         }
     }
 
     unsafe fn write(&mut self, register: u8, value: u8) {
         let at = self.base.wrapping_add(usize::from(register) << self.shift);
-        if self.wide {
+        match self.width {
             // SAFETY: as above.
-            unsafe { at.cast::<u32>().write_volatile(u32::from(value)) };
-        } else {
+            Width::Byte => unsafe { at.write_volatile(value) },
             // SAFETY: as above.
-            unsafe { at.write_volatile(value) };
+            Width::Half => unsafe { at.cast::<u16>().write_volatile(value.into()) },
+            // SAFETY: as above.
+            Width::Word => unsafe { at.cast::<u32>().write_volatile(value.into()) },
         }
     }
 }
@@ -89,8 +91,8 @@ impl Uart {
                 let registers = unsafe { UniqueMmioPointer::new(registers) };
                 Layout::Pl011(arm_pl011_uart::Uart::new(registers))
             }
-            UartKind::Ns16550 { reg_shift, reg_io_width } => {
-                let registers = Registers { base, shift: reg_shift.min(8), wide: reg_io_width == 4 };
+            UartKind::Ns16550 { shift, width } => {
+                let registers = Registers { base, shift, width };
                 // SAFETY: the caller's promise.
                 let mut u = unsafe { Uart16550::new_with_backend(registers) };
                 // IIR[7:6]: firmware has enabled the FIFOs.

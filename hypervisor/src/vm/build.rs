@@ -133,7 +133,7 @@ struct Parts {
     stage2: Stage2Registers,
     map: GuestMap,
     nested: Option<NestedMmu>,
-    tree: Vec<u8>,
+    tree: fdt::guest::Written,
     identity: identity::Guarded,
     sve_bits: u16,
 }
@@ -408,7 +408,7 @@ fn is_owned(region: &RegionSpec) -> bool {
 }
 
 #[inline(never)]
-fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<Vec<u8>, String> {
+fn tree(spec: &VmSpec, means: &Means<'_>) -> Result<fdt::guest::Written, String> {
     let initrd = match &spec.initrd {
         Some(placed) => {
             let size = bundle::file(&placed.file).map_or(0, |f| f.len() as u64);

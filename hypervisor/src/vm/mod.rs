@@ -92,8 +92,8 @@ pub(crate) struct Vm {
     pub(crate) nested: Option<NestedMmu>,
     /// Physical memory of each region of `spec.regions`.
     pub(crate) backing: Vec<Backing>,
-    /// Its device tree, copied to the guest at each start.
-    pub(crate) tree: Vec<u8>,
+    /// Its device tree, copied to the guest at each start, with seeds of their own if there is entropy.
+    pub(crate) tree: fdt::guest::Written,
     /// Its vCPUs, as others see them.
     pub(crate) vcpus: Vec<VcpuShared>,
     /// Its interrupt controller.

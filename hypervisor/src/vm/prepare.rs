@@ -5,15 +5,16 @@
 //! that starts delays nobody.
 
 use super::Vm;
-use crate::arch::{cache, tlb};
+use crate::arch::{cache, cpu, tlb};
 use crate::bundle;
 use crate::machine;
-use crate::mem::window;
+use crate::mem::window::{self, Window};
 use crate::nested::mmu::with_vmid;
 use crate::vcpu::{Activity, Vcpu};
 use addr::{Canonical, Ipa};
 pub(crate) use cmo::Preparation;
 use cmo::{Chunk, Contents, Item, Region, Work};
+use core::ops::Range;
 
 impl Contents for Vm {
     fn region(&self, n: usize) -> Option<Region<'_>> {
@@ -35,7 +36,7 @@ impl Vm {
         let file = |name: &str| bundle::file(name).unwrap_or(&[]);
         Some(match n {
             0 => (spec.kernel.image.at, file(&spec.kernel.image.file)),
-            1 => (spec.dtb, &self.tree),
+            TREE => (spec.dtb, &self.tree.dtb),
             2 => match &spec.initrd {
                 Some(initrd) => (initrd.at, file(&initrd.file)),
                 None => (spec.dtb, &[]),
@@ -48,6 +49,24 @@ impl Vm {
         })
     }
 
+    /// Writes new entropy over the seeds in `part` of the device tree, which is where the window is. What
+    /// there is none for at the moment stays as it was at boot.
+    fn write_seeds(&self, window: &Window<'_>, part: Range<usize>) -> bool {
+        let present = machine::get().is_some_and(|machine| machine.host.rng);
+        for seed in &self.tree.seeds {
+            let (start, end) = (seed.start.max(part.start), seed.end.min(part.end));
+            for at in (start..end).step_by(8) {
+                // RNDR may be asked too often for a moment.
+                let Some(random) = (0..16).find_map(|_| cpu::random(present)) else { return true };
+                let bytes = random.to_le_bytes();
+                if !window.write((at - part.start) as u64, bytes.get(..end - at).unwrap_or(&bytes)) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// Does one step; says where the next one goes on.
     fn step(&self, at: Preparation) -> Preparation {
         let (work, next) = at.step(self);
@@ -56,11 +75,14 @@ impl Vm {
             Work::Copy { item, from, to } => {
                 let data = self.initial(item).and_then(|(_, data)| data.get(from as usize..));
                 let now = data.and_then(|d| d.get(..to.memory.size() as usize)).unwrap_or(&[]);
-                assert_eq!(
-                    window::fill_data(to, |w| w.write(0, now)),
-                    Some(true),
-                    "no window for a VM's memory"
-                );
+                let written = window::fill_data(to, |w| {
+                    if item == TREE {
+                        w.write(0, now) && self.write_seeds(w, from as usize..from as usize + now.len())
+                    } else {
+                        w.write(0, now)
+                    }
+                });
+                assert_eq!(written, Some(true), "no window for a VM's memory");
             }
             // The manifest's check placed every item inside the VM's memory.
             Work::Misplaced { item } => panic!("item {item} of VM {} lies outside of it", self.spec.name),
@@ -75,6 +97,9 @@ impl Vm {
         next
     }
 }
+
+/// Which item the device tree is.
+const TREE: usize = 1;
 
 /// Zeroes whole pages, and their tags if guests see them.
 pub(crate) fn zero(chunk: Chunk) {

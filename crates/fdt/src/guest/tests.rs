@@ -96,16 +96,29 @@ fn children(dtb: &[u8], path: &str) -> Vec<String> {
 #[test]
 fn the_text_is_as_expected() {
     let spec = example();
-    let dtb = write(&facts(&spec)).unwrap();
+    let dtb = write(&facts(&spec)).unwrap().dtb;
     let text = Fdt::new(&dtb).unwrap().to_string();
     assert!(text == GOLDEN, "the tree is now:\n{text}");
+}
+
+#[test]
+fn seeds_are_where_it_says() {
+    let spec = example();
+    let Written { mut dtb, seeds } = write(&facts(&spec)).unwrap();
+    for seed in seeds {
+        dtb[seed].fill(0x77);
+    }
+    let other =
+        GuestTree { rng_seed: Some([0x77; 32]), kaslr_seed: Some(0x7777_7777_7777_7777), ..facts(&spec) };
+    assert_eq!(dtb, write(&other).unwrap().dtb);
+    assert_eq!(write(&GuestTree { rng_seed: None, kaslr_seed: None, ..other }).unwrap().seeds, []);
 }
 
 /// The reader of machines understands it: a hypervisor that runs as a guest reads such a tree.
 #[test]
 fn it_reads_back() {
     let spec = example();
-    let machine = machine::read(&write(&facts(&spec)).unwrap()).unwrap();
+    let machine = machine::read(&write(&facts(&spec)).unwrap().dtb).unwrap();
     let ranges = |list: &[addr::PaRange]| -> Vec<(u64, u64)> {
         list.iter().map(|range| (range.start().get(), range.size())).collect()
     };
@@ -128,7 +141,7 @@ fn it_reads_back() {
 fn all_ram_is_memory_without_mte() {
     let mut spec = example();
     spec.mte = false;
-    let dtb = write(&facts(&spec)).unwrap();
+    let dtb = write(&facts(&spec)).unwrap().dtb;
     assert!(children(&dtb, "/").contains(&"memory@60000000".into()));
     assert_eq!(children(&dtb, "/reserved-memory"), ["rom@70000000", "ring@100000000"]);
 }
@@ -139,7 +152,7 @@ fn absent_facts_leave_no_trace() {
     spec.control = Control::None;
     spec.regions.retain(|region| region.name == "ram");
     let vm = GuestTree { initrd: None, rng_seed: None, kaslr_seed: None, psci: Conduit::Smc, ..facts(&spec) };
-    let dtb = write(&vm).unwrap();
+    let dtb = write(&vm).unwrap().dtb;
     let nodes =
         ["chosen", "psci", "cpus", "timer", "intc@8000000", "clk", "pl011@9000000", "memory@40000000"];
     assert_eq!(children(&dtb, "/"), nodes);
@@ -153,7 +166,7 @@ fn absent_facts_leave_no_trace() {
 fn a_hypervisor_has_all_timers_and_maintenance() {
     let mut spec = example();
     spec.nested = Some(manifest::Nested::Nvhe);
-    let dtb = write(&GuestTree { psci: Conduit::Smc, ..facts(&spec) }).unwrap();
+    let dtb = write(&GuestTree { psci: Conduit::Smc, ..facts(&spec) }).unwrap().dtb;
     let tree = Fdt::new(&dtb).unwrap();
     let interrupts = |path: &str| -> Vec<u8> {
         let value = tree.find_node(path).unwrap();
@@ -185,7 +198,7 @@ fn refusals_name_the_entry() {
 #[test]
 fn dtc_accepts_it() {
     let spec = example();
-    let dtb = write(&facts(&spec)).unwrap();
+    let dtb = write(&facts(&spec)).unwrap().dtb;
     let mut dtc = Command::new("dtc");
     dtc.args(["-I", "dtb", "-O", "dtb"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let Ok(mut dtc) = dtc.spawn() else {
@@ -224,7 +237,7 @@ proptest! {
         }).collect();
         let initrd = initrd.map(|(start, size)| range(start.into(), size.into()));
         match write(&GuestTree { initrd, ..facts(&spec) }) {
-            Ok(dtb) => prop_assert!(Tree::open(&dtb).is_ok() && dtb.len() <= 0x1_0000),
+            Ok(Written { dtb, .. }) => prop_assert!(Tree::open(&dtb).is_ok() && dtb.len() <= 0x1_0000),
             Err(error) => prop_assert!(error.to_string().starts_with("VM `linux`: ")),
         }
     }

@@ -1,11 +1,13 @@
 use super::*;
-use crate::{UartKind, early};
+use crate::{UartKind, Width, early};
 use dtoolkit::ToPropertyValue;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use proptest::prelude::*;
 use std::{format, vec};
+
+mod mutated;
 
 /// QEMU 11.1.3, `-machine virt,virtualization=on,gic-version=3,mte=on,dtb-randomness=off -smp 4
 /// -m 1G`, dumped by `dumpdtb=` and packed.
@@ -299,7 +301,7 @@ fn behind_buses(t: &mut DeviceTree) {
 #[test]
 fn a_16550_behind_buses_is_found() {
     let want = Uart {
-        kind: UartKind::Ns16550 { reg_shift: 2, reg_io_width: 4 },
+        kind: UartKind::Ns16550 { shift: 2, width: Width::Word },
         base: range(0x1_fe20_1000, 0x100),
         intid: Some(37),
         clock: Some(1_843_200),
@@ -326,6 +328,49 @@ fn a_16550_behind_buses_is_found() {
     assert_eq!(text, "device tree: /soc: property `ranges` does not fit the cell counts");
     let text = sentence(|t| set(t, "/soc", "#address-cells", 3u32));
     assert_eq!(text, "device tree: /soc: property `#address-cells` is more than 2");
+}
+
+#[test]
+fn registers_of_a_16550_lie_as_the_tree_says() {
+    const UART: &str = "/soc/bus@7e000000/serial@7e201000";
+    let found = |name: &str, cells: &[(&str, u32)]| {
+        edited(|t| {
+            behind_buses(t);
+            set(t, UART, "compatible", name);
+            unset(t, UART, "reg-shift");
+            unset(t, UART, "reg-io-width");
+            cells.iter().for_each(|(name, value)| set(t, UART, name, *value));
+        })
+        .map(|machine| machine.uart.map(|uart| (uart.kind, uart.base)))
+        .map_err(|error| error.to_string())
+    };
+    let kind = |shift, width| UartKind::Ns16550 { shift, width };
+    let all = range(0x1_fe20_1000, 0x100);
+    for name in ["ns8250", "ns16450", "ns16550", "ns16550a", "ns16750", "nvidia,tegra20-uart"] {
+        assert_eq!(found(name, &[]), Ok(Some((kind(0, Width::Byte), all))), "{name}");
+    }
+    assert_eq!(found("mrvl,mmp-uart", &[]), Ok(None), "it has a bit that turns it off");
+    let half = [("reg-shift", 1), ("reg-io-width", 2)];
+    assert_eq!(found("ns16550a", &half), Ok(Some((kind(1, Width::Half), all))));
+    let spread = [("reg-shift", 3), ("reg-io-width", 4), ("reg-offset", 0xc0)];
+    let upper = range(0x1_fe20_10c0, 0x40);
+    assert_eq!(found("ns16550a", &spread), Ok(Some((kind(3, Width::Word), upper))));
+    for (cells, says) in [
+        (&[("reg-shift", 1), ("reg-io-width", 4)][..], "`reg-io-width` is more than `reg-shift` leaves"),
+        (&[("reg-io-width", 2)], "`reg-io-width` is more than `reg-shift` leaves"),
+        (&[("reg-io-width", 8)], "`reg-io-width` is not 1, 2 or 4"),
+        (&[("reg-shift", 4)], "`reg-shift` is more than 3"),
+        (&[("reg-shift", 2), ("reg-offset", 0xe4)], "`reg` has no room for a 16550's registers"),
+        (&[("reg-offset", u32::MAX)], "`reg` has no room for a 16550's registers"),
+        (
+            &[("reg-shift", 2), ("reg-io-width", 4), ("reg-offset", 2)],
+            "`reg` is not aligned to `reg-io-width`",
+        ),
+        (&[("big-endian", 0)], "`big-endian` asks for an order of bytes that is not supported"),
+    ] {
+        let text = found("ns16550a", cells).unwrap_err();
+        assert!(text.contains(UART) && text.contains(says), "{cells:?}: {text}");
+    }
 }
 
 #[test]
@@ -414,82 +459,21 @@ fn a_bottomless_tree_needs_little_stack() {
     assert!(result.1.unwrap_err().to_string().contains("nested deeper"));
 }
 
-proptest! {
-    #[test]
-    fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = (read(&bytes), early::uart(&bytes));
+#[test]
+fn names_may_be_longer_than_they_ought() {
+    let name = "snps,dis-u2-freeclk-exists-quirk";
+    assert_eq!(name.len(), 32);
+    let property = |name: &str| DeviceTreeProperty::new_unchecked(name, 1u32);
+    let named = |name: &str| edited(|t| t.find_node_mut("/chosen").unwrap().add_property(property(name)));
+    assert_eq!(named(name).unwrap().cpus, read(QEMU).unwrap().cpus);
+    let node = |name: &str| edited(|t| t.root.add_child(DeviceTreeNode::new_unchecked(name)));
+    node("a-node-of-a-name-that-nobody-would-type-twice@1").unwrap();
+    named(&"n".repeat(255)).unwrap();
+    node(&"n".repeat(255)).unwrap();
+    for bad in ["n".repeat(256), "a b".into(), "a/b".into(), "\u{e9}".into()] {
+        let text = named(&bad).unwrap_err().to_string();
+        assert!(text.starts_with("device tree: it has a property with a bad name (offset 0x"), "{text}");
+        let text = node(&bad).unwrap_err().to_string();
+        assert!(text.starts_with("device tree: it has a node with a bad name (offset 0x"), "{text}");
     }
-
-    #[test]
-    fn mutated_trees_never_panic(
-        rich in any::<bool>(),
-        patches in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
-        cells in prop::collection::vec((any::<prop::sample::Index>(), 0u32..12), 0..12),
-        length in prop::option::weighted(0.1, any::<prop::sample::Index>()),
-    ) {
-        let mut tree = qemu();
-        if rich {
-            behind_buses(&mut tree);
-        }
-        let mut dtb = tree.to_dtb();
-        for (at, value) in cells {
-            let at = at.index(dtb.len() / 4) * 4;
-            dtb[at..at + 4].copy_from_slice(&value.to_be_bytes());
-        }
-        for (at, value) in patches {
-            let at = at.index(dtb.len());
-            dtb[at] = value;
-        }
-        if let Some(length) = length {
-            dtb.truncate(length.index(dtb.len()));
-        }
-        if let Err(error) = read(&dtb) {
-            prop_assert!(error.to_string().starts_with("device tree: "));
-        }
-        let _ = early::uart(&dtb);
-    }
-
-    /// Like the above, but each tree is well-formed, so that the mutation reaches the meaning.
-    #[test]
-    fn mutated_values_never_panic(
-        edits in prop::collection::vec((0usize..PATHS.len(), any::<prop::sample::Index>(), value()), 1..6),
-    ) {
-        let mut tree = qemu();
-        behind_buses(&mut tree);
-        for (path, property, value) in edits {
-            let node = tree.find_node_mut(PATHS[path]).unwrap();
-            let count = node.properties_mut().count();
-            if let Some(property) = node.properties_mut().nth(property.index(count)) {
-                property.set_value(value);
-            }
-        }
-        let dtb = tree.to_dtb();
-        if let Err(error) = read(&dtb) {
-            prop_assert!(error.to_string().starts_with("device tree: "));
-        }
-        let _ = early::uart(&dtb);
-    }
-}
-
-const PATHS: [&str; 12] = [
-    "/",
-    "/chosen",
-    "/aliases",
-    "/soc",
-    "/soc/bus@7e000000",
-    "/soc/bus@7e000000/serial@7e201000",
-    "/intc@8000000",
-    "/timer",
-    "/cpus",
-    "/cpus/cpu@1",
-    "/memory@40000000",
-    "/psci",
-];
-
-fn value() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
-        prop::collection::vec(any::<u8>(), 0..40),
-        prop::collection::vec(prop_oneof![0u32..6, Just(u32::MAX), Just(0x8005)], 0..16)
-            .prop_map(|cells| cells.iter().flat_map(|cell| cell.to_be_bytes()).collect()),
-    ]
 }

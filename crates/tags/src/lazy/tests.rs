@@ -217,7 +217,7 @@ proptest! {
     fn ledger_matches_a_model(
         large in any::<bool>(),
         quota in proptest::option::of(0_u64..6),
-        ops in proptest::collection::vec(op(), 1..40),
+        ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 6 } else { 40 }),
     ) {
         let size = if large { Size::Block } else { Size::Page };
         let mut world = World::new(size, quota.map(|units| units * size.pages()));

@@ -206,6 +206,7 @@ fn one_property_of_a_leaf_at_a_time() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a million reads of tables")]
 fn pages_one_by_one_until_they_join() {
     let (mut mem, mut vm) = vm(36);
     let block = range(0x4000_0000, BLOCK_2M);
@@ -308,7 +309,7 @@ fn naive_walk(mem: &Fake, root: u64, ipa: u64) -> Option<(u64, u64)> {
 
 /// Walks every page of the window and compares; blocks must be used where a protect left one.
 fn compare(mem: &Fake, vm: &Vm, model: &Model) -> Result<(), TestCaseError> {
-    for page in 0..2048 {
+    for page in (0..2048).step_by(if cfg!(miri) { 61 } else { 1 }) {
         let ipa = BASE + page * 4096 + 0xabc;
         let found = vm.walk(mem, Ipa::new(ipa)).map(|(pa, attr, _)| (pa.get(), attr));
         let expected = model.get(&page).map(|&(to, attr)| (BASE + to * 4096 + 0xabc, attr));
@@ -331,7 +332,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 96 }))]
 
     #[test]
-    fn builder_matches_a_model_of_pages(ops in proptest::collection::vec(op(), 1..12)) {
+    fn builder_matches_a_model_of_pages(ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 3 } else { 12 })) {
         let (mut mem, mut vm) = vm(32);
         let mut model = Model::new();
         for op in ops {
@@ -387,7 +388,7 @@ proptest! {
     #[test]
     fn budget_is_exact(
         ipa_bits in 32_u8..=48,
-        map in proptest::collection::vec((0_u64..200, 1_u64..1500, 0_u64..4), 1..8),
+        map in proptest::collection::vec((0_u64..200, 1..if cfg!(miri) { 60 } else { 1500_u64 }, 0_u64..4), 1..8),
     ) {
         let (mut mem, mut vm) = vm(ipa_bits);
         let mut at = 0x0800_0000;

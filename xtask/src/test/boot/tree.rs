@@ -94,7 +94,7 @@ pub fn stdout_in_a_hole(tree: &mut DeviceTree) {
     set(tree, "/pl011@9000000", "reg", vec![0_u32, 0x0b00_0000, 0, 0x1000]);
 }
 
-/// A name that the Devicetree Specification does not allow, but some vendors use.
+/// A name that the Devicetree Specification does not allow, but trees of Linux have.
 pub fn long_property(tree: &mut DeviceTree) {
     set(tree, "/chosen", "vendor,a-name-of-more-than-31-characters", 1_u32);
 }
