@@ -100,18 +100,22 @@ fn end(how: End) {
     let hint = NESTED >> 12 | 0b1110 << 44;
     at_el2(|| {
         stage2.install();
-        // SAFETY: TLB maintenance of guests' translations.
-        unsafe {
-            asm!("dsb ishst", options(nostack));
-            match how {
-                End::All => asm!("tlbi alle1is", options(nostack)),
-                End::Vmid => asm!("tlbi vmalls12e1is", options(nostack)),
-                End::Range => {
-                    asm!(".arch_extension tlb-rmi", "tlbi ripas2e1is, {}", in(reg) range, options(nostack));
-                }
-                End::Hint => asm!("tlbi ipas2e1is, {}", in(reg) hint, options(nostack)),
-            }
-            asm!("dsb ish", "isb", options(nostack));
+        match how {
+            // SAFETY: TLB maintenance of guests' translations.
+            End::All => unsafe { asm!("dsb ishst", "tlbi alle1is", "dsb ish", "isb", options(nostack)) },
+            // SAFETY: TLB maintenance of guests' translations.
+            End::Vmid => unsafe {
+                asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack))
+            },
+            // SAFETY: TLB maintenance of guests' translations.
+            End::Range => unsafe {
+                asm!(".arch_extension tlb-rmi", "dsb ishst", "tlbi ripas2e1is, {}", "dsb ish", "isb",
+                    in(reg) range, options(nostack));
+            },
+            // SAFETY: TLB maintenance of guests' translations.
+            End::Hint => unsafe {
+                asm!("dsb ishst", "tlbi ipas2e1is, {}", "dsb ish", "isb", in(reg) hint, options(nostack));
+            },
         }
     });
     let lazy = LAZY.load(Relaxed);

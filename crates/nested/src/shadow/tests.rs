@@ -10,9 +10,10 @@ use std::vec::Vec;
 use vmsa::attr::{Exec, S2Attr, S2Memory};
 use vmsa::descriptor::{ADDRESS, Kind, Level, kind};
 
+use super::key::VS;
 use crate::attributes::{Attributes, Own, compose};
-use crate::stage2::Leaf;
 use crate::stage2::tests::OFFERED;
+use crate::stage2::{Leaf, Registers};
 
 mod work;
 
