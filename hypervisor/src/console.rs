@@ -2,8 +2,10 @@
 //!
 //! Output waits in a ring, because a UART takes bytes far more slowly than they are made: each visit
 //! hands it what it takes at once, its transmit interrupt asks for the rest. When the ring is nearly
-//! full, VMs are held back: their characters wait in their own UARTs. Lines of the hypervisor are
-//! never refused; if the ring is full, they wait for the transmitter.
+//! full, VMs are held back: their characters wait in their own UARTs. A line of the hypervisor for which
+//! the ring has no room, and the transmitter makes none at once, is dropped, and a later line says how
+//! many were: who waited would hold the lock for as long, with interrupts masked. Only before there are
+//! VMs, in a panic and at the end of the machine does the hypervisor wait.
 
 mod emergency;
 
@@ -12,6 +14,7 @@ pub(crate) use emergency::Emergency;
 use crate::arch::{cpu, timer};
 use crate::dev::uart::{Lines, Uart};
 use crate::machine;
+use ::console::output::{BURST, Output, Transmitter};
 use ::console::own::OwnLine;
 use ::console::ring::Ring;
 use ::console::{Action, Console as Mux};
@@ -27,8 +30,6 @@ const CAPACITY: usize = 16 << 10;
 const HIGH: usize = CAPACITY / 4 * 3;
 /// With no more than this waiting, they go on.
 const LOW: usize = CAPACITY / 2;
-/// Bytes that one visit hands to the transmitter, or takes from the receiver, at most.
-const BURST: usize = 64;
 
 struct Console {
     uart: Option<Uart>,
@@ -39,12 +40,14 @@ struct Console {
     held: u64,
     /// Until when received bytes stay in the UART, for lack of room in the VM in focus.
     paused: Option<u64>,
+    /// Lines of the hypervisor that were dropped and not told of yet.
+    lost: u32,
 }
 
 const _: () = assert!(manifest::MAX_VMS <= 64);
 
 static CONSOLE: Mutex<Console> =
-    Mutex::new(Console { uart: None, mux: None, interrupts: false, held: 0, paused: None });
+    Mutex::new(Console { uart: None, mux: None, interrupts: false, held: 0, paused: None, lost: 0 });
 
 /// What waits for the transmitter. Only the holder of [`CONSOLE`] locks it: it stands apart so that it
 /// is all zero and takes no room in the image.
@@ -100,57 +103,40 @@ impl Drop for Locked {
 /// Where the multiplexer prints: one type, so that there is one copy of it.
 type Put<'a> = &'a mut dyn FnMut(&[u8]);
 
-/// The way out: the ring and the transmitter behind it.
-struct Output<'a> {
-    uart: &'a mut Uart,
-    ring: &'a mut Ring<CAPACITY>,
-}
-
-impl Output<'_> {
-    /// Adds bytes behind what waits. If there is no room for them, makes it: waits for the transmitter.
-    fn put(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        loop {
-            rest = rest.get(self.ring.extend(rest)..).unwrap_or_default();
-            if rest.is_empty() {
-                return;
-            }
-            self.send_waiting(rest.len());
-        }
-    }
-
-    /// Hands `count` bytes to the transmitter, and waits until it takes them.
-    fn send_waiting(&mut self, count: usize) {
-        for byte in core::iter::from_fn(|| self.ring.pop()).take(count) {
-            self.uart.put(byte);
-        }
-    }
-
-    /// Hands some bytes to the transmitter, as far as it takes them at once.
-    fn drain(&mut self) {
-        let mut left = BURST;
-        while left > 0 && !self.ring.is_empty() {
-            let room = self.uart.room().min(left);
-            if room == 0 {
-                return;
-            }
-            left -= room;
-            for byte in core::iter::from_fn(|| self.ring.pop()).take(room) {
-                self.uart.send(byte);
-            }
-        }
-    }
-}
-
 impl Console {
     /// Runs `f` with the multiplexer, then hands on what the transmitter takes.
     fn print<R>(&mut self, f: impl FnOnce(&mut Mux, &mut Put<'_>) -> R) -> Option<R> {
         let (Some(uart), Some(mux)) = (&mut self.uart, &mut self.mux) else { return None };
-        let mut output = Output { uart, ring: &mut RING.lock() };
+        let mut output = Output { uart, ring: &mut *RING.lock() };
         let mut put: Put<'_> = &mut |bytes| output.put(bytes);
         let result = f(mux, &mut put);
         output.drain();
         Some(result)
+    }
+
+    /// Prints a line of the hypervisor's own if there is room for it; `None` if there is no multiplexer.
+    fn say(&mut self, text: fmt::Arguments<'_>) -> Option<()> {
+        self.tell_lost();
+        self.try_line(text).map(|said| self.lost = self.lost.saturating_add(u32::from(!said)))
+    }
+
+    /// Tells of lines that were dropped, as soon as there is room for that.
+    fn tell_lost(&mut self) {
+        let lost = self.lost;
+        if lost != 0 && self.try_line(format_args!("warn: {lost} lines lost: the UART is slow")) == Some(true)
+        {
+            self.lost = 0;
+        }
+    }
+
+    /// Prints a line unless it would have to wait; says whether it did.
+    fn try_line(&mut self, text: fmt::Arguments<'_>) -> Option<bool> {
+        let uart = self.uart.as_mut().filter(|_| self.mux.is_some())?;
+        let room = Output { uart, ring: &mut *RING.lock() }.has_room_for_line();
+        if room {
+            self.print(|mux, out| mux.say(text, out))?;
+        }
+        Some(room)
     }
 
     /// Prints a line past the multiplexer, waiting for the transmitter.
@@ -273,7 +259,7 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
         return;
     }
     let mut console = lock();
-    if console.print(|mux, out| mux.say(text, out)).is_some() {
+    if console.say(text).is_some() {
         return;
     }
     // Before there are VMs, nobody comes back for what waits.
@@ -304,6 +290,7 @@ pub(crate) fn service() {
     }
     let mut console = lock();
     console.print(|_, _| ());
+    console.tell_lost();
     if console.paused.is_some_and(|until| timer::now() >= until) {
         console.paused = None;
     }

@@ -4,7 +4,7 @@
 //! bytes from the UART into characters for the VM in focus or [`Action`]s. It does no I/O: bytes
 //! leave through a closure. [`mod@line`] holds the rules for one VM's line, [`keys`] the escape keys,
 //! [`own`] the hypervisor's lines, which also work without a [`Console`], in a panic. Beside it stand
-//! [`ring`], where bytes wait for a transmitter, [`ktap`], which judges what a VM printed, and [`budget`],
+//! [`ring`] and [`output`], where bytes wait for a transmitter, [`ktap`], which judges what a VM printed, and [`budget`],
 //! which limits what it may have others print.
 //!
 //! What the output looks like, split at every CR and LF into pieces:
@@ -26,6 +26,7 @@ pub mod budget;
 pub mod keys;
 pub mod ktap;
 pub mod line;
+pub mod output;
 pub mod own;
 pub mod ring;
 

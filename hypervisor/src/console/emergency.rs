@@ -1,7 +1,8 @@
 //! Printing at the end of the machine: past all locks and all formatting of the console.
 
-use super::{CAPACITY, CONSOLE, HOLDER, Output, RING, close};
+use super::{CAPACITY, CONSOLE, HOLDER, RING, close};
 use crate::arch::{cpu, timer};
+use ::console::output::{Output, Transmitter};
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 

@@ -3,6 +3,7 @@
 //!
 //! UNSAFETY: claims the registers, once, at start.
 
+use ::console::output::Transmitter;
 use arm_pl011_uart::{Interrupts, PL011Registers, UniqueMmioPointer};
 use core::ptr::NonNull;
 use fdt::{UartKind, Width};
@@ -77,6 +78,41 @@ impl Backend for Registers {
     }
 }
 
+impl Transmitter for Uart {
+    fn room(&mut self) -> usize {
+        match &mut self.layout {
+            Layout::Pl011(u) => usize::from(!u.is_tx_fifo_full()),
+            Layout::Ns16550(u, fifo) => {
+                if u.ready_to_send().is_ok() {
+                    *fifo
+                } else {
+                    0
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, byte: u8) {
+        match &mut self.layout {
+            Layout::Pl011(u) => u.write_word(byte),
+            // SAFETY: register 0 is the transmitter's: the divisor latch is closed.
+            Layout::Ns16550(u, _) => unsafe { u.backend_mut().write(0, byte) },
+        }
+        self.stuck = false;
+    }
+
+    /// Drops the byte if the transmitter stays full.
+    fn put(&mut self, byte: u8) {
+        let patience = if self.stuck { 1 } else { PATIENCE };
+        for _ in 0..patience {
+            if self.room() > 0 {
+                return self.send(byte);
+            }
+        }
+        self.stuck = true;
+    }
+}
+
 impl Uart {
     /// Takes possession of the UART.
     ///
@@ -101,41 +137,6 @@ impl Uart {
             }
         };
         Some(Self { layout, interrupts: Lines { receive: false, transmit: false }, stuck: false })
-    }
-
-    /// How many bytes the transmitter takes at least, without being asked again.
-    pub(crate) fn room(&mut self) -> usize {
-        match &mut self.layout {
-            Layout::Pl011(u) => usize::from(!u.is_tx_fifo_full()),
-            Layout::Ns16550(u, fifo) => {
-                if u.ready_to_send().is_ok() {
-                    *fifo
-                } else {
-                    0
-                }
-            }
-        }
-    }
-
-    /// Sends a byte for which [`room`](Self::room) said that there is room.
-    pub(crate) fn send(&mut self, byte: u8) {
-        match &mut self.layout {
-            Layout::Pl011(u) => u.write_word(byte),
-            // SAFETY: register 0 is the transmitter's: the divisor latch is closed.
-            Layout::Ns16550(u, _) => unsafe { u.backend_mut().write(0, byte) },
-        }
-        self.stuck = false;
-    }
-
-    /// Sends a byte when there is room; drops it if the transmitter stays full.
-    pub(crate) fn put(&mut self, byte: u8) {
-        let patience = if self.stuck { 1 } else { PATIENCE };
-        for _ in 0..patience {
-            if self.room() > 0 {
-                return self.send(byte);
-            }
-        }
-        self.stuck = true;
     }
 
     /// Waits until all bytes have left: the machine is turned off next.
