@@ -3,8 +3,8 @@
 use super::Cpu;
 use crate::arch::{cpu, timer, traps};
 use crate::dev::gic::KICK;
-use crate::vcpu::Activity;
 use crate::vcpu::run::{Pause, run};
+use crate::vcpu::{Activity, request};
 use crate::{console, exit, nested};
 use core::cmp::Reverse;
 
@@ -37,11 +37,15 @@ impl Cpu {
 
     fn settle(&mut self, index: usize) {
         self.local.check_tags("settle");
-        let resident = self.resident == Some(index);
         let Some(vcpu) = self.vcpus.get_mut(index) else { return };
-        if vcpu.must_be_unloaded() {
+        // Once: what comes later is not acted on before it, too, has decided about unloading.
+        let asked = vcpu.shared.take();
+        if asked.has(request::REGIME) {
+            vcpu.tell_regime(self.resident == Some(index));
+        }
+        if vcpu.must_be_unloaded(&asked) {
             // Its registers are about to be replaced: nothing of it may stay in the hardware.
-            if resident {
+            if self.resident == Some(index) {
                 vcpu.unload(&self.local);
                 self.resident = None;
             }
@@ -49,8 +53,9 @@ impl Cpu {
                 self.local.fp_owner = None;
             }
         }
-        vcpu.tell_regime(self.resident == Some(index));
-        vcpu.settle(self.local.machine);
+        #[cfg(feature = "provoke")]
+        crate::mem::provoke::pause("settle");
+        vcpu.settle(asked, self.resident == Some(index), self.local.machine);
     }
 
     /// The vCPU to run: of those that can, the highest priority; of these, the one whose slice is not

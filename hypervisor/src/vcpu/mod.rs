@@ -111,8 +111,20 @@ impl VcpuShared {
 
     /// Takes what is asked.
     #[inline]
-    pub(crate) fn take(&self) -> u32 {
-        self.requests.swap(0, Ordering::Acquire)
+    pub(crate) fn take(&self) -> Asked {
+        Asked(self.requests.swap(0, Ordering::Acquire))
+    }
+}
+
+/// Requests that were taken: whoever has them does them, or says why they are void.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Asked(u32);
+
+impl Asked {
+    /// Whether one of `bits` was asked.
+    pub(crate) const fn has(&self, bits: u32) -> bool {
+        self.0 & bits != 0
     }
 }
 
@@ -290,12 +302,8 @@ impl Vcpu {
         self.fp.reset();
     }
 
-    /// Answers [`request::REGIME`], if that is asked.
+    /// Answers [`request::REGIME`].
     pub(crate) fn tell_regime(&self, resident: bool) {
-        if self.shared.asked() & request::REGIME == 0 {
-            return;
-        }
-        self.shared.take_only(request::REGIME);
         let El1State { tcr_el1, ttbr0_el1, ttbr1_el1, sctlr_el1, mair_el1, .. } = self.el1;
         let saved = Regime {
             tcr: tcr_el1,

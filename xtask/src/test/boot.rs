@@ -5,6 +5,7 @@ mod archive;
 mod cases;
 mod heap;
 mod identity;
+mod stop;
 mod stub;
 mod tree;
 mod untagged;
@@ -90,7 +91,7 @@ struct Case {
 pub fn trials() -> Vec<Trial<'static>> {
     let cases = CASES.iter().chain(untagged::CASES.as_flattened());
     let cases = cases.map(|case| Trial::new(format!("boot::{}", case.name), move || case.run()));
-    cases.chain(heap::trials()).chain(identity::trials()).collect()
+    cases.chain(heap::trials()).chain(identity::trials()).chain(stop::trials()).collect()
 }
 
 impl Case {
