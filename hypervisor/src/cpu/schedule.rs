@@ -43,15 +43,17 @@ impl Cpu {
         if asked.has(request::REGIME) {
             vcpu.tell_regime(self.resident == Some(index));
         }
-        if vcpu.must_be_unloaded(&asked) {
-            // Its registers are about to be replaced: nothing of it may stay in the hardware.
-            if self.resident == Some(index) {
-                vcpu.unload(&self.local);
-                self.resident = None;
-            }
-            if self.local.fp_owner == Some(index) {
-                self.local.fp_owner = None;
-            }
+        // Its registers are about to be replaced: nothing of it may stay in the hardware.
+        let replaced = vcpu.must_be_unloaded(&asked);
+        if (replaced || asked.has(request::FOLD)) && self.resident == Some(index) {
+            vcpu.unload(&self.local);
+            self.resident = None;
+        }
+        if replaced && self.local.fp_owner == Some(index) {
+            self.local.fp_owner = None;
+        }
+        if asked.has(request::FOLD) {
+            vcpu.shared.set_folded(timer::now());
         }
         #[cfg(feature = "provoke")]
         crate::mem::provoke::pause("settle");

@@ -191,7 +191,7 @@ impl Vcpu {
     /// Does what others asked of it while it is not running. It is `resident` at most if
     /// [`must_be_unloaded`](Self::must_be_unloaded) denied it of the same value: what is asked in between
     /// waits for the next turn. With a STOP all else is void: it was asked of the life that ends. REGIME
-    /// has been answered.
+    /// and FOLD have been answered.
     pub(crate) fn settle(&mut self, asked: Asked, resident: bool, machine: &'static Machine) {
         if asked.has(request::STOP) {
             assert!(!resident, "a vCPU stops in residence");
