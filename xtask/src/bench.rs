@@ -79,7 +79,7 @@ pub fn trials() -> Vec<Trial<'static>> {
     })]
 }
 
-/// Boots the three benchmarks, where each instruction takes one nanosecond, and reads their figures.
+/// Boots the benchmarks, where each instruction takes one nanosecond, and reads their figures.
 fn measure(name: &str) -> Result<Figures> {
     let mut figures = Figures::new();
     let several = boot(name, "bench", 4)?;
@@ -98,7 +98,9 @@ fn measure(name: &str) -> Result<Figures> {
     let stays = one.iter().filter_map(|line| between(line, "longest stay at EL2: ", " counts"));
     figures.extend(stays.max().map(|stay| ("max_el2_stay".into(), stay)));
     let noise = boot(&format!("{name}-noise"), "bench-noise", 1)?;
-    let stays = noise.iter().filter_map(|line| between(line, "longest stay at EL2: ", " counts"));
+    let full = boot(&format!("{name}-shadows"), "bench-shadows", 1)?;
+    let both = noise.iter().chain(&full);
+    let stays = both.filter_map(|line| between(line, "longest stay at EL2: ", " counts"));
     figures.extend(stays.max().map(|stay| ("max_nested_stay".into(), stay)));
     let first = one.iter().find_map(|line| between(line, "debug: ", " counts to the first guest"));
     figures.extend(first.map(|counts| ("boot_to_guest".into(), counts)));

@@ -15,22 +15,30 @@
 use addr::{BLOCK_2M, Canonical, Ipa, Nested, PAGE_SIZE, Pa, Range};
 use alloc::vec::Vec;
 use vmsa::attr::{AttrError, S2Features};
-use vmsa::descriptor::Level;
 use vmsa::memory::{Flush, Tlb};
 use vmsa::stage2::Geometry;
 
 use crate::attributes::Mapping;
-use crate::stage2::{Offered, Registers, granule, input_bits};
+use crate::stage2::input_bits;
 use crate::tlbi::{Extent, Stage2};
 
+mod key;
 mod reverse;
 mod tables;
 mod tree;
 
+pub use key::{Key, guest_vmid};
 use reverse::{Record, ReverseMap};
 pub use tables::TableMemory;
 use tables::Tables;
 use tree::{LeafSizes, Span, Tree};
+
+/// Root entries in use in all shadows together. As tables are, they are what it costs to forget all, which
+/// happens in one go; so when there would be more, all is forgotten.
+const MOST_TOUCHED: usize = 1024;
+/// Entries that one invalidation by address looks at in all shadows together; those for which that is not
+/// enough are forgotten.
+const MOST_CUT: usize = 2048;
 
 /// The CPUs' TLBs, as far as shadows fill them.
 pub trait Tlbs {
@@ -56,64 +64,6 @@ impl<T: Tlbs> Tlb<Ipa<Nested>> for Of<'_, T> {
     fn publish(&mut self) {
         self.tlbs.publish();
     }
-}
-
-/// A stage 2 of L1's: what L1 wrote into its registers when a vCPU entered L2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key {
-    registers: Registers,
-    vmid: u16,
-    on: bool,
-    /// Width of the offset in a page.
-    granule: u8,
-}
-
-/// VTCR_EL2.VS: VMIDs have 16 bits.
-const VS: u64 = 1 << 19;
-/// What of VTCR_EL2 changes a translation: T0SZ, SL0, TG0, PS, VS, HA, HD.
-const MEANING: u64 = 0x3f | 0b11 << 6 | 0b11 << 14 | 0b111 << 16 | VS | 0b11 << 21;
-
-impl Key {
-    /// For L1's registers; `on`: HCR_EL2.VM or DC, else L2's physical addresses are L1's, and only the
-    /// VMID matters. `vmid16`: the VM's ID registers offer VMIDs of 16 bits.
-    #[must_use]
-    pub const fn new(registers: Registers, on: bool, offered: &Offered, vmid16: bool) -> Self {
-        let vmid = guest_vmid(registers.vttbr, registers.vtcr, vmid16);
-        let granule = if on { granule(registers.vtcr, offered) } else { 0 };
-        let Registers { vttbr, vtcr, big_endian, fwb } = registers;
-        let registers = if on {
-            // Bit 0 is CnP.
-            Registers { vttbr: vttbr & 0x0000_ffff_ffff_fffe, vtcr: vtcr & MEANING, big_endian, fwb }
-        } else {
-            Registers { vttbr: 0, vtcr: 0, big_endian: false, fwb: false }
-        };
-        Self { registers, vmid, on, granule }
-    }
-
-    /// L1's registers for a walk.
-    #[must_use]
-    pub const fn registers(&self) -> &Registers {
-        &self.registers
-    }
-
-    /// L1's VMID.
-    #[must_use]
-    pub const fn vmid(&self) -> u16 {
-        self.vmid
-    }
-
-    /// Whether L1's stage 2 is on.
-    #[must_use]
-    pub const fn is_on(&self) -> bool {
-        self.on
-    }
-}
-
-/// The VMID in a VTTBR_EL2 of L1's.
-#[must_use]
-pub const fn guest_vmid(vttbr: u64, vtcr: u64, vmid16: bool) -> u16 {
-    let vmid = (vttbr >> 48) as u16;
-    if vmid16 && vtcr & VS != 0 { vmid } else { vmid & 0xff }
 }
 
 /// What a pool is made of.
@@ -178,6 +128,23 @@ struct Slot {
     life: u32,
 }
 
+impl Slot {
+    /// What an invalidation reaches here: what L1's leaves at both ends span goes too, for a TLB forgets
+    /// whole leaves.
+    fn stale(&self, mem: &impl TableMemory, what: Stage2) -> Span {
+        let start = what.start.get();
+        let leaf = self.tree.leaf_span(mem, start, self.sizes);
+        match what.extent {
+            Extent::Leaf => leaf,
+            Extent::Bytes(bytes) => {
+                let end = start.saturating_add(bytes);
+                let last = self.tree.leaf_span(mem, end.saturating_sub(1), self.sizes);
+                Span { start, end }.join(leaf).join(last)
+            }
+        }
+    }
+}
+
 /// What the hardware needs to know of a shadow; the VMID is the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -205,6 +172,8 @@ pub struct Shadows {
     slots: Vec<Slot>,
     tables: Tables,
     reverse: ReverseMap,
+    /// Root entries of all shadows that were written since the shadow was last forgotten.
+    touched: usize,
     /// Where the search for a place begins.
     next: usize,
     generation: u64,
@@ -222,13 +191,14 @@ impl Shadows {
         let mut slots = Vec::with_capacity(config.slots);
         let mut base = config.memory;
         for _ in 0..config.slots {
-            let tree = Tree::new(base, Level::Zero, 1);
+            let tree = Tree::new(base, config.root_tables());
             slots.push(Slot { key: None, tree, vtcr: 0, sizes: LeafSizes::new(12), users: 0, life: 0 });
             base = base.checked_add(root)?;
         }
         Some(Self {
             tables: Tables::new(base, config.tables),
             reverse: ReverseMap::new(config.records),
+            touched: 0,
             slots,
             next: 0,
             generation: 0,
@@ -265,8 +235,7 @@ impl Shadows {
         self.forget_slot(mem, tlbs, index);
         let geometry = self.config.geometry(input_bits(key.registers.vtcr))?;
         let slot = self.slots.get_mut(index)?;
-        let root = slot.tree.root();
-        slot.tree = Tree::new(root, geometry.start_level(), geometry.root_tables());
+        slot.tree.reshape(geometry.start_level(), geometry.root_tables());
         slot.vtcr = geometry.vtcr(self.config.vmid16);
         slot.sizes = LeafSizes::new(key.granule);
         slot.key = Some(key);
@@ -319,9 +288,7 @@ impl Shadows {
         let attributes = mapping.attr.encode(self.config.features).map_err(Refused::Attr)?;
         if self.try_map(mem, tlbs, index, mapping, attributes).is_none() {
             // No table is left: all shadows begin anew, and there is room for one.
-            for index in 0..self.slots.len() {
-                self.forget_slot(mem, tlbs, index);
-            }
+            self.forget_slots(mem, tlbs);
             self.try_map(mem, tlbs, index, mapping, attributes).ok_or(Refused::NoRoom)?;
         }
         let life = self.slots.get(index).map_or(0, |slot| slot.life);
@@ -341,30 +308,32 @@ impl Shadows {
         mapping: &Mapping,
         attributes: u64,
     ) -> Option<()> {
-        let slot = self.slots.get(index)?;
-        slot.tree.map(mem, &mut self.tables, &mut Of { tlbs, slot: index }, mapping, attributes).ok()
+        let slot = self.slots.get_mut(index)?;
+        let before = slot.tree.touched();
+        if self.touched >= MOST_TOUCHED && !slot.tree.has_touched(mapping.nested.start().get()) {
+            return None;
+        }
+        let mapped = slot.tree.map(mem, &mut self.tables, &mut Of { tlbs, slot: index }, mapping, attributes);
+        self.touched = self.touched.saturating_add(slot.tree.touched().saturating_sub(before));
+        mapped.ok()
     }
 
     /// Carries out an invalidation of stage 2 by L1 under its VMID `vmid`: in every shadow that stands
     /// for it.
     pub fn invalidate(&mut self, mem: &mut impl TableMemory, tlbs: &mut impl Tlbs, vmid: u16, what: Stage2) {
         self.generation = self.generation.wrapping_add(1);
-        let start = what.start.get();
-        for (index, slot) in self.slots.iter().enumerate() {
-            if !slot.key.is_some_and(|key| key.on && key.vmid == vmid) {
+        let mut left = MOST_CUT;
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots.get(index) else { break };
+            if slot.tree.touched() == 0 || !slot.key.is_some_and(|key| key.on && key.vmid == vmid) {
                 continue;
             }
-            // What L1's leaves at both ends span goes too: a TLB forgets whole leaves.
-            let leaf = slot.tree.leaf_span(mem, start, slot.sizes);
-            let span = match what.extent {
-                Extent::Leaf => leaf,
-                Extent::Bytes(bytes) => {
-                    let end = start.saturating_add(bytes);
-                    let last = slot.tree.leaf_span(mem, end.saturating_sub(1), slot.sizes);
-                    Span { start, end }.join(leaf).join(last)
-                }
-            };
-            slot.tree.unmap(mem, &mut self.tables, &mut Of { tlbs, slot: index }, span);
+            let span = slot.stale(mem, what);
+            let mut tlb = Of { tlbs: &mut *tlbs, slot: index };
+            if !slot.tree.unmap(mem, &mut self.tables, &mut tlb, span, &mut left) {
+                // To forget more is always allowed, and costs less from here on.
+                self.forget_slot(mem, tlbs, index);
+            }
         }
     }
 
@@ -381,17 +350,25 @@ impl Shadows {
     /// Forgets everything.
     pub fn forget_all(&mut self, mem: &mut impl TableMemory, tlbs: &mut impl Tlbs) {
         self.generation = self.generation.wrapping_add(1);
+        self.forget_slots(mem, tlbs);
+    }
+
+    fn forget_slots(&mut self, mem: &mut impl TableMemory, tlbs: &mut impl Tlbs) {
         for index in 0..self.slots.len() {
             self.forget_slot(mem, tlbs, index);
         }
+        self.reverse.clear();
     }
 
     fn forget_slot(&mut self, mem: &mut impl TableMemory, tlbs: &mut impl Tlbs, index: usize) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        if slot.key.is_none() {
+        let touched = slot.tree.touched();
+        // TLBs hold something under its VMID only if there was a leaf, or if its guests use the VM's own.
+        if slot.key.is_none_or(|key| key.on && touched == 0) {
             return;
         }
         slot.tree.clear(mem, &mut self.tables);
+        self.touched = self.touched.saturating_sub(touched);
         slot.life = slot.life.wrapping_add(1);
         tlbs.flush_all(index);
     }
@@ -432,7 +409,9 @@ fn forget_record(
 ) {
     let index = usize::from(record.slot);
     let Some(slot) = slots.get(index).filter(|slot| slot.life == record.life) else { return };
-    slot.tree.unmap(mem, tables, &mut Of { tlbs, slot: index }, record.span());
+    // A leaf's size, or a table's.
+    let mut left = usize::MAX;
+    slot.tree.unmap(mem, tables, &mut Of { tlbs, slot: index }, record.span(), &mut left);
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub(crate) mod puppet;
 mod reset;
 mod resets;
 mod restart;
+mod shadows;
 pub(crate) mod tlb;
 mod turn_back;
 
@@ -24,6 +25,7 @@ pub(crate) fn run(mode: &'static str, machine: &Machine) {
         "bench" => bench::run,
         "hostile" => hostile::run,
         "noise" => noise::run,
+        "shadows" => shadows::run,
         "tlb" => |machine| tlb::run(machine, machine.number("count").unwrap_or(40)),
         "puppet" => puppet::run,
         "proxy" => proxy::run,

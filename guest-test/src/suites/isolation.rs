@@ -149,6 +149,12 @@ fn a_copy_into_a_restart(machine: &Machine) -> Outcome {
         });
         check!(over, "round {round}: neither refused nor started; {copies} copies");
         println!("# round {round}: {copies} copies, {refused} refused");
+        // From the VM, without a pause, until it runs: its preparation ends all the same.
+        let runs = timer::wait(PATIENCE, || {
+            call_with(TAGS_COPY, [vms.a.vm, AREA, 64 * PAGE, at, COPY_FROM_GUEST, 0, 0]);
+            info(vms.a.vm).is_ok_and(|i| i.starts > before && i.state == VmState::Running as u64)
+        });
+        check!(runs, "round {round}: copies keep the VM from its start");
         await_start(&vms.a, before)?;
         if !missed {
             is_empty(machine, &vms.a, true)?;

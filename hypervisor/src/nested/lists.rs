@@ -58,6 +58,8 @@ fn load(vcpu: &mut Vcpu, local: &Local) {
 }
 
 /// Takes L1's list registers out, if they are in, and puts L0's back.
+// SAFETY: a section of code.
+#[unsafe(link_section = ".text.exits")]
 pub(super) fn unload(vcpu: &mut Vcpu, local: &Local) {
     if !are_l1s(vcpu) {
         return;
@@ -73,6 +75,8 @@ pub(super) fn unload(vcpu: &mut Vcpu, local: &Local) {
 
 /// Brings L1's list registers up to date with what L2 did, ends what L2 ended, and raises or lowers
 /// L1's maintenance interrupt.
+// SAFETY: a section of code.
+#[unsafe(link_section = ".text.exits")]
 fn fold(vcpu: &mut Vcpu) {
     let Some(nested) = &vcpu.nested else { return };
     let (vm, id) = (vcpu.vm, vcpu.id);
@@ -116,6 +120,8 @@ impl super::Nested {
 }
 
 /// The physical maintenance interrupt came.
+// SAFETY: a section of code.
+#[unsafe(link_section = ".text.exits")]
 pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
     if are_l1s(vcpu) {
         fold(vcpu);
@@ -134,6 +140,8 @@ pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
 }
 
 /// Takes L2 back to vEL2 if L1 has an interrupt to take.
+// SAFETY: a section of code.
+#[unsafe(link_section = ".text.exits")]
 fn interrupt_l2(vcpu: &mut Vcpu, local: &Local) {
     // VENG0 and VENG1: what L1 does not let in hides nothing.
     let (vmcr, active) = vcpu.interface_masks();

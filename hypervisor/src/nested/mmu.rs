@@ -2,8 +2,7 @@
 //!
 //! A VM with `nested` has one [`NestedMmu`]. A vCPU that enters L2 ([`Vcpu::load_l2`]) attaches to the
 //! shadow for L1's VTTBR_EL2 and VTCR_EL2, and makes it the CPU's stage 2; it stays attached while it is
-//! in vEL2 ([`Vcpu::load_vel2`]), so that coming back costs little. While L2 runs, its stage-2 faults come
-//! to [`fault`].
+//! in vEL2 ([`Vcpu::load_vel2`]), so that coming back costs little. L2's stage-2 faults come to [`fault`].
 //!
 //! L1's tables are read with no lock held. The pool's lock is taken twice for a fault: for the number of
 //! the last invalidation before L1's tables are read, and to map what was found, if that number is the
@@ -36,10 +35,10 @@ use vmsa::memory::Flush;
 
 /// The kind of virtual EL2 that a VM has.
 pub(crate) fn virtual_el2(spec: &VmSpec, means: &Means<'_>) -> Result<Option<VirtualEl2>, String> {
-    let Some(nested) = spec.nested else { return Ok(None) };
-    let kind = match nested {
-        manifest::Nested::Vhe => VirtualEl2::Vhe,
-        manifest::Nested::Nvhe => VirtualEl2::Nvhe,
+    let kind = match spec.nested {
+        None => return Ok(None),
+        Some(manifest::Nested::Vhe) => VirtualEl2::Vhe,
+        Some(manifest::Nested::Nvhe) => VirtualEl2::Nvhe,
     };
     if !means.ids.has_nesting(VirtualEl2::Vhe) {
         return Err("nested needs FEAT_NV2, which this machine's CPUs do not have".into());
@@ -180,6 +179,8 @@ impl NestedMmu {
     }
 
     /// Attaches a vCPU to the shadow for L1's registers. `old`: the one that it is attached to.
+    // SAFETY: a section of code.
+    #[unsafe(link_section = ".text.exits")]
     #[cold]
     #[inline(never)]
     fn attach(&self, old: Option<Attached>, registers: stage2::Registers, on: bool) -> Attached {
@@ -385,6 +386,8 @@ impl Tlbs for ShadowTlbs<'_> {
 
 /// A stage-2 fault of L2 at `ipa`, on a vCPU that is attached to shadow `slot`: maps what is missing, or
 /// says whose fault it is.
+// SAFETY: a section of code.
+#[unsafe(link_section = ".text.exits")]
 pub(crate) fn fault(
     vm: &'static Vm,
     mmu: &NestedMmu,

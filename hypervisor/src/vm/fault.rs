@@ -209,9 +209,9 @@ enum PageTags {
 /// Gives lazy memory tags if it may have them.
 #[inline(always)]
 fn tags_at(vm: &Vm, ipa: Ipa<Canonical>) -> PageTags {
-    let mut regions = vm.spec.regions.iter().enumerate();
-    let Some((number, region)) = regions.find(|(_, r)| r.ipa.contains(ipa)) else { return PageTags::There };
-    match region.tags {
+    let regions = &vm.spec.regions;
+    let Some(number) = regions.iter().position(|r| r.ipa.contains(ipa)) else { return PageTags::There };
+    match regions.get(number).map_or(Tags::Backed, |r| r.tags) {
         Tags::None => PageTags::Refused(number),
         Tags::Backed => PageTags::There,
         Tags::Lazy => match vm.map.lock_hot().promote(ipa) {

@@ -6,6 +6,7 @@
 //! whole shadow): then following it forgets too much, never too little.
 
 use addr::{BLOCK_1G, BLOCK_2M, Canonical, Ipa, PAGE_SIZE, Range};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::tree::Span;
@@ -18,7 +19,9 @@ const LONGEST: usize = 512;
 /// Mappings that are forgotten one by one at most; of more, all shadows are forgotten, which costs less.
 const MOST_BY_RECORD: usize = 32;
 /// Records that are looked at for that at most.
-const MOST_LOOKED_AT: usize = 4096;
+const MOST_LOOKED_AT: usize = 512;
+/// In a range of more bytes it is the records that are looked through, not the pages.
+const MOST_BYTES_BY_PAGE: u64 = 8 * PAGE_SIZE;
 /// Sizes of mappings.
 const SIZES: [u64; 5] = [PAGE_SIZE, 16 << 10, 64 << 10, BLOCK_2M, BLOCK_1G];
 
@@ -60,11 +63,19 @@ struct Link {
     next: u32,
 }
 
+/// The first record of a hash, if it is of the map's epoch.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    epoch: u32,
+    first: u32,
+}
+
 /// Records by canonical address.
 #[derive(Debug)]
 pub(super) struct ReverseMap {
-    /// First record of each hash.
-    buckets: Vec<u32>,
+    buckets: Vec<Bucket>,
+    /// Counts how often all records were dropped, without a visit to each bucket.
+    epoch: u32,
     links: Vec<Link>,
     capacity: usize,
     /// The oldest record, once all are in use.
@@ -75,9 +86,23 @@ impl ReverseMap {
     /// Room for `capacity` records, rounded up to a power of two.
     pub(super) fn new(capacity: usize) -> Self {
         let capacity = capacity.clamp(1, 1 << 24).next_power_of_two();
-        let mut buckets = Vec::new();
-        buckets.resize(capacity, NONE);
-        Self { buckets, links: Vec::with_capacity(capacity), capacity, oldest: 0 }
+        let buckets = vec![Bucket { epoch: 0, first: NONE }; capacity];
+        Self { buckets, epoch: 0, links: Vec::with_capacity(capacity), capacity, oldest: 0 }
+    }
+
+    /// Drops all records.
+    pub(super) fn clear(&mut self) {
+        self.links.clear();
+        self.oldest = 0;
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.epoch == 0 {
+            // Buckets of so long ago would count again.
+            self.buckets.fill(Bucket { epoch: 0, first: NONE });
+        }
+    }
+
+    fn first(&self, bucket: usize) -> u32 {
+        self.buckets.get(bucket).filter(|bucket| bucket.epoch == self.epoch).map_or(NONE, |b| b.first)
     }
 
     fn hash(&self, canonical: u64, size: u8) -> usize {
@@ -87,7 +112,7 @@ impl ReverseMap {
     }
 
     fn chain(&self, bucket: usize) -> impl Iterator<Item = (u32, &Link)> {
-        let mut at = self.buckets.get(bucket).copied().unwrap_or(NONE);
+        let mut at = self.first(bucket);
         core::iter::from_fn(move || {
             let index = at;
             let link = self.links.get(index as usize)?;
@@ -99,7 +124,7 @@ impl ReverseMap {
     /// Notes a mapping. Returns the record that had to go: its mapping goes too.
     pub(super) fn insert(&mut self, record: Record) -> Option<Record> {
         let bucket = self.hash(record.canonical, record.size);
-        let mut at = self.buckets.get(bucket).copied().unwrap_or(NONE);
+        let mut at = self.first(bucket);
         let (mut room, mut last) = (LONGEST, NONE);
         while let Some(link) = self.links.get(at as usize) {
             if link.record == record {
@@ -131,7 +156,11 @@ impl ReverseMap {
     }
 
     fn replace_first(&mut self, bucket: usize, index: u32) -> u32 {
-        self.buckets.get_mut(bucket).map_or(NONE, |first| core::mem::replace(first, index))
+        let old = self.first(bucket);
+        if let Some(place) = self.buckets.get_mut(bucket) {
+            *place = Bucket { epoch: self.epoch, first: index };
+        }
+        old
     }
 
     fn unlink(&mut self, index: usize) -> Option<Record> {
@@ -140,7 +169,7 @@ impl ReverseMap {
         let before = self.chain(bucket).find(|(_, link)| link.next as usize == index).map(|(i, _)| i);
         let place = match before {
             Some(before) => &mut self.links.get_mut(before as usize)?.next,
-            None => self.buckets.get_mut(bucket)?,
+            None => &mut self.buckets.get_mut(bucket)?.first,
         };
         *place = next;
         Some(record)
@@ -158,7 +187,7 @@ impl ReverseMap {
         few
     }
 
-    /// Shows `found` all records that have a part in `range`. The work grows with the pages in it.
+    /// Shows `found` all records that have a part in `range`.
     pub(super) fn find(&self, range: &Range<Ipa<Canonical>>, mut found: impl FnMut(&Record)) {
         self.look(range, |record, is_one| {
             if is_one {
@@ -171,6 +200,16 @@ impl ReverseMap {
     /// Shows `look` those records, and others on the way: whether it is one, and as long as it wants to see
     /// more.
     fn look(&self, range: &Range<Ipa<Canonical>>, mut look: impl FnMut(&Record, bool) -> bool) {
+        if range.size() > MOST_BYTES_BY_PAGE {
+            let (start, end) = (range.start().get(), range.end().get());
+            for Link { record, .. } in &self.links {
+                let found = record.canonical < end && record.canonical.saturating_add(record.bytes()) > start;
+                if !look(record, found) {
+                    return;
+                }
+            }
+            return;
+        }
         for (index, size) in SIZES.into_iter().enumerate() {
             let index = index as u8;
             let mut at = range.start().align_down(size).get();
@@ -193,6 +232,30 @@ mod tests {
 
     fn record(canonical: u64, nested: u64, life: u32) -> Record {
         Record::new(canonical, nested, PAGE_SIZE, 0, life).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_was_dropped() {
+        let mut map = ReverseMap::new(16);
+        let range = Range::<Ipa<Canonical>>::new(Ipa::new(0x5000), PAGE_SIZE).unwrap();
+        let seen = |map: &ReverseMap| {
+            let mut seen = Vec::new();
+            map.find(&range, |record| seen.push(record.nested));
+            seen
+        };
+        for epoch in [1, u32::MAX] {
+            map.epoch = epoch;
+            for n in 0..40 {
+                let _ = map.insert(record(0x5000 + ((n % 3) << 12), n << 12, 0));
+            }
+            assert!(!seen(&map).is_empty());
+            map.clear();
+            assert_eq!(seen(&map), []);
+            assert_eq!(map.insert(record(0x5000, 0x7000, 0)), None);
+            assert_eq!(map.insert(record(0x6000, 0x8000, 0)), None);
+            assert_eq!(seen(&map), [0x7000]);
+            map.clear();
+        }
     }
 
     #[test]

@@ -3,39 +3,50 @@
 
 use super::*;
 use addr::{BLOCK_1G, BLOCK_2M};
+use core::cell::Cell;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::vec::Vec;
 use vmsa::attr::{Exec, S2Attr, S2Memory};
-use vmsa::descriptor::{ADDRESS, Kind, kind};
+use vmsa::descriptor::{ADDRESS, Kind, Level, kind};
 
+use super::key::VS;
 use crate::attributes::{Attributes, Own, compose};
-use crate::stage2::Leaf;
 use crate::stage2::tests::OFFERED;
+use crate::stage2::{Leaf, Registers};
+
+mod work;
 
 /// Frames from here on.
 const BASE: u64 = 0x7000_0000;
 
 #[derive(Default)]
 struct Frames {
-    words: BTreeMap<u64, u64>,
+    words: Vec<u64>,
+    /// Descriptors looked at, and written.
+    read: Cell<usize>,
+    written: usize,
 }
 
 impl TableMemory for Frames {
     fn read(&self, entry: Pa) -> u64 {
         assert!(entry.get() >= BASE && entry.is_aligned(8));
-        self.words.get(&entry.get()).copied().unwrap_or(0)
+        self.read.set(self.read.get() + 1);
+        self.words.get((entry.get() - BASE) as usize / 8).copied().unwrap_or(0)
     }
     fn write(&mut self, entry: Pa, descriptor: u64) {
         assert!(entry.get() >= BASE && entry.is_aligned(8));
-        self.words.insert(entry.get(), descriptor);
+        self.written += 1;
+        let index = (entry.get() - BASE) as usize / 8;
+        if self.words.len() <= index {
+            self.words.resize(index + 1, 0);
+        }
+        self.words[index] = descriptor;
     }
     fn zero(&mut self, table: Pa) {
-        let all: Vec<u64> =
-            self.words.range(table.get()..table.get() + PAGE_SIZE).map(|(at, _)| *at).collect();
-        for at in all {
-            self.words.remove(&at);
-        }
+        let first = ((table.get() - BASE) as usize / 8).min(self.words.len());
+        let end = (first + 512).min(self.words.len());
+        self.words[first..end].fill(0);
     }
 }
 
@@ -70,13 +81,17 @@ const ATTR: S2Attr = S2Attr::rwx(S2Memory::WriteBack);
 
 impl Vm {
     fn new(slots: usize, tables: usize, records: usize) -> Self {
+        Self::with_pa_bits(slots, tables, records, 48)
+    }
+
+    fn with_pa_bits(slots: usize, tables: usize, records: usize, pa_bits: u8) -> Self {
         let config = Config {
             slots,
             memory: Pa::new(BASE),
             tables,
             records,
             vmid16: true,
-            pa_bits: 48,
+            pa_bits,
             features: S2Features { fwb: true, mte_perm: true },
         };
         let shadows = Shadows::new(config).unwrap();

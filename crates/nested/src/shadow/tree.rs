@@ -9,6 +9,8 @@
 //! hint so reaches what L1's leaf spanned, and no more.
 
 use addr::{BLOCK_1G, BLOCK_2M, Ipa, Nested, PAGE_SIZE, Pa};
+use alloc::vec;
+use alloc::vec::Vec;
 use vmsa::descriptor::{Kind, Level, kind, leaf, needs_break, table_at};
 use vmsa::memory::{Flush, Tlb};
 
@@ -86,11 +88,47 @@ pub(super) struct Tree {
     /// Entries of the root: those of up to 16 adjacent tables.
     entries: u64,
     start: Level,
+    /// Entries of the root that were written since all was last forgotten, a bit each: only these are
+    /// looked at when it is forgotten again.
+    touched: Vec<u64>,
+    /// How many they are.
+    count: usize,
 }
 
 impl Tree {
-    pub(super) const fn new(root: Pa, start: Level, tables: usize) -> Self {
-        Self { root, start, entries: ENTRIES.saturating_mul(tables as u64) }
+    /// An empty one, whose root has `tables` tables at most.
+    pub(super) fn new(root: Pa, tables: usize) -> Self {
+        let touched = vec![0; tables.saturating_mul((ENTRIES / 64) as usize)];
+        Self { root, start: Level::Zero, entries: ENTRIES, touched, count: 0 }
+    }
+
+    /// Changes the shape of an empty one.
+    pub(super) fn reshape(&mut self, start: Level, tables: usize) {
+        self.start = start;
+        self.entries = ENTRIES.saturating_mul(tables as u64);
+    }
+
+    /// Entries of the root that were written since all was last forgotten. Of a tree without any, no TLB
+    /// holds anything.
+    pub(super) const fn touched(&self) -> usize {
+        self.count
+    }
+
+    /// Whether the entry of the root for `at` is one of them.
+    pub(super) fn has_touched(&self, at: u64) -> bool {
+        let index = at >> self.start.shift();
+        self.touched.get((index >> 6) as usize).is_some_and(|bits| bits >> (index & 63) & 1 != 0)
+    }
+
+    fn touch(&mut self, at: u64) {
+        if self.has_touched(at) {
+            return;
+        }
+        let index = at >> self.start.shift();
+        if let Some(bits) = self.touched.get_mut((index >> 6) as usize) {
+            *bits |= 1 << (index & 63);
+            self.count = self.count.saturating_add(1);
+        }
     }
 
     pub(super) const fn root(&self) -> Pa {
@@ -110,7 +148,7 @@ impl Tree {
 
     /// Maps `mapping`, in place of whatever there is.
     pub(super) fn map(
-        &self,
+        &mut self,
         mem: &mut impl TableMemory,
         tables: &mut Tables,
         tlb: &mut impl Tlb<Ipa<Nested>>,
@@ -127,6 +165,7 @@ impl Tree {
         if mapping.nested.end().get() > self.limit() || level < self.start {
             return Err(NoTable);
         }
+        self.touch(start);
         let mut at = self.start;
         let mut table = self.root;
         while at < level {
@@ -234,21 +273,23 @@ impl Tree {
         Span::around(at, found)
     }
 
-    /// Forgets every leaf that has a part in `span`. Returns whether there was any.
+    /// Forgets every leaf that has a part in `span`, and looks at `left` entries for that at most, which it
+    /// counts down. False: that was not enough, and some are left.
     pub(super) fn unmap(
         &self,
         mem: &mut impl TableMemory,
         tables: &mut Tables,
         tlb: &mut impl Tlb<Ipa<Nested>>,
         span: Span,
+        left: &mut usize,
     ) -> bool {
         let span = Span { start: span.start, end: span.end.min(self.limit()) };
         let mut gone = Gone { span: None, level: self.start };
-        self.cut(mem, tables, (self.root, self.start), span, &mut gone);
+        let all = self.cut(mem, tables, (self.root, self.start), span, &mut gone, left);
         if let Some(span) = gone.span {
             flush(tlb, span, gone.level);
         }
-        gone.span.is_some()
+        all
     }
 
     fn cut(
@@ -258,9 +299,12 @@ impl Tree {
         (table, level): (Pa, Level),
         span: Span,
         gone: &mut Gone,
-    ) {
+        left: &mut usize,
+    ) -> bool {
         let mut at = span.start;
         while at < span.end {
+            let Some(fewer) = left.checked_sub(1) else { return false };
+            *left = fewer;
             let slot = self.slot(table, level, at);
             let here = Span::around(at, level.size());
             let whole = span.start <= here.start && here.end <= span.end;
@@ -273,7 +317,9 @@ impl Tree {
                 }
                 (Kind::Table(next), Some(below)) => {
                     let part = Span { start: at, end: span.end.min(here.end) };
-                    self.cut(mem, tables, (next, below), part, gone);
+                    if !self.cut(mem, tables, (next, below), part, gone, left) {
+                        return false;
+                    }
                 }
                 (Kind::Leaf, _) => {
                     mem.write(slot, 0);
@@ -283,20 +329,24 @@ impl Tree {
             }
             at = here.end;
         }
+        true
     }
 
     /// Forgets everything. The caller flushes the TLBs before tables are taken again.
-    pub(super) fn clear(&self, mem: &mut impl TableMemory, tables: &mut Tables) {
-        for index in 0..self.entries {
-            let slot = entry(self.root, index);
-            let old = mem.read(slot);
-            if let (Kind::Table(next), Some(below)) = (kind(old, self.start), self.start.next()) {
-                tables.give(mem, next, below);
-            }
-            if old != 0 {
+    pub(super) fn clear(&mut self, mem: &mut impl TableMemory, tables: &mut Tables) {
+        for (word, bits) in (0..).zip(&mut self.touched) {
+            let mut left = core::mem::take(bits);
+            while left != 0 {
+                let slot = entry(self.root, (word << 6) | u64::from(left.trailing_zeros()));
+                left &= left.wrapping_sub(1);
+                let old = mem.read(slot);
+                if let (Kind::Table(next), Some(below)) = (kind(old, self.start), self.start.next()) {
+                    tables.give(mem, next, below);
+                }
                 mem.write(slot, 0);
             }
         }
+        self.count = 0;
     }
 }
 

@@ -141,6 +141,15 @@ impl Stage2 {
         }
     }
 
+    /// Maps each GiB from [`NESTED`] on like the one there, or all to the GiB that the payload is in.
+    pub(crate) fn spread(&self, pages: bool) {
+        let block = AREA & !(GIB - 1) | READ | WRITE_BACK | LEAF | 0b01;
+        let entry = if pages { (self.base + PAGE) | 0b11 } else { block };
+        for gib in NESTED / GIB..512 {
+            write64(self.base + 8 * gib, entry);
+        }
+    }
+
     /// Maps `n` blocks of 2 MiB from [`NESTED`] on, all to [`AREA`].
     pub(crate) fn blocks(&self, n: u64) {
         for block in 0..n {
