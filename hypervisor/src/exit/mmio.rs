@@ -76,7 +76,7 @@ fn distributor(vcpu: &mut Vcpu, local: &mut Local, abort: &DataAbort, offset: u3
         vcpu.sync_interrupts(local);
         if shows_more(offset, write) {
             let holders = vcpu.vm.vgic.lock().dist_holders(vcpu.id, offset);
-            if !holders.is_empty() && !have_folded(vcpu, holders) {
+            if !have_folded(vcpu, holders) {
                 return false;
             }
         }
@@ -110,7 +110,7 @@ fn redistributor(vcpu: &mut Vcpu, local: &mut Local, abort: &DataAbort, offset: 
         }
         if target != vcpu.id && shows_more(of_interrupts, write) {
             let holders = vcpu.vm.vgic.lock().redist_holders(vcpu.id, target);
-            if !holders.is_empty() && !have_folded(vcpu, holders) {
+            if !have_folded(vcpu, holders) {
                 return false;
             }
         }
