@@ -63,8 +63,6 @@ macro_rules! at {
 ///
 /// # Errors
 /// Without an address the guest has to take, or to run into again, what [`NoAddress`] says.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 #[cold]
 #[inline(never)]
 pub(crate) fn guest_ipa(va: Va, access: For) -> Result<Ipa<Canonical>, NoAddress> {

@@ -68,8 +68,6 @@ pub(crate) struct Local {
 impl Local {
     /// The VMID of a VM or shadow that this CPU's guest uses next.
     #[inline]
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     pub(crate) fn take_vmid(&self, user: usize) -> u16 {
         // The tables have a place for every user and CPU.
         let mut vmids = self.machine.vmids.lock();

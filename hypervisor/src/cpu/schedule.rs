@@ -10,8 +10,6 @@ use core::cmp::Reverse;
 
 impl Cpu {
     /// Runs vCPUs for good.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     pub(crate) fn serve(&mut self) -> ! {
         self.local.stay.begin();
         loop {

@@ -114,8 +114,6 @@ pub(crate) fn without_address(vcpu: &Vcpu, va: Va, why: NoAddress) -> Outcome {
 }
 
 /// A tag access where tags may not be stored: the region's policy decides.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 #[cold]
 #[inline(never)]
 pub(crate) fn tag_fault(vcpu: &mut Vcpu, local: &Local, fault: &TagFault) -> Outcome {

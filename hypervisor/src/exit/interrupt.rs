@@ -95,8 +95,6 @@ pub(crate) fn others(local: &mut Local, intid: u32) -> bool {
 }
 
 /// Interrupts that have nothing to do with the vCPU in residence.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 #[inline(never)]
 fn device(local: &mut Local, intid: u32) -> bool {
     if intid == HYP_TIMER {

@@ -127,8 +127,6 @@ fn passes(vm: &Vm, map: &mut GuestMap, looked: &Lookups) -> bool {
 
 /// A data abort that may be of maintenance, at an address that no device answers; `None` if it is to be
 /// handled like any other. Called for aborts with CM, and for loads that have no syndrome.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 #[cold]
 #[inline(never)]
 pub(crate) fn faulted(vcpu: &Vcpu, abort: &DataAbort) -> Option<Outcome> {
@@ -199,8 +197,6 @@ impl<'a> Target<'a> {
     const NOTHING: Self = Self { place: Place::Absent, memory: Memory::None };
 
     /// What the VM has at `ipa`.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     fn at(vm: &'a Vm, ipa: Ipa<Canonical>) -> Self {
         let Some(index) = vm.spec.regions.iter().position(|region| region.ipa.contains(ipa)) else {
             return Self::NOTHING;
@@ -223,8 +219,6 @@ impl<'a> Target<'a> {
         memory.map_or(Self::NOTHING, |memory| Self { place, memory })
     }
 
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     fn apply(&self, action: Action) -> Outcome {
         match action {
             Action::Perform(line) => {
@@ -270,8 +264,6 @@ fn by_pieces(pieces: &[PaRange], region: IpaRange, ipa: Ipa<Canonical>) -> Optio
 }
 
 /// The leaf that `map`, stage 2 of `vm`, has at an address: its memory, and how EL2 reaches it.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 fn leaf_memory(vm: &Vm, map: &GuestMap, ipa: Ipa<Canonical>) -> Option<(PaRange, Kind)> {
     let leaf = map.leaf(ipa)?;
     let kind = match leaf.attr.memory {

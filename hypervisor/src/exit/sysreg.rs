@@ -38,8 +38,6 @@ fn send_sgi(vcpu: &mut Vcpu, access: SysregAccess, group1: bool) {
 }
 
 /// Everything rarer.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 #[inline(never)]
 fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
     let written = vcpu.regs.get(access.rt);
@@ -122,8 +120,6 @@ fn deactivate(vcpu: &mut Vcpu, local: &mut Local, intid: u64) {
 }
 
 /// A trapped system instruction: cache maintenance; all else is undefined.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 #[inline(never)]
 pub(crate) fn instruction(vcpu: &mut Vcpu, local: &Local, access: SysregAccess) -> Outcome {
     vcpu.shared.exits.sysregs.bump();

@@ -28,8 +28,6 @@ pub(crate) enum After {
 pub(super) type Answer = Option<Outcome>;
 
 /// Handles an exit by one of the vectors for such vCPUs.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 #[cold]
 #[inline(never)]
 pub(crate) fn handle(vcpu: &mut Vcpu, local: &mut Local, vector: Vector) -> After {

@@ -58,8 +58,6 @@ fn load(vcpu: &mut Vcpu, local: &Local) {
 }
 
 /// Takes L1's list registers out, if they are in, and puts L0's back.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 pub(super) fn unload(vcpu: &mut Vcpu, local: &Local) {
     if !are_l1s(vcpu) {
         return;
@@ -75,8 +73,6 @@ pub(super) fn unload(vcpu: &mut Vcpu, local: &Local) {
 
 /// Brings L1's list registers up to date with what L2 did, ends what L2 ended, and raises or lowers
 /// L1's maintenance interrupt.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 fn fold(vcpu: &mut Vcpu) {
     let Some(nested) = &vcpu.nested else { return };
     let (vm, id) = (vcpu.vm, vcpu.id);
@@ -120,8 +116,6 @@ impl super::Nested {
 }
 
 /// The physical maintenance interrupt came.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
     if are_l1s(vcpu) {
         fold(vcpu);
@@ -140,8 +134,6 @@ pub(crate) fn maintain(vcpu: &mut Vcpu, local: &Local) {
 }
 
 /// Takes L2 back to vEL2 if L1 has an interrupt to take.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 fn interrupt_l2(vcpu: &mut Vcpu, local: &Local) {
     // VENG0 and VENG1: what L1 does not let in hides nothing.
     let (vmcr, active) = vcpu.interface_masks();

@@ -179,8 +179,6 @@ impl NestedMmu {
     }
 
     /// Attaches a vCPU to the shadow for L1's registers. `old`: the one that it is attached to.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     #[cold]
     #[inline(never)]
     fn attach(&self, old: Option<Attached>, registers: stage2::Registers, on: bool) -> Attached {
@@ -386,8 +384,6 @@ impl Tlbs for ShadowTlbs<'_> {
 
 /// A stage-2 fault of L2 at `ipa`, on a vCPU that is attached to shadow `slot`: maps what is missing, or
 /// says whose fault it is.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 pub(crate) fn fault(
     vm: &'static Vm,
     mmu: &NestedMmu,

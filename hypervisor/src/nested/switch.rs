@@ -127,8 +127,6 @@ impl Nested {
 ///
 /// # Safety
 /// The vCPU must be entered next, and its EL1 registers must be those of that context.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 unsafe fn apply(vcpu: &mut Vcpu, local: &Local) {
     let fp_traps = vcpu.fp_traps();
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };

@@ -34,8 +34,6 @@ pub(super) fn interrupt(vcpu: &mut Vcpu, local: &Local, group1: bool) {
     take(vcpu, local, if group1 { Kind::Irq } else { Kind::Fiq }, None, None);
 }
 
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 fn take(vcpu: &mut Vcpu, local: &Local, kind: Kind, esr: Option<u64>, far: Option<u64>) {
     let Some(nested) = &vcpu.nested else { return };
     let from_vel2 = !nested.in_l2;

@@ -96,8 +96,6 @@ pub(super) fn ecv() -> bool {
 }
 
 /// Brings the lines of all timers into the model, and the physical interrupts in line with them.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 pub(crate) fn update(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     let levels = nested.levels(timer::count());
@@ -107,8 +105,6 @@ pub(crate) fn update(vcpu: &mut Vcpu, local: &Local) {
     settle(vcpu, local);
 }
 
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 fn set_lines(vcpu: &mut Vcpu, levels: [bool; 4]) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     let old = core::mem::replace(&mut nested.timers.lines, levels);
@@ -136,8 +132,6 @@ pub(crate) fn fired(vcpu: &mut Vcpu, local: &Local, intid: u32) {
 
 /// A physical timer interrupt is active just as long as the line of the timer that is in the hardware
 /// is high, as the model knows it.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 fn settle(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     let [v, p, hv, hp] = nested.timers.lines;
@@ -159,8 +153,6 @@ pub(super) fn release(vcpu: &mut Vcpu, _local: &Local) {
 }
 
 /// The other context's timers go into the hardware. `in_l2` is the new one already.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 pub(super) fn swap(vcpu: &mut Vcpu, local: &Local) {
     let Some(nested) = vcpu.nested.as_deref_mut() else { return };
     // With ISTATUS, which L1 reads in the page without an exit.

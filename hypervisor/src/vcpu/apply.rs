@@ -66,8 +66,6 @@ pub(crate) fn advance(esr: u64) {
 }
 
 /// Lets the guest take `fault` at EL1.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 #[cold]
 #[inline(never)]
 pub(crate) fn inject(vcpu: &Vcpu, fault: GuestFault, esr: u64) {

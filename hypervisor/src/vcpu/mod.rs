@@ -345,8 +345,6 @@ impl Vcpu {
 
     /// When one of its timers fires while it is not resident, in counts of the physical counter; `now` if
     /// one is due.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     pub(crate) fn timer_deadline(&self, now: u64) -> Option<u64> {
         let physical = self.nested.as_ref().map_or(0, |nested| nested.physical_offset());
         let own = self.timers.deadline([self.counter_offset(), physical], now);
@@ -358,8 +356,6 @@ impl Vcpu {
 
     /// When a timer fires that is in no hardware: one of those of which vEL2 and L2 take turns. `now` if
     /// it is due, but nothing more is said of it once its interrupt is pending.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     pub(crate) fn soft_deadline(&self, now: u64) -> Option<u64> {
         self.nested.as_ref()?.soft_deadline(now)
     }

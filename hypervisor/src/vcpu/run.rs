@@ -25,8 +25,6 @@ pub(crate) enum Pause {
 }
 
 /// Runs `vcpu`, which is resident, until the scheduler is needed.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 #[inline(never)]
 pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
     vcpu.shared.set_attentive(true);
@@ -85,8 +83,6 @@ pub(crate) fn run(vcpu: &mut Vcpu, local: &mut Local) -> Pause {
 
 /// Virtual interrupts may have changed: the list registers are brought in line.
 #[inline]
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 fn heed_interrupts(vcpu: &mut Vcpu, local: &mut Local) {
     if vcpu.nested.is_some() {
         return nested::lists::sync(vcpu, local);
@@ -116,8 +112,6 @@ fn heed_requests(vcpu: &mut Vcpu, local: &mut Local) -> bool {
 }
 
 /// The rarer ways to go on.
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 pub(crate) fn pause(vcpu: &mut Vcpu, local: &mut Local, resume: Resume, esr: u64) -> Option<Pause> {
     match resume {
         Resume::Next => {

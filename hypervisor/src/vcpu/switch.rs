@@ -14,8 +14,6 @@ const FORWARDED: [u32; 2] = [VTIMER_INTID, PTIMER_INTID];
 
 impl Vcpu {
     /// Takes the vCPU out of the hardware.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     pub(crate) fn unload(&mut self, local: &Local) {
         if self.nested.is_some() {
             self.unload_nested(local);
@@ -83,8 +81,6 @@ impl Vcpu {
     }
 
     /// Takes the virtual CPU interface out of the hardware: for another vCPU, or for a guest of this one's.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     #[inline(never)]
     pub(crate) fn take_out_interface(&mut self, local: &Local) {
         let changes = self.vm.vgic.lock().unload(self.id, &mut HardwareListRegisters);
@@ -97,8 +93,6 @@ impl Vcpu {
     ///
     /// # Safety
     /// The vCPU must be entered next.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     #[inline(never)]
     pub(crate) unsafe fn put_in_interface(&mut self, local: &Local) {
         // SAFETY: the caller's promise.
@@ -172,8 +166,6 @@ impl Vcpu {
     }
 
     /// Brings list registers and model together, as a kick or a maintenance interrupt asks.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     pub(crate) fn sync_interrupts(&mut self, local: &Local) {
         let changes = self.vm.vgic.lock_hot().sync(self.id, &mut HardwareListRegisters);
         deactivate(changes.deactivate, local);

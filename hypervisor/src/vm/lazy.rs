@@ -166,8 +166,6 @@ impl GuestMap {
     }
 
     /// Asks the ledger and does what it says, until it has nothing to say or a large unit has had a turn.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     fn change(&mut self, ipa: Ipa<Canonical>, ask: fn(&mut Ledger, Ipa<Canonical>) -> Next) -> Change {
         let mut acted = false;
         // Regions begin and end at units; what is not lazy is refused.
@@ -264,8 +262,6 @@ impl GuestMap {
     }
 }
 
-// SAFETY: a section of code.
-#[unsafe(link_section = ".text.exits")]
 fn zero_tags(chunk: Chunk) {
     assert!(window::zero_tags(chunk).is_some(), "no window for a VM's memory");
 }

@@ -114,8 +114,6 @@ impl GuestMap {
     ///
     /// # Errors
     /// Any [`MapError`]; nothing has changed then.
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     pub(crate) fn retype(&mut self, range: IpaRange, memory: S2Memory) -> Result<(), Refusal> {
         let mut tlb = self.tlb();
         self.stage2.retype(&mut self.tables, &mut tlb, range, memory)
@@ -165,8 +163,6 @@ struct GuestTlb {
 }
 
 impl Tlb<Ipa<Canonical>> for GuestTlb {
-    // SAFETY: a section of code.
-    #[unsafe(link_section = ".text.exits")]
     fn flush(&mut self, flush: Flush<Ipa<Canonical>>) {
         let Flush { start, end, level } = flush;
         let stale = tlb::Stale { start, end, step: level.size() };
