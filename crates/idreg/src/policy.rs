@@ -47,9 +47,9 @@ pub enum Policy {
     Cache(CacheRegister),
     /// A write requests a software generated interrupt (ICC_SGI1R_EL1).
     Sgi1,
-    /// As `Sgi1`, for ICC_SGI0R_EL1 and ICC_ASGI1R_EL1: groups that the virtual GIC does not have, so
-    /// the write has no effect.
-    SgiOtherGroup,
+    /// As `Sgi1`, for ICC_SGI0R_EL1 and ICC_ASGI1R_EL1: with one Security state both send SGIs of group 0 only
+    /// (IHI 0069H 12.1.10).
+    Sgi0,
     /// A debug register with memory.
     Debug(DebugRegister),
     /// Reads as zero, ignores writes.
@@ -70,7 +70,7 @@ pub fn policy(reg: SysReg) -> Policy {
     }
     match reg {
         SysReg::ICC_SGI1R_EL1 => Policy::Sgi1,
-        SysReg::ICC_SGI0R_EL1 | SysReg::ICC_ASGI1R_EL1 => Policy::SgiOtherGroup,
+        SysReg::ICC_SGI0R_EL1 | SysReg::ICC_ASGI1R_EL1 => Policy::Sgi0,
         SysReg::ICC_SRE_EL1 => Policy::Sre,
         SysReg::REVIDR_EL1 => Policy::Revidr,
         SysReg::AIDR_EL1 => Policy::Aidr,

@@ -3,7 +3,7 @@
 //! An access of a size or alignment that the register does not have, and any register that this GIC
 //! does not have, reads as zero and ignores writes.
 
-use crate::bits::bit;
+use crate::bits::{bit, ones};
 use crate::registers::{Field, Register};
 use crate::{CTLR_GROUP0, CTLR_GROUP1, Kick, Vgic};
 
@@ -54,7 +54,8 @@ fn high(value: u64) -> u32 {
 
 impl Vgic {
     /// A read of the distributor, at `offset` from its base, by `vcpu`. If the register shows pending
-    /// or active state, the vCPU's list registers should be in sync.
+    /// or active state, the vCPU's list registers should be in sync, and those of
+    /// [`dist_holders`](Self::dist_holders) folded.
     #[must_use]
     pub fn dist_read(&self, vcpu: usize, offset: u32, size: Access) -> u64 {
         let _ = vcpu; // With ARE = 1 all vCPUs see the same distributor.
@@ -67,6 +68,24 @@ impl Vgic {
             },
             Access::Half => 0,
         }
+    }
+
+    /// The vCPUs other than `vcpu` in whose list registers interrupts are whose pending or active state a
+    /// read of the distributor at `offset` shows: what they did with them since they last folded is not
+    /// in the model yet.
+    pub fn dist_holders(&self, vcpu: usize, offset: u32) -> Kick {
+        let Some(bank) = self.spi_field(offset).and_then(|(bank, _)| self.banks.get(bank)) else {
+            return Kick::NONE;
+        };
+        ones(bank.resident)
+            .fold(Kick::NONE, |holders, lane| holders | Kick::one(bank.holder(lane)))
+            .without(vcpu)
+    }
+
+    /// The same for the redistributor of vCPU `target`, which is the only one to hold its interrupts.
+    pub fn redist_holders(&self, vcpu: usize, target: usize) -> Kick {
+        let held = target < self.vcpus.len() && self.banks.get(target).is_some_and(|bank| bank.resident != 0);
+        if held { Kick::one(target).without(vcpu) } else { Kick::NONE }
     }
 
     /// A write to the distributor by `vcpu`.

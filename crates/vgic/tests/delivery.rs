@@ -259,6 +259,25 @@ fn a_mapped_interrupt_ends_at_the_physical_gic() {
 }
 
 #[test]
+fn holders_of_what_a_read_shows() {
+    const ISPENDR1: u32 = 0x204;
+    const ISACTIVER2: u32 = 0x308;
+    let mut m = machine(4);
+    m.sgi(0, 1, 3);
+    assert_eq!(m.vgic.redist_holders(0, 1).bits(), 2);
+    assert!(m.vgic.redist_holders(1, 1).is_empty());
+    assert!(m.vgic.redist_holders(1, 0).is_empty() && m.vgic.redist_holders(0, 9).is_empty());
+    assert!(m.vgic.dist_holders(0, ISPENDR1).is_empty());
+    m.pulse(0, 40);
+    assert!(m.vgic.dist_holders(1, ISPENDR1).contains(0));
+    assert!(m.vgic.dist_holders(0, ISPENDR1).is_empty());
+    assert!(m.vgic.dist_holders(1, ISACTIVER2).is_empty() && m.vgic.dist_holders(1, 0x200).is_empty());
+    // Out of its list register, it is held by nobody.
+    let _ = m.vgic.unload(0, &mut m.cpus[0]);
+    assert!(m.vgic.dist_holders(1, ISPENDR1).is_empty());
+}
+
+#[test]
 fn a_mapped_interrupt_taken_back_is_handed_back() {
     for how in 0..4 {
         let mut m = machine(4);

@@ -1,8 +1,8 @@
 //! What is not a test: special behaviour asked for by `mode=` on the command line.
 
 use crate::harness::{Outcome, check, report};
-use crate::rt::cpu;
 use crate::rt::machine::Machine;
+use crate::rt::{cpu, gic, timer};
 
 mod bench;
 mod faulted;
@@ -21,7 +21,7 @@ mod turn_back;
 pub(crate) fn run(mode: &'static str, machine: &Machine) {
     let f: fn(&Machine) -> Outcome = match mode {
         "spin" => spin(machine.option("yield").is_some()),
-        "idle" => idle(),
+        "idle" => idle(machine.number("every")),
         "bench" => bench::run,
         "hostile" => hostile::run,
         "noise" => noise::run,
@@ -57,10 +57,20 @@ fn spin(yielding: bool) -> ! {
     }
 }
 
-/// Sleeps for ever.
-fn idle() -> ! {
+/// Sleeps for ever; a timer wakes it every so many microseconds.
+fn idle(every: Option<u64>) -> ! {
     println!("# idle");
+    gic::enable(timer::virtual_intid());
     loop {
+        if let Some(every) = every {
+            msr!("cntv_cval_el0", timer::now() + timer::ticks(every * 1000));
+            msr!("cntv_ctl_el0", timer::ENABLE);
+        }
         cpu::wait_interrupt();
+        msr!("cntv_ctl_el0", timer::ENABLE | timer::MASK);
+        let intid = gic::acknowledge();
+        if intid < gic::SPECIAL {
+            gic::end(intid);
+        }
     }
 }

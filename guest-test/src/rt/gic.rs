@@ -255,13 +255,27 @@ pub(crate) fn deactivate(intid: u32) {
 
 /// Sends SGI `intid` to the CPU with this MPIDR.
 pub(crate) fn send(intid: u32, mpidr: u64) {
+    write_sgi1r(sgi(intid, mpidr));
+}
+
+/// The same by ICC_SGI0R_EL1, or ICC_ASGI1R_EL1.
+pub(crate) fn send_group_0(intid: u32, mpidr: u64, asgi1r: bool) {
+    // SAFETY: a barrier, as for ICC_SGI1R_EL1.
+    unsafe { asm!("dsb ish", options(nostack)) };
+    if asgi1r {
+        msr!("icc_asgi1r_el1", sgi(intid, mpidr));
+    } else {
+        msr!("icc_sgi0r_el1", sgi(intid, mpidr));
+    }
+}
+
+/// ICC_SGI*R_EL1 for one CPU.
+fn sgi(intid: u32, mpidr: u64) -> u64 {
     let aff = |n: u32| (mpidr >> (8 * n)) & 0xff;
     let aff3 = (mpidr >> 32) & 0xff;
     let target = 1u64 << (aff(0) % 16);
     let range = aff(0) / 16;
-    write_sgi1r(
-        (aff3 << 48) | (range << 44) | (aff(2) << 32) | (u64::from(intid) << 24) | (aff(1) << 16) | target,
-    );
+    (aff3 << 48) | (range << 44) | (aff(2) << 32) | (u64::from(intid) << 24) | (aff(1) << 16) | target
 }
 
 /// Sends SGI `intid` to all CPUs but this.

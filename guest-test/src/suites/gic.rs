@@ -12,12 +12,14 @@ use crate::rt::{cpu, irq, timer};
 
 mod configuration;
 mod priority;
+mod reach;
 
 use configuration::{
     bits_of_others, edge_configuration, level_by_timer, one_of_n, priority_bits, priority_bytes,
     reroute_while_pending, reserved_registers, route_to_another_cpu,
 };
 use priority::{binary_point, group_disabled, preemption, priority_mask, priority_order, running_priority};
+use reach::{sgi_of_group_0, state_on_another_cpu};
 
 suite!(
     "gic",
@@ -30,8 +32,10 @@ suite!(
         sgi_other,
         sgi_others,
         sgi_to_nobody,
+        sgi_of_group_0,
         ppi_by_software,
         spi_by_software,
+        state_on_another_cpu,
         disabled_is_not_delivered,
         disable_while_pending,
         clear_while_pending,

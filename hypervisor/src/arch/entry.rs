@@ -37,6 +37,7 @@ _entry:
     mrs     x21, CurrentEL
     cmp     x21, #(2 << 2)
     b.ne    1f
+    msr     tpidr_el2, xzr          // UNKNOWN at reset; all but 0 is taken for a PerCpu
     mrs     x9, hcr_el2
     tbz     x9, #34, 1f             // E2H
     mov     x9, #(1 << 31)          // RW
@@ -110,7 +111,8 @@ tagvisor_secondary_entry:
     mov     x9, #(1 << 31)
     msr     hcr_el2, x9
     isb
-7:  ldp     x10, x11, [x0]          // ttbr0, tcr
+7:  msr     tpidr_el2, xzr          // as above
+    ldp     x10, x11, [x0]          // ttbr0, tcr
     ldp     x12, x13, [x0, #16]     // mair, sctlr
     ldr     x14, [x0, #32]          // stack
     msr     ttbr0_el2, x10

@@ -10,16 +10,60 @@ const EOI_MODE: u64 = 1 << 1;
 /// register traps, where it can be changed at all.
 const SRE: u64 = idreg::ICC_SRE;
 
-/// Turns the physical CPU interface on, all priorities open, EOI split from deactivation.
+/// Turns the physical CPU interface on, all priorities open, nothing in service, EOI split from deactivation;
+/// empties the virtual one.
 pub(crate) fn init_cpu_interface() {
     msr!("S3_4_C12_C9_5", SRE);
     instruction!("isb");
     msr!("S3_0_C12_C12_5", SRE);
+    clear_active_priorities();
+    clear_virtual_interface();
     msr!("S3_0_C4_C6_0", 0xff);
     msr!("S3_0_C12_C12_4", EOI_MODE);
     msr!("S3_0_C12_C12_3", 0);
     msr!("S3_0_C12_C12_7", 1);
     instruction!("isb");
+}
+
+/// ICC_AP0R<n>_EL1 and ICC_AP1R<n>_EL1: a running priority that firmware left would hold back all that is not
+/// more urgent.
+fn clear_active_priorities() {
+    // ICC_CTLR_EL1.PRIbits.
+    let priority_bits = (mrs!("S3_0_C12_C12_4") >> 8 & 7) + 1;
+    // Where EL3 has SCR_EL3.FIQ set, group 0 is its own and the registers trap to it. Then EL2 sees priorities
+    // shifted, and the least bit of ICC_PMR_EL1 is lost (IHI 0069H 4.8.1).
+    let least = 1_u64 << (8 - priority_bits);
+    msr!("S3_0_C4_C6_0", least);
+    let group0 = mrs!("S3_0_C4_C6_0") & least != 0;
+    if priority_bits >= 7 {
+        if group0 {
+            msr!("S3_0_C12_C8_7", 0);
+            msr!("S3_0_C12_C8_6", 0);
+        }
+        msr!("S3_0_C12_C9_3", 0);
+        msr!("S3_0_C12_C9_2", 0);
+    }
+    if priority_bits >= 6 {
+        if group0 {
+            msr!("S3_0_C12_C8_5", 0);
+        }
+        msr!("S3_0_C12_C9_1", 0);
+    }
+    if group0 {
+        msr!("S3_0_C12_C8_4", 0);
+    }
+    msr!("S3_0_C12_C9_0", 0);
+}
+
+/// Warm reset leaves ICH_* UNKNOWN (IHI 0069H 12.4), and a boot loader may have used them. The vGIC writes only
+/// list registers that it uses.
+fn clear_virtual_interface() {
+    let interface = virtual_interface();
+    // SAFETY: no vCPU is resident; this is the state without any.
+    unsafe { VirtualCpuInterface::default().load(interface.active_priority_registers) };
+    for n in 0..usize::from(interface.list_registers) {
+        HardwareListRegisters::write(n, 0);
+    }
 }
 
 /// Takes the most urgent pending interrupt (ICC_IAR1_EL1).

@@ -3,8 +3,8 @@
 use super::Cpu;
 use crate::arch::{cpu, timer, traps};
 use crate::dev::gic::KICK;
-use crate::vcpu::Activity;
 use crate::vcpu::run::{Pause, run};
+use crate::vcpu::{Activity, request};
 use crate::{console, exit, nested};
 use core::cmp::Reverse;
 
@@ -37,20 +37,27 @@ impl Cpu {
 
     fn settle(&mut self, index: usize) {
         self.local.check_tags("settle");
-        let resident = self.resident == Some(index);
         let Some(vcpu) = self.vcpus.get_mut(index) else { return };
-        if vcpu.must_be_unloaded() {
-            // Its registers are about to be replaced: nothing of it may stay in the hardware.
-            if resident {
-                vcpu.unload(&self.local);
-                self.resident = None;
-            }
-            if self.local.fp_owner == Some(index) {
-                self.local.fp_owner = None;
-            }
+        // Once: what comes later is not acted on before it, too, has decided about unloading.
+        let asked = vcpu.shared.take();
+        if asked.has(request::REGIME) {
+            vcpu.tell_regime(self.resident == Some(index));
         }
-        vcpu.tell_regime(self.resident == Some(index));
-        vcpu.settle(self.local.machine);
+        // Its registers are about to be replaced: nothing of it may stay in the hardware.
+        let replaced = vcpu.must_be_unloaded(&asked);
+        if (replaced || asked.has(request::FOLD)) && self.resident == Some(index) {
+            vcpu.unload(&self.local);
+            self.resident = None;
+        }
+        if replaced && self.local.fp_owner == Some(index) {
+            self.local.fp_owner = None;
+        }
+        if asked.has(request::FOLD) {
+            vcpu.shared.set_folded(timer::now());
+        }
+        #[cfg(feature = "provoke")]
+        crate::mem::provoke::pause("settle");
+        vcpu.settle(asked, self.resident == Some(index), self.local.machine);
     }
 
     /// The vCPU to run: of those that can, the highest priority; of these, the one whose slice is not

@@ -16,9 +16,9 @@ pub(crate) const KICK: u32 = 0;
 const FIRST_PPI: u32 = 16;
 /// INTID of the first SPI.
 const FIRST_SPI: u32 = 32;
-/// GICR_ISACTIVER0 behind the SGI frame's start (IHI 0069 12.11).
+/// GICD_ICPENDR0, and GICR_ICPENDR0 behind the SGI frame's start (IHI 0069 12.9, 12.11); so for the others.
+const ICPENDR0: u64 = 0x280;
 const ISACTIVER0: u64 = 0x300;
-/// GICR_ICACTIVER0.
 const ICACTIVER0: u64 = 0x380;
 /// Size of a frame: the SGI frame lies behind the RD frame.
 const FRAME: u64 = 0x1_0000;
@@ -26,7 +26,7 @@ const FRAME: u64 = 0x1_0000;
 /// The distributor, while the machine is built.
 static DISTRIBUTOR: Mutex<Option<GicDistributor<'static>>> = Mutex::new(None);
 
-/// Claims and configures the distributor: all SPIs in group 1, level, masked.
+/// Claims and configures the distributor: all SPIs in group 1, level, masked, idle.
 ///
 /// # Safety
 /// `gicd` must be the mapped distributor, used by nobody else.
@@ -36,8 +36,23 @@ pub(crate) unsafe fn init_distributor(gicd: addr::Pa) -> Result<(), &'static str
     let mut distributor = GicDistributor::new(unsafe { UniqueMmioPointer::new(registers) });
     distributor.enable_all_interrupts(false);
     distributor.configure_default_settings();
+    for word in 1..=u64::from(distributor.typer().num_spis().div_ceil(32)) {
+        // SAFETY: the caller's promise; GICD_TYPER says that there is such a word.
+        unsafe { make_idle(gicd.get() + 4 * word) };
+    }
     *DISTRIBUTOR.lock() = Some(distributor);
     Ok(())
+}
+
+/// Ends what firmware left pending or active of 32 masked interrupts; an active one would never come again.
+///
+/// # Safety
+/// `word` must be the start of the mapped distributor or of a mapped SGI frame, plus the offset of a word of bits.
+unsafe fn make_idle(word: u64) {
+    for register in [word + ICPENDR0, word + ICACTIVER0] {
+        // SAFETY: the caller's promise.
+        unsafe { (register as *mut u32).write_volatile(!0) };
+    }
 }
 
 /// Routes an SPI to the CPU with this affinity and unmasks it.
@@ -85,12 +100,15 @@ impl Redistributor {
         // An error means that it is awake already.
         let _ = frame.mark_core_awake();
         frame.configure_default_settings();
+        let sgi_frame = rd_frame + FRAME;
+        // SAFETY: this CPU's SGI frame, in a mapped region.
+        unsafe { make_idle(sgi_frame) };
         let mut enable = |id| frame.enable_interrupt(id, true).map_err(|_| "a PPI cannot be enabled");
         enable(IntId::sgi(KICK))?;
         for ppi in ppis {
             enable(IntId::ppi(ppi.checked_sub(FIRST_PPI).ok_or("not a PPI")?))?;
         }
-        Ok(Self { sgi_frame: rd_frame + FRAME })
+        Ok(Self { sgi_frame })
     }
 
     /// Makes a PPI active at the physical GIC, or not: it follows the vCPU that has it pending or in

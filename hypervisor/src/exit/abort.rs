@@ -30,10 +30,13 @@ pub(crate) fn data(vcpu: &mut Vcpu, local: &mut Local, abort: DataAbort) -> Outc
 }
 
 /// No device answers: the guest gets what a bus would give it, an external abort, unless the map was
-/// changing.
+/// changing, or the device answers later.
 #[cold]
 #[inline(never)]
-fn unhandled(vcpu: &Vcpu, local: &Local, abort: DataAbort) -> Outcome {
+fn unhandled(vcpu: &mut Vcpu, local: &Local, abort: DataAbort) -> Outcome {
+    if core::mem::take(&mut vcpu.repeats) {
+        return Ok(Resume::Here);
+    }
     local.check_tags("abort");
     // If memory is there now, but may not be written, the next fault says so: the dirty log may have
     // protected it meanwhile.

@@ -60,7 +60,10 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
             send_sgi(vcpu, access, true);
             0
         }
-        Policy::SgiOtherGroup if !access.read => 0,
+        Policy::Sgi0 if !access.read => {
+            send_sgi(vcpu, access, false);
+            0
+        }
         Policy::Debug(register) => debug(vcpu, register, access.read, written),
         Policy::RazWi => 0,
         Policy::Sre => ICC_SRE,
@@ -73,7 +76,7 @@ fn other(vcpu: &mut Vcpu, local: &mut Local, access: SysregAccess) -> Outcome {
         | Policy::Aidr
         | Policy::Cache(CacheRegister::Ctr | CacheRegister::Clidr | CacheRegister::Ccsidr)
         | Policy::Sgi1
-        | Policy::SgiOtherGroup
+        | Policy::Sgi0
         | Policy::Undefined => {
             return Err(match refusal(access, vcpu.ids.ids()) {
                 Exception::Sysreg(access) => GuestFault::Sysreg(access),

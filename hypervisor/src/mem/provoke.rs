@@ -2,10 +2,12 @@
 //! `provoke=WHAT@PLACE` says, which EL2's tag checks or the guard page have to catch. Places are `boot`,
 //! `secondary` (a CPU that begins to serve), and where [`Local::check_tags`](crate::cpu::Local::check_tags) is called.
 //! `shuffled-tables@check` puts the table of ID registers out of order, `lesser-cpu@go` takes a feature from
-//! secondary CPUs after they reported it.
+//! secondary CPUs after they reported it, `pause@settle` lets time pass between a vCPU's look at its requests and
+//! what it does about them.
 //!
 //! UNSAFETY: wrong on purpose.
 
+use crate::arch::timer;
 use crate::lock::Mutex;
 use crate::log;
 use alloc::alloc::{Layout, alloc, dealloc};
@@ -29,6 +31,16 @@ pub(crate) fn at(place: &str) {
     let armed = ARMED.lock().take_if(|said| said.split_once('@').is_some_and(|(_, at)| at == place));
     if let Some((what, _)) = armed.as_deref().and_then(|said| said.split_once('@')) {
         run(what);
+    }
+}
+
+/// Lets 100 microseconds pass at `place`, each time, if `pause` is to be done there.
+pub(crate) fn pause(place: &str) {
+    if ARMED.lock().as_deref().and_then(|said| said.split_once('@')) == Some(("pause", place)) {
+        let end = timer::now().saturating_add(timer::frequency() / 10_000);
+        while timer::now() < end {
+            core::hint::spin_loop();
+        }
     }
 }
 

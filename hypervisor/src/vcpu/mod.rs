@@ -41,6 +41,8 @@ pub(crate) mod request {
     pub(crate) const DECIDED: u32 = 1 << 4;
     /// Say what its stage 1 is: [`VcpuShared::take_regime`](super::VcpuShared::take_regime).
     pub(crate) const REGIME: u32 = 1 << 5;
+    /// Fold the list registers into the vGIC: another vCPU reads there what became of interrupts in them.
+    pub(crate) const FOLD: u32 = 1 << 6;
 }
 
 /// The part of a vCPU that other CPUs see.
@@ -60,6 +62,9 @@ pub(crate) struct VcpuShared {
     pub(crate) exits: ExitCounts,
     /// Its stage 1 as its CPU found it when it was asked, and when that was, in counts of the physical counter.
     regime: Mutex<Option<(u64, Regime)>>,
+    /// When it last answered [`request::FOLD`], in counts of the physical counter. Release by its CPU, Acquire by
+    /// whoever asked.
+    folded: AtomicU64,
 }
 
 impl VcpuShared {
@@ -71,7 +76,18 @@ impl VcpuShared {
             attentive: AtomicBool::new(false),
             exits: ExitCounts::default(),
             regime: Mutex::new(None),
+            folded: AtomicU64::new(0),
         }
+    }
+
+    /// Answers [`request::FOLD`]: its list registers are in the vGIC.
+    pub(crate) fn set_folded(&self, now: u64) {
+        self.folded.store(now, Ordering::Release);
+    }
+
+    /// Whether they were at `since` or later.
+    pub(crate) fn has_folded(&self, since: u64) -> bool {
+        self.folded.load(Ordering::Acquire) >= since
     }
 
     /// What was found of its stage 1 since [`request::REGIME`] was asked, once.
@@ -111,8 +127,20 @@ impl VcpuShared {
 
     /// Takes what is asked.
     #[inline]
-    pub(crate) fn take(&self) -> u32 {
-        self.requests.swap(0, Ordering::Acquire)
+    pub(crate) fn take(&self) -> Asked {
+        Asked(self.requests.swap(0, Ordering::Acquire))
+    }
+}
+
+/// Requests that were taken: whoever has them does them, or says why they are void.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Asked(u32);
+
+impl Asked {
+    /// Whether one of `bits` was asked.
+    pub(crate) const fn has(&self, bits: u32) -> bool {
+        self.0 & bits != 0
     }
 }
 
@@ -205,6 +233,11 @@ pub(crate) struct Vcpu {
     pub(crate) mdscr: u64,
     /// The OS lock (OSLAR_EL1), as written: it has no effect.
     pub(crate) os_lock: bool,
+    /// The load that waits until other vCPUs have folded: its address, and since when it waits, in counts of
+    /// the physical counter.
+    pub(crate) awaits_folds: Option<(u64, u64)>,
+    /// The device that it just accessed answers later.
+    pub(crate) repeats: bool,
     /// CSSELR_EL1, where it is trapped.
     pub(crate) csselr: u64,
     /// Virtual EL2, for a VM that has it.
@@ -249,6 +282,8 @@ impl Vcpu {
             mdscr: 0,
             os_lock: true,
             csselr: 0,
+            awaits_folds: None,
+            repeats: false,
             nested: vm.spec.nested.map(|kind| Nested::new(kind == manifest::Nested::Vhe)),
             shadow: Attachment::default(),
             virtual_serror: 0,
@@ -274,6 +309,7 @@ impl Vcpu {
         self.mdscr = 0;
         self.os_lock = true;
         self.csselr = 0;
+        self.awaits_folds = None;
         if let Some(nested) = &mut self.nested {
             nested.reset(crate::arch::ids::midr(), idreg::vmpidr(self.id as u8), self.ids);
         }
@@ -290,12 +326,8 @@ impl Vcpu {
         self.fp.reset();
     }
 
-    /// Answers [`request::REGIME`], if that is asked.
+    /// Answers [`request::REGIME`].
     pub(crate) fn tell_regime(&self, resident: bool) {
-        if self.shared.asked() & request::REGIME == 0 {
-            return;
-        }
-        self.shared.take_only(request::REGIME);
         let El1State { tcr_el1, ttbr0_el1, ttbr1_el1, sctlr_el1, mair_el1, .. } = self.el1;
         let saved = Regime {
             tcr: tcr_el1,

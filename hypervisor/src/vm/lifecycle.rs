@@ -13,7 +13,7 @@ use super::{Verdict, Vm};
 use crate::arch::{gic, timer};
 use crate::log;
 use crate::machine::{self, Machine};
-use crate::vcpu::{Activity, Vcpu, request};
+use crate::vcpu::{Activity, Asked, Vcpu, request};
 use crate::vm::prepare::Preparation;
 use ::console::ktap::Ktap;
 use abi::hypercall::{Error, EventKind, StopCause, VmState};
@@ -103,7 +103,7 @@ impl Vm {
         while here.iter().any(|vm| vm.is_alive()) {
             for vm in here {
                 let own = vm.vcpus.iter().filter(|vcpu| vcpu.cpu == index);
-                own.filter(|vcpu| vcpu.take() & request::STOP != 0).for_each(|_| vm.vcpu_stopped(machine));
+                own.filter(|vcpu| vcpu.take().has(request::STOP)).for_each(|_| vm.vcpu_stopped(machine));
             }
             core::hint::spin_loop();
         }
@@ -182,24 +182,26 @@ fn describe(cause: StopCause) -> &'static str {
 }
 
 impl Vcpu {
-    /// Whether a request is pending that replaces its registers.
-    pub(crate) fn must_be_unloaded(&self) -> bool {
-        self.shared.asked() & (request::STOP | request::PREPARE | request::POWER_ON) != 0
+    /// Whether what was asked replaces its registers.
+    pub(crate) fn must_be_unloaded(&self, asked: &Asked) -> bool {
+        asked.has(request::STOP | request::PREPARE | request::POWER_ON)
             || matches!(self.activity, Activity::Off)
     }
 
-    /// Does what others asked while it is not running. It is not resident if
-    /// [`must_be_unloaded`](Self::must_be_unloaded) said so before.
-    pub(crate) fn settle(&mut self, machine: &'static Machine) {
-        let asked = self.shared.take();
-        if asked & request::STOP != 0 {
+    /// Does what others asked of it while it is not running. It is `resident` at most if
+    /// [`must_be_unloaded`](Self::must_be_unloaded) denied it of the same value: what is asked in between
+    /// waits for the next turn. With a STOP all else is void: it was asked of the life that ends. REGIME
+    /// and FOLD have been answered.
+    pub(crate) fn settle(&mut self, asked: Asked, resident: bool, machine: &'static Machine) {
+        if asked.has(request::STOP) {
+            assert!(!resident, "a vCPU stops in residence");
             self.activity = Activity::Off;
             self.vm.end_wait(self.id);
             self.vm.vcpu_stopped(machine);
             return;
         }
         // A request that comes late, after another stop and start, finds the VM running: it is void.
-        if asked & request::PREPARE != 0
+        if asked.has(request::PREPARE)
             && matches!(self.activity, Activity::Off)
             && self.vm.life.lock().state == VmState::Starting
         {
@@ -208,17 +210,17 @@ impl Vcpu {
                 nested.begin(|index| self.vm.id_register(index));
             }
         }
-        if asked & request::POWER_ON != 0 && self.vm.life.lock().state == VmState::Running {
+        if asked.has(request::POWER_ON) && self.vm.life.lock().state == VmState::Running {
             let start = self.vm.power.lock().started(self.id);
             if let Some(start) = start {
                 self.reset(start.entry, start.context);
                 self.activity = Activity::Ready;
             }
         }
-        if asked & request::DECIDED != 0 {
+        if asked.has(request::DECIDED) {
             self.go_on_after_fault();
         }
-        if asked & request::INTERRUPT != 0 {
+        if asked.has(request::INTERRUPT) {
             // The way into the guest syncs; what waits is woken if there is something to deliver.
             self.sync_due = true;
             if matches!(self.activity, Activity::Waiting) && self.vm.vgic.lock().has_pending(self.id) {

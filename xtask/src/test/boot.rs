@@ -5,6 +5,7 @@ mod archive;
 mod cases;
 mod heap;
 mod identity;
+mod stop;
 mod stub;
 mod tree;
 mod untagged;
@@ -36,7 +37,8 @@ const HALTED: Duration = Duration::from_secs(8);
 enum Way {
     /// By QEMU's loader.
     Qemu,
-    /// At EL2 with HCR_EL2.E2H set and PSTATE.SP clear, at an odd address, with QEMU's device tree.
+    /// At EL2 with HCR_EL2.E2H set, PSTATE.SP clear and interrupts in service, at an odd address, with QEMU's
+    /// device tree.
     E2h,
     /// At EL3.
     El3,
@@ -90,7 +92,7 @@ struct Case {
 pub fn trials() -> Vec<Trial<'static>> {
     let cases = CASES.iter().chain(untagged::CASES.as_flattened());
     let cases = cases.map(|case| Trial::new(format!("boot::{}", case.name), move || case.run()));
-    cases.chain(heap::trials()).chain(identity::trials()).collect()
+    cases.chain(heap::trials()).chain(identity::trials()).chain(stop::trials()).collect()
 }
 
 impl Case {
@@ -207,9 +209,11 @@ impl Case {
             }
             Bundle::Spoilt(_) => (String::new(), TAGGED.to_owned()),
         };
+        // What is left of interrupts is met by tests of interrupts.
+        let suite = if matches!(self.way, Way::E2h) { "gic,smp" } else { "smccc" };
         let text = format!(
             "[machine]\ntaggable = \"all\"\n{storage}[[vm]]\nname = \"vm\"\nkernel = \"@payload\"\n\
-             cmdline = \"suite=smccc\"\n{lines}\n"
+             cmdline = \"suite={suite}\"\n{lines}\n"
         );
         let bundle = bundle::write(&self.write("toml", text.as_bytes())?)?;
         if let Bundle::Spoilt(spoil) = self.bundle {

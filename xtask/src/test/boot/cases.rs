@@ -79,7 +79,7 @@ const fn short_gicr(name: &'static str, change: tree::Change, says: &'static str
 
 pub(super) const CASES: &[Case] = &[
     // Entry.
-    way("e2h", Way::E2h, End::Pass),
+    Case { bundle: Bundle::Vm("cpus = [0, 1, 0]\nmemory = \"8MiB\""), ..way("e2h", Way::E2h, End::Pass) },
     Case {
         // Without PSCI, which firmware at EL3 would provide, all CPUs start at once.
         smp: 1,
