@@ -163,7 +163,8 @@ fn demote_some(vm: &Vm, range: &IpaRange, mut saved: Option<&mut Saved>) -> Resu
         return Err(Error::Invalid);
     }
     let (mut at, mut turned) = (range.start(), 0);
-    for _ in 0..if unit == Size::Block { 1 } else { TURN } {
+    // Each is looked for in all shadows of a VM that hosts guests.
+    for _ in 0..if unit == Size::Block || vm.nested.is_some() { 1 } else { TURN } {
         let left = range.end().offset_from(at).and_then(|left| IpaRange::new(at, left));
         let (found, end) = map.lazy.ledger.first_tagged(left.ok_or(Error::Invalid)?, LOOK / TURN);
         at = end;

@@ -285,7 +285,8 @@ impl Vm {
     }
 
     /// Stores the tags of the pages from `ipa` on; lazy memory becomes tagged if they are not all 0. The map
-    /// is locked. `whole`: read-only memory too.
+    /// is locked. `whole`: read-only memory too. A page that turns tagged is looked for in all shadows of a VM
+    /// that hosts guests: there, one is enough for a stay at EL2.
     pub(crate) fn store_tags(
         &self,
         map: &mut GuestMap,
@@ -294,11 +295,15 @@ impl Vm {
         whole: bool,
     ) -> Reached {
         let mut done = 0;
+        let promoted = map.lazy.ledger.counts().promoted;
         while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
             let at = Ipa::new(ipa.get() + done as u64 * PAGE_SIZE);
             match self.store_some(map, at, rest, whole) {
                 Ok(pages) => done += pages,
                 Err(end) => return Reached { done, end },
+            }
+            if self.nested.is_some() && map.lazy.ledger.counts().promoted != promoted {
+                return Reached { done, end: CopyEnd::Moving };
             }
         }
         Reached { done, end: CopyEnd::Complete }

@@ -3,7 +3,7 @@
 //! EL2), a proxy that controls this VM, and in a VM whose second memory node has such units.
 
 use super::demote::while_lazy_memory_changes;
-use super::{Copied, LAZY, PAGE, complete, copied, expect, refused, target};
+use super::{Copied, LAZY, PAGE, buffer, complete, copied, expect, refused, target};
 use crate::harness::{Outcome, Stop, check, check_eq, skip, suite};
 use crate::modes::puppet::{Act, Puppet};
 use crate::rt::machine::Machine;
@@ -14,14 +14,20 @@ use crate::rt::{mmu, mte};
 use crate::suites::control::{find, info};
 use crate::suites::tags::outside;
 use abi::hypercall::{
-    COPY_FROM_GUEST, CopyEnd, DEBUG_COPY, DIRTY_LOG, DirtyOp, Error, MEMORY_COPY, TAG_DEMOTE, TAGS_COPY,
-    VM_START, VM_STOP, VmState,
+    COPY_FROM_GUEST, COPY_PACKED, CopyEnd, DEBUG_COPY, DIRTY_LOG, DirtyOp, Error, MEMORY_COPY, TAG_DEMOTE,
+    TAG_STATS, TAGS_COPY, VM_START, VM_STOP, VmState,
 };
 
 suite!(
     "tags-moving",
     false,
-    [while_lazy_memory_changes, a_buffer_on_the_move, a_stopped_vm, debug_copy_of_a_hypervisor]
+    [
+        while_lazy_memory_changes,
+        a_buffer_on_the_move,
+        a_stopped_vm,
+        debug_copy_of_a_hypervisor,
+        one_page_of_a_hypervisor_at_a_time,
+    ]
 );
 
 const UNIT: u64 = 2 << 20;
@@ -127,5 +133,45 @@ fn debug_copy_of_a_hypervisor(machine: &Machine) -> Outcome {
         expect("DEBUG_COPY", copied(DEBUG_COPY, x), not_supported)?;
         timer::delay(SECOND / 20);
     }
+    Ok(())
+}
+
+/// A page that turns tagged, or back, is looked for in all that a hypervisor has mapped: one for each call.
+fn one_page_of_a_hypervisor_at_a_time(machine: &Machine) -> Outcome {
+    const PAGES: u64 = 16;
+    let Some(deep) = find("deep") else { skip!("no VM is called deep") };
+    let turned = || {
+        let x = call_with(TAG_STATS, [deep, u64::MAX, 0, 0, 0, 0, 0]);
+        [x[5], x[6]]
+    };
+    let back = |done: u64| call_with(TAG_DEMOTE, [deep, LAZY + done, PAGES * PAGE - done, 0, 0, 0, 0]);
+    if back(0)[0] as i64 == Error::Invalid as i64 {
+        skip!("lazy memory is like backed memory here");
+    }
+    // Every other page, in a packed group: the map, then 128 bytes for each.
+    let at = buffer(machine, 8 + PAGES / 2 * 128);
+    write64(at, 0x5555);
+    let packed = || copied(TAGS_COPY, [deep, LAZY, PAGES * PAGE, at, COPY_PACKED, 0, 0]);
+    let (mut calls, begin) = (0, turned());
+    loop {
+        let ([before, _], end) = (turned(), packed().end);
+        let [after, _] = turned();
+        check!(after <= before + 1, "{} pages in a call", after - before);
+        calls += 1;
+        if end != CopyEnd::Moving as u64 {
+            check_eq!(end, CopyEnd::Complete as u64, "the group is there");
+            break;
+        }
+        check!(calls < 1000, "TAGS_COPY does not get on");
+    }
+    check_eq!(turned()[0] - begin[0], PAGES / 2, "pages turned tagged");
+    let (mut done, mut calls) = (0, 0);
+    while done < PAGES * PAGE {
+        let x = back(done);
+        check!(x[0] == 0 && x[2] <= 1, "TAG_DEMOTE at {done:#x}: {:#x}, {} pages", x[0], x[2]);
+        (done, calls) = (done + x[1], calls + 1);
+        check!(calls < 1000, "TAG_DEMOTE does not get on");
+    }
+    check_eq!(turned()[1] - begin[1], PAGES / 2, "pages turned back");
     Ok(())
 }
