@@ -77,6 +77,9 @@ struct Vm {
     tlbs: Model,
 }
 
+/// What L1 allows: everything.
+const ALL: Attributes =
+    Attributes { memory: S2Memory::WriteBack, read: true, write: true, exec: Exec::All, reserved: false };
 const ATTR: S2Attr = S2Attr::rwx(S2Memory::WriteBack);
 
 impl Vm {
@@ -105,18 +108,11 @@ impl Vm {
     /// A fault at `ipa`, which L1 maps to `canonical` by a leaf of `leaf` bytes, and the VM to the same
     /// plus 64 GiB in blocks of `own`.
     fn fault(&mut self, slot: usize, ipa: u64, canonical: u64, leaf: u64, own: u64) {
-        let attributes = Attributes {
-            memory: S2Memory::WriteBack,
-            read: true,
-            write: true,
-            exec: Exec::All,
-            reserved: false,
-        };
         let leaf = Leaf {
             output: Ipa::new(canonical),
             level: 3,
             size: leaf,
-            attributes,
+            attributes: ALL,
             clean: false,
             descriptor: 0,
         };

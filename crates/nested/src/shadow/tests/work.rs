@@ -28,15 +28,8 @@ impl Vm {
     /// A fault as the others, without TLBs that hold what was found.
     fn touch(&mut self, slot: usize, ipa: u64, canonical: u64, size: u64) {
         self.bounded("a fault", |vm| {
-            let attributes = Attributes {
-                memory: S2Memory::WriteBack,
-                read: true,
-                write: true,
-                exec: Exec::All,
-                reserved: false,
-            };
             let output = Ipa::new(canonical);
-            let leaf = Leaf { output, level: 3, size, attributes, clean: false, descriptor: 0 };
+            let leaf = Leaf { output, level: 3, size, attributes: ALL, clean: false, descriptor: 0 };
             let own = Own { pa: Pa::new(canonical + (64 << 30)), attr: ATTR, size: BLOCK_1G };
             let mapping = compose(Ipa::new(ipa), &leaf, &own).unwrap();
             let generation = vm.shadows.generation();
